@@ -1,0 +1,223 @@
+"""What a stage leaves behind: written atomically, listed with hashes, checked on reading.
+
+A stage's folder is whole when, and only when, it has a ``manifest.json``: it is removed
+first and written last.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anbn.paths import project_root, stage_dir
+
+MANIFEST = "manifest.json"
+VERSIONS_OF = ("torch", "transformers", "nilearn", "scikit-learn", "himalaya", "numpy")
+
+
+class ArtifactError(RuntimeError):
+    """An artefact is missing, incomplete, or not what its manifest says."""
+
+
+@contextmanager
+def atomic(path):
+    """Give a temporary path; move it to ``path`` if the block ends without error.
+
+    Works for files and for folders. On an error (a full disk, say) the temporary path is
+    removed and what stood at ``path`` before still stands.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the name keeps the suffix: writers choose their format by it
+    folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+    temporary = folder / path.name
+    try:
+        yield temporary
+        if path.is_dir():
+            os.replace(path, folder / "old")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path, content):
+    """Write JSON (sorted keys, NaN refused: it would not be JSON)."""
+    with atomic(path) as temporary:
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_table(path, table):
+    """Write a DataFrame as parquet."""
+    with atomic(path) as temporary:
+        table.to_parquet(temporary)
+
+
+def write_arrays(path, **arrays):
+    """Write named arrays as one npz file."""
+    with atomic(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def write_array(path, array):
+    """Write one array as npy, to be read by ``np.load(path, mmap_mode="r")``."""
+    with atomic(path) as temporary:
+        np.save(temporary, array, allow_pickle=False)
+
+
+def slug(name):
+    """A model's name as it can stand in a file name."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+
+
+def write_figure(out, name, figure):
+    """Save a matplotlib figure as ``figures/<name>.png`` at 110 dpi."""
+    with atomic(Path(out) / "figures" / f"{name}.png") as temporary:
+        figure.savefig(temporary, dpi=110, bbox_inches="tight")
+
+
+def read_arrays(path):
+    """Read an npz file; objects (pickles) are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} cannot be read as npz: {error}") from error
+
+
+def read_json(path):
+    """Read a JSON file.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def sha256(path):
+    """SHA-256 of a file, or of a folder (its sorted relative names and their hashes)."""
+    path = Path(path)
+    if path.is_dir():
+        total = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            total.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
+        return total.hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size(path):
+    """Bytes in a file, or in all files of a folder."""
+    path = Path(path)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(p.stat().st_size for p in files if p.is_file())
+
+
+def begin_stage(study, stage):
+    """Make a stage's folder ready; what an earlier run left counts no more.
+
+    Returns
+    -------
+    out : Path
+        The folder, with ``data/`` and ``figures/`` in it and without a manifest.
+    """
+    out = stage_dir(study, stage)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
+    for name in ("data", "figures"):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir()
+    return out
+
+
+def finish_stage(out, summary, *, params, simulated):
+    """Write a stage's manifest: the last thing a notebook does.
+
+    Parameters
+    ----------
+    out : Path
+        From ``begin_stage``.
+    summary : dict of str to number or str
+        Headline numbers. NaN is refused.
+    params : dict
+        The parameters the notebook ran with.
+    simulated : bool
+        Whether any of the data is simulated.
+    """
+    out = Path(out)
+    files = sorted(p for f in ("data", "figures") for p in (out / f).iterdir())
+    manifest = {
+        "study": out.parent.name,
+        "stage": out.name,
+        "simulated": bool(simulated),
+        "summary": {name: _plain(value) for name, value in summary.items()},
+        "params": params,
+        "files": {
+            p.relative_to(out).as_posix(): {"sha256": sha256(p), "bytes": size(p)}
+            for p in files
+        },
+        "provenance": provenance(),
+        "fingerprint": None,  # set by the pipeline: a run by hand is never up to date
+    }
+    write_json(out / MANIFEST, manifest)
+    return pd.Series(manifest["summary"], name=out.name).to_frame()
+
+
+def _plain(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def provenance():
+    """Versions, machine and commit that made a result."""
+    commit = subprocess.run(
+        ["git", "-C", str(project_root()), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in VERSIONS_OF},
+    }
+
+
+def stage_inputs(study, stage):
+    """Folder and manifest of an earlier stage, every file checked against its hash.
+
+    Raises
+    ------
+    ArtifactError
+        If the stage has not run, or one of its files is missing or was changed.
+    """
+    out = stage_dir(study, stage)
+    again = f"Run `make {stage[:2]} STUDY={study}`"
+    if not (out / MANIFEST).is_file():
+        raise ArtifactError(f"stage {stage} of study {study!r} has not run. {again}.")
+    manifest = read_json(out / MANIFEST)
+    for name, expected in manifest["files"].items():
+        path = out / name
+        if not path.exists():
+            raise ArtifactError(f"{path} is missing though its manifest lists it. {again}")
+        if size(path) != expected["bytes"] or sha256(path) != expected["sha256"]:
+            raise ArtifactError(
+                f"{path} is not the file its stage wrote: its hash differs from the "
+                f"manifest (cut short, edited, or a chunk lost). {again} to make it again."
+            )
+    return out, manifest

