@@ -172,7 +172,7 @@ for name in comparison_models:
 
 # %%
 ax = plots.plot_raster(activations["ffn_hidden"], words, n_tokens=24, n_neurons=40)
-ax.set_title(f"The {len(ax.get_yticks())} most variable ffn_hidden neurons, first words{note}")
+ax.set_title(f"The most variable ffn_hidden neuron of each stretch of depth{note}")
 artifacts.write_figure(out, "raster", ax.figure)
 
 # %% [markdown]

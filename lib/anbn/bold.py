@@ -72,12 +72,13 @@ def load_alice(radius="6mm"):
     Returns
     -------
     bold : dict of str to array of shape (362, 6)
-        Raw units, by subject; columns ``ALICE_REGIONS``. s33, all zeros, is left out.
+        Raw units, by subject. s33, all zeros, is left out.
+    regions : list of str
     """
     folder = resolve(f"alice:alice_data_shared/{radius}")
     loaded = {path.name[:3]: np.loadtxt(path) for path in sorted(folder.iterdir())}
     del loaded[ALICE_EMPTY]
-    return loaded
+    return loaded, ALICE_REGIONS
 
 
 def load_table(path):
@@ -113,7 +114,7 @@ def load_volumes(path, mask):
         image = nibabel.load(path) if isinstance(path, str | Path) else path
         if len(image.shape) != 4:
             raise BoldError(f"{path}: expected a 4D image, found shape {image.shape}")
-        masker = NiftiMasker(mask, standardize=False, dtype="float32")
+        masker = NiftiMasker(mask, standardize=None, dtype="float32")
         # nilearn sets NaN to 0 unless it is looked for first
         if not np.isfinite(np.asanyarray(image.dataobj)).all():
             raise BoldError(f"{path} holds NaN or infinite values. Repair or mask them.")
@@ -153,7 +154,7 @@ def load_subjects(files, mask_file=None):
     if mask_file:
         mask = nibabel.load(resolve(mask_file))
     else:
-        mask = NiftiMasker().fit(nibabel.load(paths[0])).mask_img_
+        mask = NiftiMasker(standardize=None).fit(nibabel.load(paths[0])).mask_img_
     return {p.name: load_volumes(p, mask) for p in paths}, None, mask
 
 
@@ -216,3 +217,28 @@ def group_noise_ceiling(bold):
     rho = (z.sum(1).var(0) / n - 1) / (n - 1)
     rho = rho.clip(min=0)
     return np.sqrt(n * rho / (1 + (n - 1) * rho))
+
+
+def lagged_correlation(timecourses, regressor, steps):
+    """Correlation of a regressor with time courses that are shifted against it.
+
+    Parameters
+    ----------
+    timecourses : array of shape (n_times, n_networks)
+    regressor : array of shape (n_times,)
+    steps : int array of shape (n_steps,)
+        Volumes by which the time courses are moved later; what is moved out is cut off.
+
+    Returns
+    -------
+    r : array of shape (n_steps, n_networks)
+    """
+    z, n = hemodynamics.zscore, len(regressor)
+    return np.stack(
+        [
+            z(timecourses[max(0, -k) : n - max(0, k)]).T
+            @ z(regressor[max(0, k) : n - max(0, -k)])
+            / (n - abs(k))
+            for k in steps
+        ]
+    )

@@ -129,3 +129,54 @@ def anchors(synchrony):
     """
     size = np.abs(synchrony)
     return size.argmax(1), size.argmax(0)
+
+
+def score_truth(synchrony, threshold, names, maps, truth, true_maps):
+    """Score coupling against what a simulation planted.
+
+    Parameters
+    ----------
+    synchrony : array of shape (n_neurons, n_networks)
+    threshold : float
+    names : list of str
+        Labels of the networks.
+    maps : array of shape (n_networks, n_voxels)
+    truth : dict
+        ``driven``: names of the planted networks; ``drivers``: for each, its neurons.
+    true_maps : array of shape (n_planted, n_voxels)
+        The driven networks first.
+
+    Returns
+    -------
+    score : dict
+        ``planted_networks_found`` of ``planted_networks_total``;
+        ``false_networks_found``: other components with a significant neuron;
+        ``driver_recall_top1pct``: drivers among the 1 % most synchronous neurons of
+        their network; ``map_dice_mean``: overlap of each planted map's upper half with
+        as many of the strongest voxels of the map that carries its name (0 if none does).
+    """
+    coupled = (np.abs(synchrony) >= threshold).any(0)
+    n_top = len(synchrony) // 100
+    found, recall, overlap = 0, [], []
+    for planted, drivers, true_map in zip(
+        truth["driven"], truth["drivers"], true_maps, strict=False
+    ):
+        if planted not in names:
+            recall.append(0.0)
+            overlap.append(0.0)
+            continue
+        k = names.index(planted)
+        found += int(coupled[k])
+        top = np.argsort(-np.abs(synchrony[:, k]), kind="stable")[:n_top]
+        recall.append(np.isin(drivers, top).mean())
+        core = true_map > 0.5
+        strongest = maps[k] >= np.sort(maps[k])[-core.sum()]
+        overlap.append(2 * (core & strongest).sum() / (core.sum() + strongest.sum()))
+    others = [k for k, name in enumerate(names) if name not in truth["driven"]]
+    return {
+        "planted_networks_found": found,
+        "planted_networks_total": len(truth["driven"]),
+        "false_networks_found": int(coupled[others].sum()),
+        "driver_recall_top1pct": float(np.mean(recall)),
+        "map_dice_mean": float(np.mean(overlap)),
+    }

@@ -1,12 +1,12 @@
 """Encoding models: how well features predict BOLD in time that was held out."""
 
 import numpy as np
-from himalaya.ridge import RidgeCV
+from himalaya.ridge import GroupRidgeCV
 from sklearn.model_selection import KFold
 
 from anbn import hemodynamics
 
-ALPHAS = np.logspace(0, 6, 13)
+ALPHAS = np.logspace(-1, 5, 13)
 
 
 def contiguous_folds(n_times, n_folds, gap):
@@ -28,21 +28,29 @@ def contiguous_folds(n_times, n_folds, gap):
     return folds
 
 
-def encode(features, bold, *, n_folds=5, gap=8, alphas=ALPHAS):
-    """Cross-validated ridge encoding of every voxel.
+def encode(bands, bold, *, n_folds=5, gap=8, alphas=ALPHAS, n_iter=10, random_state=0):
+    """Cross-validated banded ridge encoding of every voxel (himalaya).
 
-    Outer folds are contiguous with a gap; the penalty of each voxel is chosen inside the
-    training set by contiguous folds with the same gap; features and BOLD are standardised
-    by the training set.
+    Outer folds are contiguous with a gap. Inside the training set, contiguous folds with
+    the same gap choose for every voxel the penalty and the bands' relative weights, so
+    that a useless band costs little; features and BOLD are standardised by the training
+    set.
 
     Parameters
     ----------
-    features : array of shape (n_times, n_features)
+    bands : list of arrays of shape (n_times, n_features)
+        Each has a penalty of its own; one band is plain ridge.
     bold : array of shape (n_times, n_voxels)
     n_folds : int
-        Outer folds; as many inner ones, on the training set.
+        Outer folds; as many inner ones.
     gap : int
         Volumes between training and test sets.
+    alphas : array
+        Penalties to choose from.
+    n_iter : int
+        Random band weights to choose from.
+    random_state : int
+        Of the band weights.
 
     Returns
     -------
@@ -52,18 +60,25 @@ def encode(features, bold, *, n_folds=5, gap=8, alphas=ALPHAS):
     """
     scores = []
     for train, test in contiguous_folds(len(bold), n_folds, gap):
-        mean, sd = features[train].mean(0), features[train].std(0)
-        sd = np.where(sd > 0, sd, np.inf)
-        target_mean, target_sd = bold[train].mean(0), bold[train].std(0)
-        target_sd = np.where(target_sd > 0, target_sd, np.inf)
-        # inner folds, on the training set's own clock: the held-out gap is a border too
-        inner = contiguous_folds(len(train), n_folds, gap)
-        model = RidgeCV(alphas=alphas, cv=inner, fit_intercept=False)
-        model.fit(
-            ((features[train] - mean) / sd).astype(np.float32),
-            ((bold[train] - target_mean) / target_sd).astype(np.float32),
+        scaled = [_standardise(band, train) for band in bands]
+        model = GroupRidgeCV(
+            groups="input",
+            cv=contiguous_folds(len(train), n_folds, gap),
+            solver_params={
+                "alphas": alphas,
+                "n_iter": n_iter if len(bands) > 1 else 1,
+                "progress_bar": False,
+            },
+            random_state=random_state,
         )
-        predicted = model.predict(((features[test] - mean) / sd).astype(np.float32))
+        model.fit([band[train] for band in scaled], _standardise(bold, train)[train])
+        predicted = model.predict([band[test] for band in scaled])
         z = hemodynamics.zscore
         scores.append((z(predicted) * z(bold[test])).mean(0))
     return np.mean(scores, axis=0)
+
+
+def _standardise(data, train):
+    """Zero mean and unit variance in the training set; constant columns give zeros."""
+    sd = data[train].std(0)
+    return ((data - data[train].mean(0)) / np.where(sd > 0, sd, np.inf)).astype(np.float32)

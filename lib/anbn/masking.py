@@ -59,29 +59,68 @@ def strongest(scores, n):
     return flat.reshape(scores.shape)
 
 
-def random_uniform(mask, rng, *, among=None):
-    """As many neurons as the mask has, drawn from all layers alike.
+def random_uniform(n, rng, *, among):
+    """Mask of ``n`` random neurons of all layers alike.
 
     Parameters
     ----------
-    among : bool array of shape (n_layers, n_neurons), optional
-        Neurons that may be drawn: all outside the mask, if not given.
+    among : bool array of shape (n_layers, n_neurons)
+        Neurons that may be drawn.
     """
-    allowed = ~mask if among is None else among
-    return _draw(allowed, int(mask.sum()), rng)
+    return _draw(among, n, rng)
 
 
-def random_per_layer(mask, rng, *, among=None):
-    """As many neurons in every layer as the mask has there, drawn at random.
+def random_per_layer(mask, rng, *, among):
+    """As many random neurons in every layer as the mask has there.
 
     Parameters
     ----------
-    among : bool array of shape (n_layers, n_neurons), optional
-        Neurons that may be drawn: all outside the mask, if not given.
+    mask, among : bool arrays of shape (n_layers, n_neurons)
+        ``among`` may hold neurons of the mask: a mask that takes most of a layer leaves
+        too few others to draw from.
     """
-    allowed = ~mask if among is None else among
-    counts = mask.sum(1)
-    return np.stack([_draw(a, int(n), rng) for a, n in zip(allowed, counts, strict=True)])
+    return np.stack(
+        [_draw(a, int(n), rng) for a, n in zip(among, mask.sum(1), strict=True)]
+    )
+
+
+def with_controls(strength, n, variance, massive, rng, *, n_draws):
+    """The ``n`` strongest neurons of the networks and the controls for them.
+
+    Parameters
+    ----------
+    strength : array of shape (n_layers, n_neurons)
+        How clearly a neuron belongs to a network (the largest z of any).
+    n : int
+        Neurons a mask.
+    variance : array of shape (n_layers, n_neurons)
+    massive : bool array of shape (n_layers, n_neurons)
+        Neurons of outstanding variance, looked at apart.
+    rng : numpy Generator
+    n_draws : int
+        Draws of every random control.
+
+    Returns
+    -------
+    masks : dict of str to list of bool arrays of shape (n_layers, n_neurons)
+        ``networks``; ``networks without massive``: the strongest that are not massive;
+        for each of the two, random neurons with the same number in every layer;
+        ``random, uniform``; ``largest variance``.
+    """
+    every = np.ones(strength.shape, bool)
+    chosen = strongest(strength, n)
+    calm = strongest(np.where(massive, -np.inf, strength), n)
+    draws = range(n_draws)
+    return {
+        "networks": [chosen],
+        "random, same per layer": [random_per_layer(chosen, rng, among=every) for _ in draws],
+        "networks without massive": [calm],
+        "random per layer, without massive": [
+            random_per_layer(calm, rng, among=~massive) for _ in draws
+        ],
+        "random, uniform": [random_uniform(n, rng, among=every) for _ in draws],
+        "largest variance": [strongest(variance, n)],
+    }
 
 
 def _draw(allowed, n, rng):

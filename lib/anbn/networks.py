@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from nilearn.datasets import fetch_coords_seitzman_2018
 from nilearn.image import coord_transform
+from nilearn.masking import apply_mask
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from sklearn.decomposition import FastICA, MiniBatchDictionaryLearning
@@ -158,6 +159,11 @@ def label(maps, templates, names, *, min_correlation=0.3):
     return labels, best
 
 
+def read_maps(folder):
+    """Maps of stage 02 as an array (n_networks, n_voxels), from its data folder."""
+    return apply_mask(str(folder / "maps.nii.gz"), str(folder / "mask.nii.gz"))
+
+
 def subject_timecourses(bold, maps):
     """Time courses of group maps in each subject: spatial regression.
 
@@ -208,6 +214,7 @@ def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2, n_jobs=1):
         fit_algorithm="cd",
         transform_algorithm="lasso_cd",
         transform_alpha=alpha,
+        transform_max_iter=20000,
         random_state=random_state,
         n_jobs=n_jobs,
     )

@@ -132,8 +132,12 @@ def run_stage(study, stage, expected):
     import papermill
     from nbconvert import HTMLExporter
 
+    from traitlets.config import Config
+
     # A kernel of the user's home must not shadow the one of this environment.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    # tqdm's widgets are not used; their absence needs no warning in a notebook.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     out = stage_dir(study, stage)
     out.mkdir(parents=True, exist_ok=True)
     for name in (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "failed.ipynb"):
@@ -148,6 +152,7 @@ def run_stage(study, stage, expected):
                 parameters=params.read(study, stage),
                 kernel_name="python3",
                 progress_bar=False,
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
                 stdout_file=log,
                 stderr_file=log,
                 cwd=str(project_root()),

@@ -121,7 +121,7 @@ def plot_subjects(values, names, ylabel, ax=None):
     ax.axhline(0, color="0.5", lw=0.8)
     ax.set_xticks(x, names, rotation=30, ha="right")
     ax.set_ylabel(ylabel)
-    ax.legend(loc="upper right")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
@@ -188,34 +188,47 @@ def plot_encoding_bars(scores, names, ceiling, ax=None):
 
 
 def plot_encoding_map(scores, mask, ax=None):
-    """Glass brain of a score in every voxel; (n_voxels,)."""
-    ax = _axes(ax, 9, 3.2)
+    """A score in every voxel on axial cuts of the MNI template; (n_voxels,)."""
+    ax = _axes(ax, 12, 3)
     image = unmask(np.asarray(scores, np.float32), mask)
     top = float(np.percentile(np.abs(scores), 99.5))
-    display = plotting.plot_stat_map(
-        image, display_mode="z", cut_coords=6, axes=ax, vmax=top, threshold=top / 4
+    options = {"display_mode": "z", "cut_coords": [-40, -20, 0, 20, 40, 60], "axes": ax}
+    plotting.plot_stat_map(
+        image, **options, vmax=top, threshold=top / 4, colorbar=True, annotate=False
     )
-    display._cbar.set_label("r")
     return ax
 
 
-def plot_damage(curves, base, ax=None):
+def plot_score_distribution(scores, ceiling, ax=None):
+    """Spread of scores over voxels for every model, and of the noise ceiling."""
+    rows = {**scores, "noise ceiling": ceiling}
+    ax = _axes(ax, 9, 0.45 * len(rows) + 1.2)
+    ax.boxplot(list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6)
+    labels = [f"{name}  (mean {np.mean(values):.2f})" for name, values in rows.items()]
+    ax.set_yticks(range(1, len(rows) + 1), labels)
+    ax.axvline(0, color="0.5", lw=0.8)
+    ax.set_xlabel("held-out correlation (r): quartiles, 5-95 %")
+    return ax
+
+
+def plot_damage(damage, base, ax=None):
     """Perplexity against the share of neurons silenced or kept.
 
-    ``curves`` maps a name to (shares, perplexities): the latter of shape (n_shares,) or
-    (n_shares, n_draws), of which mean and range are drawn. ``base`` is the intact model.
+    ``damage`` is a DataFrame with the columns ``group``, ``share`` and ``ppl``, a row a
+    draw: median and range are drawn. ``base`` is the intact model's perplexity.
     """
-    ax = _axes(ax, 8, 4.2)
-    for colour, (name, (shares, values)) in zip(COLOURS, curves.items(), strict=False):
-        values = np.asarray(values, float).reshape(len(shares), -1)
-        x = 100 * np.asarray(shares)
-        middle = np.exp(np.log(values).mean(1))
-        ax.plot(x, middle, "o-", color=colour, label=name, ms=4)
-        if values.shape[1] > 1:
-            ax.fill_between(x, values.min(1), values.max(1), color=colour, alpha=0.2, lw=0)
+    ax = _axes(ax, 9.5, 4.2)
+    for colour, (group, rows) in zip(COLOURS, damage.groupby("group", sort=False), strict=False):
+        by_share = rows.groupby("share")["ppl"]
+        x = 100 * by_share.median().index
+        ax.plot(x, by_share.median(), "o-", color=colour, label=group, ms=4)
+        ax.fill_between(x, by_share.min(), by_share.max(), color=colour, alpha=0.2, lw=0)
     ax.axhline(base, color="k", ls=":", label=f"intact ({base:.1f})")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set(xlabel="share of neurons (%)", ylabel="perplexity")
+    ticks = 100 * np.unique(damage["share"])
+    ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="share of the ffn_out neurons (%)", ylabel="perplexity")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

@@ -175,7 +175,7 @@ def forward_windows(language_model, tokens, *, window, stride, kinds=()):
         for first, last in zip([0, *borders], [*borders, len(ids)], strict=True)
         for begin, new, end in windows(last - first, room, stride)
     ]
-    for begin, new, end in tqdm(jobs, desc="windows", mininterval=5):
+    for begin, new, end in tqdm(jobs, "windows", mininterval=5, disable=len(jobs) < 4):
         given = torch.tensor([*before, *ids[begin:end], *after])
         with torch.inference_mode(), neurons.capture(model, kinds) as captured:
             output = model(given[None].to(model.device))
@@ -223,7 +223,6 @@ def record(language_model, tokens, path, *, kinds, window, stride, dtype="float1
         If an activation does not fit the store's precision.
     """
     shape = {k: (len(tokens), *neurons.count_neurons(language_model.model, k)) for k in kinds}
-    largest = np.finfo(dtype).max
     surprisal = np.full(len(tokens), np.nan)
     start = time.perf_counter()
     with artifacts.atomic(path) as temporary:
@@ -243,13 +242,13 @@ def record(language_model, tokens, path, *, kinds, window, stride, dtype="float1
         options = {"window": window, "stride": stride, "kinds": kinds}
         for rows, layers, losses in forward_windows(language_model, tokens, **options):
             for kind, values in layers.items():
-                top = float(values.abs().max())
-                if not top <= largest:
+                stored = values.to(getattr(torch, dtype))
+                if not torch.isfinite(stored).all():
                     raise OverflowError(
-                        f"an activation of {kind} is {top:g}: too large for {dtype} (at "
-                        f"most {largest:g}). Record with store_dtype float32."
+                        f"an activation of {kind} is {values.abs().max():g}: too large "
+                        f"for {dtype}. Record with store_dtype float32."
                     )
-                stores[kind][rows] = values.float().numpy().astype(dtype)
+                stores[kind][rows] = stored.numpy()
             if losses is not None:
                 surprisal[rows] = losses
         tokens.assign(surprisal=surprisal).to_parquet(temporary / "tokens.parquet")
@@ -259,6 +258,20 @@ def record(language_model, tokens, path, *, kinds, window, stride, dtype="float1
 def read_tokens(path):
     """The tokens of a store, one row each, with their surprisal (nats)."""
     return pd.read_parquet(Path(path) / "tokens.parquet")
+
+
+def document_texts(tokens):
+    """Text of every document of a store, from its tokens' characters."""
+    return [
+        "".join(_with_gaps(d["token"].tolist(), d["start"].to_numpy(), d["end"].to_numpy()))
+        for _, d in tokens.groupby("document")
+    ]
+
+
+def _with_gaps(pieces, start, end):
+    """Pieces of text, with a blank wherever characters between them have no token."""
+    gap = np.r_[False, start[1:] > end[:-1]]
+    return [" " * bool(g) + piece for g, piece in zip(gap, pieces, strict=True)]
 
 
 def open_activations(path, kind):

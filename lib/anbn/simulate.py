@@ -9,7 +9,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from nilearn.image import coord_transform
 from nilearn.masking import unmask
 
-from anbn import coupling, hemodynamics, networks
+from anbn import artifacts, coupling, hemodynamics, networks
 from anbn.paths import resolve
 
 REST = "package:brainfc/data/rest01"
@@ -210,3 +210,44 @@ def simulate_bold(
         volumes.append(image)
     is_driven = np.arange(len(chosen)) < len(DRIVEN)
     return Simulation(volumes, mask, chosen, is_driven, maps, timecourses, drivers)
+
+
+def write_simulation(simulation, folder):
+    """Write the volumes, the mask and the truth of a simulation.
+
+    Parameters
+    ----------
+    simulation : Simulation
+    folder : Path
+        Gets ``bold/sub-XX_bold.nii.gz`` (16 bit), ``mask.nii.gz``, ``truth.npz`` and
+        ``truth.json``.
+
+    Returns
+    -------
+    files : list of str
+        The volumes.
+    """
+    files = []
+    for i, image in enumerate(simulation.volumes, 1):
+        path = folder / "bold" / f"sub-{i:02d}_bold.nii.gz"
+        with artifacts.atomic(path) as temporary:
+            image.set_data_dtype(np.int16)  # scaled to the data's range by nibabel
+            nibabel.save(image, temporary)
+        files.append(str(path))
+    with artifacts.atomic(folder / "mask.nii.gz") as temporary:
+        nibabel.save(simulation.mask, temporary)
+    artifacts.write_arrays(
+        folder / "truth.npz",
+        driven=simulation.driven,
+        maps=simulation.maps,
+        timecourses=simulation.timecourses,
+        drivers=simulation.drivers,
+    )
+    truth = {
+        "simulated": True,
+        "driven": [n for n, d in zip(simulation.names, simulation.driven, strict=True) if d],
+        "undriven": [n for n, d in zip(simulation.names, simulation.driven, strict=True) if not d],
+        "drivers": simulation.drivers.tolist(),
+    }
+    artifacts.write_json(folder / "truth.json", truth)
+    return files

@@ -258,3 +258,27 @@ def document_hash(document):
     """Name of a document: hash of its letters and digits, case and spacing aside."""
     plain = "".join(re.findall(r"\w+", document.lower()))
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def shared_sentences(text, documents, *, min_words=6):
+    """Sentences of a text that also stand in one of the documents.
+
+    Parameters
+    ----------
+    text : str
+    documents : list of str
+    min_words : int
+        Shorter sentences may stand in both.
+
+    Returns
+    -------
+    shared : list of str
+    """
+
+    def sentences(text):
+        found = (s.strip() for s in re.split(r"(?<=[.!?])\s+|\n\s*\n", text))
+        return {document_hash(s): s for s in found if len(s.split()) >= min_words}
+
+    ours = sentences(text)
+    theirs = set().union(*(sentences(d) for d in documents))
+    return [s for name, s in ours.items() if name in theirs]
