@@ -90,10 +90,13 @@ else:
     mask_path = str(out / "data" / "mask.nii.gz") if simulated else mask_file
     subjects, region_names, mask = bold_data.load_subjects(files, mask_path)
 subjects = {
-    name: bold_data.check_bold(data, name, n_times=n_times) for name, data in subjects.items()
+    name: bold_data.check_bold(data, name, n_times=n_times)
+    for name, data in subjects.items()
 }
 shape = next(iter(subjects.values())).shape
-print(f"{len(subjects)} subjects, {shape[0]} volumes x {shape[1]} voxels or regions{note}")
+print(
+    f"{len(subjects)} subjects, {shape[0]} volumes x {shape[1]} voxels or regions{note}"
+)
 
 # %% [markdown]
 # ## The brain: compute
@@ -103,7 +106,6 @@ print(f"{len(subjects)} subjects, {shape[0]} volumes x {shape[1]} voxels or regi
 
 # %%
 clean = bold_data.clean(subjects.values(), hemodynamics.orthonormal(drift))
-raw = bold_data.clean(subjects.values(), hemodynamics.orthonormal(drift[:, -1:]))
 if mask is None:
     names, maps, timecourses = region_names, np.eye(clean.shape[2]), clean
 else:
@@ -114,7 +116,9 @@ else:
     canica.fit([unmask(subject, mask) for subject in clean])
     maps = apply_mask(canica.components_img_, mask)
     timecourses = networks.subject_timecourses(clean, maps)
-print(f"{len(maps)} networks; time courses (subjects, times, networks) {timecourses.shape}")
+print(
+    f"{len(maps)} networks; time courses (subjects, times, networks) {timecourses.shape}"
+)
 
 # %%
 if mask is not None:
@@ -123,9 +127,13 @@ if mask is not None:
     names, similarity = networks.label(
         maps, templates, template_names, min_correlation=min_template_r
     )
-    titles = [f"{name} (r = {r:.2f})" for name, r in zip(names, similarity, strict=True)]
+    titles = [
+        f"{name} (r = {r:.2f})" for name, r in zip(names, similarity, strict=True)
+    ]
     figure = plots.plot_maps(maps, mask, titles)
-    figure.suptitle(f"Networks of the brain, and correlation with their template{note}", y=0.95)
+    figure.suptitle(
+        f"Networks of the brain, and correlation with their template{note}", y=0.95
+    )
     artifacts.write_figure(out, "brain_networks", figure)
 
 # %% [markdown]
@@ -148,7 +156,10 @@ ax.set_title(f"What subjects share, drift removed{note}")
 artifacts.write_figure(out, "intersubject_correlation", ax.figure)
 table = pd.DataFrame({"drift removed": isc.mean(0)}, index=names)
 if mask is None:
-    table.insert(0, "raw", bold_data.intersubject_correlation(raw).mean(0))
+    line = np.column_stack([np.ones(n_times), np.arange(n_times)])
+    for column, trend in [("raw", line[:, :1]), ("linear trend removed", line)]:
+        other = bold_data.clean(subjects.values(), hemodynamics.orthonormal(trend))
+        table[column] = bold_data.intersubject_correlation(other).mean(0)
 print(table.round(3).to_string())
 
 # %% [markdown]
@@ -164,7 +175,9 @@ ax = plots.plot_lag_profile(steps * tr, lagged, names)
 ax.set_title(f"Group mean against word rate{note}")
 artifacts.write_figure(out, "word_rate_lags", ax.figure)
 peak = steps[np.abs(lagged).argmax(0)] * tr
-profile = pd.DataFrame({"r at 0 s": lagged[steps == 0][0], "peak (s)": peak}, index=names)
+profile = pd.DataFrame(
+    {"r at 0 s": lagged[steps == 0][0], "peak (s)": peak}, index=names
+)
 print(profile.round(3).to_string())
 
 # %% [markdown]
@@ -189,7 +202,9 @@ ax = plots.plot_layer_histogram(counts)
 ax.set_title(f"Neurons with z > {alpha} in each of the model's networks (ffn_out)")
 artifacts.write_figure(out, "model_networks", ax.figure)
 explained = model_networks.explained
-pd.DataFrame({"neurons": members.sum(1), "variance explained (%)": 100 * explained}).round(2).T
+pd.DataFrame(
+    {"neurons": members.sum(1), "variance explained (%)": 100 * explained}
+).round(2).T
 
 # %% [markdown]
 # Networks with very few neurons that explain much variance are *massive activations*: a
@@ -232,6 +247,7 @@ if mask is not None:
         nibabel.save(mask, temporary)
 
 # %%
+artifacts.write_table(out / "data" / "networks.parquet", table.join(profile))
 summary = {
     "n_subjects": len(subjects),
     "n_networks_brain": len(names),
@@ -241,4 +257,6 @@ summary = {
     "isc_mean": isc.mean(),
     "word_rate_r_max": np.abs(lagged[steps == 0]).max(),
 }
-artifacts.finish_stage(out, summary, params=settings, simulated=simulated or manifest01["simulated"])
+artifacts.finish_stage(
+    out, summary, params=settings, simulated=simulated or manifest01["simulated"]
+)

@@ -75,7 +75,9 @@ drift = hemodynamics.drift(len(group), tr, manifest02["params"]["high_pass"])
 drift_only = hemodynamics.orthonormal(drift)
 with_rate = hemodynamics.orthonormal(np.column_stack([drift, rate]))
 basis = with_rate if remove_word_rate else drift_only
-print(f"responses {responses.shape}, networks {group.shape}, confounds {basis.shape[1]}{note}")
+print(
+    f"responses {responses.shape}, networks {group.shape}, confounds {basis.shape[1]}{note}"
+)
 
 # %% [markdown]
 # ## Compute: synchrony
@@ -91,11 +93,18 @@ clean = hemodynamics.remove(responses, basis)
 clean_group = hemodynamics.remove(group, basis)
 synchrony = coupling.synchrony(clean, clean_group)
 maxima = coupling.maximum_null(
-    clean, clean_group, basis, n_permutations=n_permutations, rng=rng, batch_size=batch_size
+    clean,
+    clean_group,
+    basis,
+    n_permutations=n_permutations,
+    rng=rng,
+    batch_size=batch_size,
 )
 threshold = coupling.familywise_threshold(maxima, level=level)
 significant = np.abs(synchrony) >= threshold
-print(f"family-wise threshold |r| = {threshold:.3f}; neurons beyond it: {significant.any(1).sum()}")
+print(
+    f"family-wise threshold |r| = {threshold:.3f}; neurons beyond it: {significant.any(1).sum()}"
+)
 
 # %%
 table = pd.DataFrame(
@@ -133,7 +142,9 @@ artifacts.write_figure(out, "anchors", ax.figure)
 n_units = responses.shape[1] // n_layers
 best = [f"layer {i // n_units}, unit {i % n_units}" for i in best_neuron]
 mutual = best_network[best_neuron] == np.arange(len(names))
-anchor_table = pd.DataFrame({"best neuron": best, "r": synchrony.max(0), "mutual": mutual}, names)
+anchor_table = pd.DataFrame(
+    {"best neuron": best, "r": synchrony.max(0), "mutual": mutual}, names
+)
 anchor_table["r"] = synchrony[best_neuron, np.arange(len(names))]
 anchor_table.round(3)
 
@@ -159,16 +170,24 @@ for file in files:
         cleaned, n_atoms, alpha=atom_alpha, random_state=seed
     )
     used = (codes[name] != 0).mean()
-    print(f"{name}: atoms {atoms[name].shape}, codes {codes[name].shape}, {used:.1%} non-zero")
+    print(
+        f"{name}: atoms {atoms[name].shape}, codes {codes[name].shape}, {used:.1%} non-zero"
+    )
 
 # %%
 clean_rate = hemodynamics.remove(rate, drift_only)
 bands = {"word rate": [clean_rate]}
-bands["model shifted + word rate"] = [clean_rate, np.roll(atoms["model"], shift, axis=0)]
+bands["model shifted + word rate"] = [
+    clean_rate,
+    np.roll(atoms["model"], shift, axis=0),
+]
 for name in sorted(atoms, key=lambda name: (name == "model", name != "random")):
     bands[f"{name} + word rate"] = [clean_rate, atoms[name]]
 options = {"n_folds": n_folds, "gap": round(gap / tr), "random_state": seed}
-scores = {name: encoding.encode(b, brain["group_bold"], **options) for name, b in bands.items()}
+scores = {
+    name: encoding.encode(b, brain["group_bold"], **options)
+    for name, b in bands.items()
+}
 scored = brain["ceiling"] >= min_ceiling
 assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
 means = pd.Series({name: values[scored].mean() for name, values in scores.items()})
@@ -194,7 +213,9 @@ artifacts.write_figure(out, "encoding", ax.figure)
 # %%
 kept = {name: values[scored] for name, values in scores.items()}
 ax = plots.plot_score_distribution(kept, brain["ceiling"][scored])
-ax.set_title(f"Held-out scores of the voxels or regions with a ceiling above {min_ceiling}{note}")
+ax.set_title(
+    f"Held-out scores of the voxels or regions with a ceiling above {min_ceiling}{note}"
+)
 artifacts.write_figure(out, "encoding_scores", ax.figure)
 
 # %% [markdown]
@@ -215,7 +236,9 @@ if simulated:
     truth = artifacts.read_json(extracted / "data" / "truth.json")
     arrays = artifacts.read_arrays(extracted / "data" / "truth.npz")
     maps = networks.read_maps(extracted / "data")
-    score = coupling.score_truth(synchrony, threshold, names, maps, truth, arrays["maps"])
+    score = coupling.score_truth(
+        synchrony, threshold, names, maps, truth, arrays["maps"]
+    )
     print(pd.Series(score).round(3).to_string())
 
 # %% [markdown]
@@ -224,10 +247,17 @@ if simulated:
 
 # %%
 fresh = coupling.maximum_null(
-    clean, clean_group, basis, n_permutations=n_permutations, rng=rng, batch_size=batch_size
+    clean,
+    clean_group,
+    basis,
+    n_permutations=n_permutations,
+    rng=rng,
+    batch_size=batch_size,
 )
 n_beyond = int((fresh.max(1) >= threshold).sum())
-print(f"fresh surrogates with a neuron beyond the threshold: {n_beyond} of {n_permutations}")
+print(
+    f"fresh surrogates with a neuron beyond the threshold: {n_beyond} of {n_permutations}"
+)
 assert n_beyond <= 3 * level * n_permutations + 3, "the threshold is not calibrated"
 
 # %% [markdown]
@@ -242,9 +272,14 @@ artifacts.write_arrays(
 )
 neuron, network = np.nonzero(significant)
 found = {"layer": neuron // n_units, "unit": neuron % n_units}
-found |= {"network": np.array(names, dtype=object)[network], "r": synchrony[neuron, network]}
+found |= {
+    "network": np.array(names, dtype=object)[network],
+    "r": synchrony[neuron, network],
+}
 artifacts.write_table(out / "data" / "significant.parquet", pd.DataFrame(found))
-artifacts.write_arrays(out / "data" / "atoms.npz", atoms=atoms["model"], codes=codes["model"])
+artifacts.write_arrays(
+    out / "data" / "atoms.npz", atoms=atoms["model"], codes=codes["model"]
+)
 artifacts.write_arrays(
     out / "data" / "encoding.npz",
     **{artifacts.slug(name): values for name, values in scores.items()},

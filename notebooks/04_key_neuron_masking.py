@@ -44,7 +44,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from anbn import artifacts, evaluation, masking, models, networks, plots, recording, stimuli
+from anbn import (
+    artifacts,
+    evaluation,
+    masking,
+    models,
+    networks,
+    plots,
+    recording,
+    stimuli,
+)
 from anbn.params import current
 from anbn.paths import resolve
 
@@ -64,7 +73,9 @@ kind = "ffn_out"
 # %%
 name = manifest01["params"]["model"]
 language_model = models.load_model(name, head="causal", device=device)
-_, text, _ = stimuli.load_story(resolve(evaluation_text), start_at=evaluation_start, rng=rng)
+_, text, _ = stimuli.load_story(
+    resolve(evaluation_text), start_at=evaluation_start, rng=rng
+)
 tokens = recording.tokenize(language_model.tokenizer, text).iloc[:evaluation_tokens]
 fitted = recording.read_tokens(recorded / "data" / "corpora")
 shared = stimuli.shared_sentences(
@@ -79,9 +90,15 @@ variance = artifacts.read_arrays(recorded / "data" / "statistics.npz")["variance
 strength = z.max(0)  # how clearly a neuron belongs to its clearest network
 mask = networks.threshold(z, alpha).any(0)
 massive = masking.strongest(variance, n_massive)
-print(f"networks (layers, neurons): {strength.shape}; z > {alpha}: {mask.sum()} neurons")
-print(f"{(mask & massive).sum()} of the {n_massive} neurons of largest variance are among them")
-print(f"these {n_massive} hold {variance[massive].sum() / variance.sum():.0%} of all variance")
+print(
+    f"networks (layers, neurons): {strength.shape}; z > {alpha}: {mask.sum()} neurons"
+)
+print(
+    f"{(mask & massive).sum()} of the {n_massive} neurons of largest variance are among them"
+)
+print(
+    f"these {n_massive} hold {variance[massive].sum() / variance.sum():.0%} of all variance"
+)
 
 # %% [markdown]
 # ## Compute
@@ -98,14 +115,20 @@ base = evaluation.perplexity(language_model, tokens, **options)
 rows = []
 sizes = [int(mask.sum()), *(round(share * mask.size) for share in shares)]
 for n in tqdm(sizes, "sizes silenced"):
-    several = masking.with_controls(strength, n, variance, massive, rng, n_draws=n_draws)
+    several = masking.with_controls(
+        strength, n, variance, massive, rng, n_draws=n_draws
+    )
     for group, chosen in [(g, m) for g, masks in several.items() for m in masks]:
         with masking.silence(language_model.model, chosen, kind):
             damaged = evaluation.perplexity(language_model, tokens, **options)
-        rows.append({"group": group, "n": chosen.sum(), "share": chosen.mean(), "ppl": damaged})
+        rows.append(
+            {"group": group, "n": chosen.sum(), "share": chosen.mean(), "ppl": damaged}
+        )
 damage = pd.DataFrame(rows)
 print(f"intact perplexity {base:.2f}; medians over draws of every share silenced:")
-damage.pivot_table("ppl", "group", "share", aggfunc="median").rename(columns="{:.2%}".format).round(1)
+damage.pivot_table("ppl", "group", "share", aggfunc="median").rename(
+    columns="{:.2%}".format
+).round(1)
 
 # %% [markdown]
 # ## Look
@@ -165,7 +188,9 @@ summary = {
     "ppl_masked_uniform_random": headline["random, uniform"],
     "ppl_masked_top_variance": headline["largest variance"],
     "ppl_masked_networks_without_massive": headline["networks without massive"],
-    "ppl_masked_matched_random_without_massive": headline["random per layer, without massive"],
+    "ppl_masked_matched_random_without_massive": headline[
+        "random per layer, without massive"
+    ],
     "frac_masked": mask.mean(),
     "n_evaluation_tokens": len(tokens),
 }

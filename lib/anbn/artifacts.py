@@ -1,4 +1,4 @@
-"""What a stage leaves behind: written atomically, listed with hashes, checked on reading.
+"""What a stage leaves: written atomically, listed with hashes, checked on reading.
 
 A stage's folder is whole when, and only when, it has a ``manifest.json``: it is removed
 first and written last.
@@ -33,8 +33,8 @@ class ArtifactError(RuntimeError):
 def atomic(path):
     """Give a temporary path; move it to ``path`` if the block ends without error.
 
-    Works for files and for folders. On an error (a full disk, say) the temporary path is
-    removed and what stood at ``path`` before still stands.
+    Works for files and for folders. On an error (a full disk, say) the temporary path
+    is removed and what stood at ``path`` before still stands.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +76,9 @@ def write_array(path, array):
 
 
 def slug(name):
-    """A model's name as it can stand in a file name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    """A model's name as it can stand in a file name and a summary key."""
+    name = name.removeprefix("package:").removesuffix("/model")
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
 
 
 def write_figure(out, name, figure):
@@ -110,12 +111,14 @@ def read_json(path):
 
 
 def sha256(path):
-    """SHA-256 of a file, or of a folder (its sorted relative names and their hashes)."""
+    """SHA-256 of a file, or of a folder (its sorted names and their hashes)."""
     path = Path(path)
     if path.is_dir():
         total = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            total.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
+            total.update(
+                f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode()
+            )
         return total.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -214,10 +217,12 @@ def stage_inputs(study, stage):
     for name, expected in manifest["files"].items():
         path = out / name
         if not path.exists():
-            raise ArtifactError(f"{path} is missing though its manifest lists it. {again}")
+            raise ArtifactError(
+                f"{path} is missing though its manifest lists it. {again}"
+            )
         if size(path) != expected["bytes"] or sha256(path) != expected["sha256"]:
             raise ArtifactError(
                 f"{path} is not the file its stage wrote: its hash differs from the "
-                f"manifest (cut short, edited, or a chunk lost). {again} to make it again."
+                f"manifest (cut short, edited, or a chunk lost). {again} to redo it."
             )
     return out, manifest

@@ -43,7 +43,9 @@ def check_bold(data, source, *, n_times=None):
     """
     data = np.asarray(data)
     if data.ndim != 2:
-        raise BoldError(f"{source}: expected (volumes x regions), found shape {data.shape}")
+        raise BoldError(
+            f"{source}: expected (volumes x regions), found shape {data.shape}"
+        )
     n_times = len(data) if n_times is None else n_times
     if len(data) < n_times:
         raise BoldError(
@@ -117,7 +119,9 @@ def load_volumes(path, mask):
         masker = NiftiMasker(mask, standardize=None, dtype="float32")
         # nilearn sets NaN to 0 unless it is looked for first
         if not np.isfinite(np.asanyarray(image.dataobj)).all():
-            raise BoldError(f"{path} holds NaN or infinite values. Repair or mask them.")
+            raise BoldError(
+                f"{path} holds NaN or infinite values. Repair or mask them."
+            )
         return masker.fit_transform(image)
     except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise BoldError(f"{path} cannot be read as NIfTI: {error}") from error
@@ -172,7 +176,8 @@ def clean(bold, basis):
     cleaned : float32 array of shape (n_subjects, n_times, n_voxels)
     """
     cleaned = [
-        hemodynamics.zscore(hemodynamics.remove(hemodynamics.zscore(b), basis)) for b in bold
+        hemodynamics.zscore(hemodynamics.remove(hemodynamics.zscore(b), basis))
+        for b in bold
     ]
     return np.stack(cleaned).astype(np.float32)
 

@@ -70,7 +70,7 @@ def maximum_null(responses, timecourses, basis, *, n_permutations, rng, batch_si
     n_permutations : int
     rng : numpy Generator
     batch_size : int
-        Surrogates a matrix product; needs n_neurons * batch_size * n_networks * 4 bytes.
+        Surrogates a matrix product: n_neurons * batch_size * n_networks * 4 bytes.
 
     Returns
     -------
@@ -101,7 +101,9 @@ def familywise_threshold(maxima, *, level=0.05):
     # the data count as one permutation: (1 + n) draws
     rank = int(np.ceil((1 - level) * (len(highest) + 1))) - 1
     if rank >= len(highest):
-        raise ValueError(f"{len(highest)} permutations are too few for a level of {level}")
+        raise ValueError(
+            f"{len(highest)} permutations are too few for a level of {level}"
+        )
     return float(highest[rank])
 
 
@@ -153,7 +155,7 @@ def score_truth(synchrony, threshold, names, maps, truth, true_maps):
         ``false_networks_found``: other components with a significant neuron;
         ``driver_recall_top1pct``: drivers among the 1 % most synchronous neurons of
         their network; ``map_dice_mean``: overlap of each planted map's upper half with
-        as many of the strongest voxels of the map that carries its name (0 if none does).
+        as many of the strongest voxels of the map that carries its name (0 if none).
     """
     coupled = (np.abs(synchrony) >= threshold).any(0)
     n_top = len(synchrony) // 100

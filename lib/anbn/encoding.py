@@ -31,10 +31,10 @@ def contiguous_folds(n_times, n_folds, gap):
 def encode(bands, bold, *, n_folds=5, gap=8, alphas=ALPHAS, n_iter=10, random_state=0):
     """Cross-validated banded ridge encoding of every voxel (himalaya).
 
-    Outer folds are contiguous with a gap. Inside the training set, contiguous folds with
-    the same gap choose for every voxel the penalty and the bands' relative weights, so
-    that a useless band costs little; features and BOLD are standardised by the training
-    set.
+    Outer folds are contiguous with a gap. Inside the training set, contiguous folds
+    with the same gap choose for every voxel the penalty and the bands' relative
+    weights, so that a useless band costs little; features and BOLD are standardised by
+    the training set.
 
     Parameters
     ----------
@@ -81,4 +81,6 @@ def encode(bands, bold, *, n_folds=5, gap=8, alphas=ALPHAS, n_iter=10, random_st
 def _standardise(data, train):
     """Zero mean and unit variance in the training set; constant columns give zeros."""
     sd = data[train].std(0)
-    return ((data - data[train].mean(0)) / np.where(sd > 0, sd, np.inf)).astype(np.float32)
+    return ((data - data[train].mean(0)) / np.where(sd > 0, sd, np.inf)).astype(
+        np.float32
+    )

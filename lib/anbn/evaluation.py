@@ -38,5 +38,7 @@ def perplexity(language_model, tokens, *, window, stride):
     if len(tokens) < 2:
         raise EvaluationError(f"perplexity needs 2 tokens or more, found {len(tokens)}")
     options = {"window": window, "stride": stride}
-    losses = [x for *_, x in recording.forward_windows(language_model, tokens, **options)]
+    losses = [
+        x for *_, x in recording.forward_windows(language_model, tokens, **options)
+    ]
     return float(np.exp(np.nanmean(np.concatenate(losses).astype(np.float64))))

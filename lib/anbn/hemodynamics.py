@@ -38,7 +38,9 @@ def frame_times(n_times, tr, start=0.0):
     return start + tr * np.arange(n_times)
 
 
-def alignment_matrix(word, onset, *, n_times, tr, start=0.0, kind="spm", pooling="mean"):
+def alignment_matrix(
+    word, onset, *, n_times, tr, start=0.0, kind="spm", pooling="mean"
+):
     """Matrix that carries tokens to the BOLD clock: ``responses = H @ activations``.
 
     Tokens are averaged to words; words of the same TR are averaged (``mean``) or summed
@@ -130,7 +132,9 @@ def orthonormal(confounds):
     basis : array of shape (n_times, n_kept)
     """
     scale = np.linalg.norm(confounds, axis=0)
-    u, s, _ = np.linalg.svd(confounds / np.where(scale > 0, scale, 1), full_matrices=False)
+    u, s, _ = np.linalg.svd(
+        confounds / np.where(scale > 0, scale, 1), full_matrices=False
+    )
     return u[:, s > 1e-8 * s.max()]
 
 
@@ -149,7 +153,7 @@ def remove(data, basis):
 
 
 def zscore(data):
-    """Zero mean and unit standard deviation over time; a constant column gives zeros."""
+    """Zero mean and unit standard deviation over time; zeros where constant."""
     data = data - data.mean(0)
     sd = data.std(0)
     tiny = sd <= 1e-6 * np.abs(data).max(0, initial=1e-30)

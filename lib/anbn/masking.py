@@ -113,7 +113,9 @@ def with_controls(strength, n, variance, massive, rng, *, n_draws):
     draws = range(n_draws)
     return {
         "networks": [chosen],
-        "random, same per layer": [random_per_layer(chosen, rng, among=every) for _ in draws],
+        "random, same per layer": [
+            random_per_layer(chosen, rng, among=every) for _ in draws
+        ],
         "networks without massive": [calm],
         "random per layer, without massive": [
             random_per_layer(calm, rng, among=~massive) for _ in draws
@@ -126,7 +128,9 @@ def with_controls(strength, n, variance, massive, rng, *, n_draws):
 def _draw(allowed, n, rng):
     candidates = np.flatnonzero(allowed)
     if len(candidates) < n:
-        raise ValueError(f"cannot draw {n} control neurons: only {len(candidates)} are left")
+        raise ValueError(
+            f"cannot draw {n} control neurons: only {len(candidates)} are left"
+        )
     drawn = np.zeros(allowed.size, bool)
     drawn[rng.choice(candidates, n, replace=False)] = True
     return drawn.reshape(allowed.shape)

@@ -13,7 +13,6 @@ from transformers import (
     AutoTokenizer,
     GgufConfig,
 )
-
 from transformers.utils import logging as transformers_logging
 
 from anbn import artifacts
@@ -43,7 +42,9 @@ class LanguageModel:
     @property
     def max_tokens(self):
         """Longest window the model takes, in tokens."""
-        return min(self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
+        return min(
+            self.model.config.max_position_embeddings, self.tokenizer.model_max_length
+        )
 
 
 def choose_device(device="auto"):
@@ -55,7 +56,9 @@ def choose_device(device="auto"):
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def load_model(spec, *, head="auto", device="auto", dtype="float32", random_weights=None):
+def load_model(
+    spec, *, head="auto", device="auto", dtype="float32", random_weights=None
+):
     """Load a language model and its tokenizer.
 
     Parameters
@@ -169,9 +172,9 @@ def _damaged(spec, path, error):
 def _not_found(spec, folder, error):
     if folder is None:
         return (
-            f"model {spec!r} is no file or folder here, and the Hugging Face hub did not "
-            f"give it (offline, no such id, or no access): {_first_line(error)} Check the "
-            "spelling, go online once, or name a local folder or .gguf file."
+            f"model {spec!r} is no file or folder here, and the Hugging Face hub did "
+            f"not give it (offline, no such id, or no access): {_first_line(error)} "
+            "Check the spelling, go online once, or name a local folder or .gguf file."
         )
     reason = _first_line(error)
     if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():

@@ -26,11 +26,11 @@ class Decomposition:
 def ica(data, n_networks, *, random_state, max_iter=500, tol=1e-4):
     """Independent component analysis over samples, with signs and order fixed.
 
-    The matrix is reduced by a randomised SVD to ``n_networks`` dimensions and rotated by
-    scikit-learn's FastICA, which gives the components of FastICA on the whole matrix.
+    The matrix is reduced by a randomised SVD to ``n_networks`` dimensions and rotated
+    by scikit-learn's FastICA: the components are those of FastICA on the whole matrix.
     Networks are the z-scored rows of the transposed mixing matrix (Liu et al. 2025,
-    arXiv 2502.20408); a network whose weights are skewed to the negative is flipped with
-    its time course, so that thresholds do not depend on ICA's arbitrary sign.
+    arXiv 2502.20408); a network whose weights are skewed to the negative is flipped
+    with its time course, so that thresholds do not depend on ICA's arbitrary sign.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def ica(data, n_networks, *, random_state, max_iter=500, tol=1e-4):
     n_samples, n_units = data.shape
     if not 2 <= n_networks <= min(data.shape):
         raise ValueError(
-            f"n_networks must lie in 2 to {min(data.shape)} for a matrix of {n_samples} "
-            f"samples x {n_units} units, found {n_networks}"
+            f"n_networks must lie in 2 to {min(data.shape)} for a matrix of "
+            f"{n_samples} samples x {n_units} units, found {n_networks}"
         )
     data = data - data.mean(0)
     u, s, vt = randomized_svd(data, n_networks, n_iter=7, random_state=random_state)
@@ -60,7 +60,9 @@ def ica(data, n_networks, *, random_state, max_iter=500, tol=1e-4):
     order = np.argsort(-explained)
     signs = _skew_sign(mixing)
     weights = hemodynamics.zscore((mixing * signs[:, None]).T).T
-    return Decomposition(weights[order], (timecourses * signs)[:, order], explained[order])
+    return Decomposition(
+        weights[order], (timecourses * signs)[:, order], explained[order]
+    )
 
 
 def _skew_sign(weights):

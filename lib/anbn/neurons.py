@@ -40,8 +40,8 @@ def find_blocks(model):
     ]
     if not stacks:
         raise StructureError(
-            f"{type(model).__name__}: looked for a ModuleList of equal blocks, found none "
-            f"among {sorted({type(m).__name__ for m in model.children()})}"
+            f"{type(model).__name__}: looked for a ModuleList of equal blocks, found "
+            f"none among {sorted({type(m).__name__ for m in model.children()})}"
         )
     return max(stacks, key=len)
 
@@ -96,14 +96,18 @@ def count_neurons(model, kind):
     layers = find_second_ffn(model)
     widths = {_shape(layer)[kind == "ffn_out"] for layer in layers}
     if len(widths) > 1:
-        raise StructureError(f"layers of different widths are not supported: {sorted(widths)}")
+        raise StructureError(
+            f"layers of different widths are not supported: {sorted(widths)}"
+        )
     return len(layers), widths.pop()
 
 
 def check_kind(kind):
     """Raise ValueError unless ``kind`` is one of ``KINDS``."""
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of neuron {kind!r}: expected one of {', '.join(KINDS)}")
+        raise ValueError(
+            f"unknown kind of neuron {kind!r}: expected one of {', '.join(KINDS)}"
+        )
 
 
 @contextmanager
@@ -164,7 +168,7 @@ def edit(model, kind, functions):
 
 
 def _hook(layer, kind, function):
-    """Call ``function`` on a kind's activations; a tensor it returns takes their place."""
+    """Call ``function`` on activations; a tensor it returns takes their place."""
     if kind == "ffn_out":
         return layer.register_forward_hook(lambda _, args, output: function(output))
 

@@ -70,7 +70,9 @@ def declared(stage):
     cells = re.split(r"(?m)^# %%", path.read_text(encoding="utf-8"))
     cells = [c for c in cells if 'tags=["parameters"]' in c.split("\n", 1)[0]]
     if len(cells) != 1:
-        raise ParamError(f"{path}: expected one cell tagged parameters, found {len(cells)}")
+        raise ParamError(
+            f"{path}: expected one cell tagged parameters, found {len(cells)}"
+        )
     source = cells[0].split("\n", 1)[1]
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}

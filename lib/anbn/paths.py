@@ -54,8 +54,8 @@ def resolve(spec):
     ----------
     spec : str
         ``package:name/inner/path`` (a file shipped in an installed package, which is
-        never imported), ``alice:inner/path`` (see ``fetch_alice``), an absolute path, or
-        a path relative to the project's root.
+        never imported), ``alice:inner/path`` (see ``fetch_alice``), an absolute path,
+        or a path relative to the project's root.
 
     Raises
     ------
@@ -67,10 +67,10 @@ def resolve(spec):
         found = importlib.util.find_spec(name)
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError(
-                f"{spec!r}: the Python package {name!r} is not installed. Run `make env` "
-                "(it installs requirements/data.txt), or name a file of your own."
+                f"{spec!r}: the Python package {name!r} is not installed. Run `make "
+                "env` (it installs requirements/data.txt), or name a file of your own."
             )
-        path = Path(list(found.submodule_search_locations)[0]) / inner
+        path = Path(next(iter(found.submodule_search_locations))) / inner
     elif spec.startswith(ALICE):
         path = fetch_alice(spec.removeprefix(ALICE))
     else:
@@ -102,17 +102,21 @@ def fetch_alice(inner=""):
     fetcher.load_registry(Path(__file__).with_name("alice_registry.txt"))
     wanted = [name for name in fetcher.registry if name.startswith(inner)]
     if not wanted:
-        raise FileNotFoundError(f"alice:{inner}: the data set has no such file or folder")
+        raise FileNotFoundError(
+            f"alice:{inner}: the data set has no such file or folder"
+        )
     for name in wanted:
         path = folder / name
         try:
             if not local:
                 fetcher.fetch(name)
-            elif pooch.file_hash(path) != fetcher.registry[name].removeprefix("sha256:"):
+            elif pooch.file_hash(path) != fetcher.registry[name].removeprefix(
+                "sha256:"
+            ):
                 raise ValueError("its SHA-256 is not that of the published file")
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
-                f"{path}: {error}. Set ANBN_DATA to a folder that holds alice/, or unset "
-                "it and go online once: `make data STUDY=alice`."
+                f"{path}: {error}. Set ANBN_DATA to a folder that holds alice/, or "
+                "unset it and go online once: `make data STUDY=alice`."
             ) from error
     return folder / inner

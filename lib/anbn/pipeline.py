@@ -1,8 +1,9 @@
 """Run the notebooks of a study, stage by stage, and skip what is up to date.
 
-A stage is up to date when the fingerprint in its manifest is the one it would get now:
-what its notebook says, its parameters, the modules it imports, the stages and data files
-it reads. How it runs (device, jobs, batch size) and when files were saved do not count.
+A stage is up to date when the fingerprint in its manifest is the one it would get
+now: what its notebook says, its parameters, the modules it imports, the stages and
+data files it reads. How it runs (device, jobs, batch size) and when files were saved do
+not count.
 """
 
 import argparse
@@ -74,7 +75,9 @@ def fingerprint(study, stage, upstream):
     parts = {
         "notebook": source,
         "params": {k: v for k, v in values.items() if k not in params.EXECUTION_KNOBS},
-        "modules": {m: artifacts.sha256(folder / f"{m}.py") for m in imported_modules(source)},
+        "modules": {
+            m: artifacts.sha256(folder / f"{m}.py") for m in imported_modules(source)
+        },
         "upstream": upstream,
         "data": {spec: _data_hash(spec) for spec in _data_specs(values)},
     }
@@ -89,14 +92,17 @@ def _data_specs(values):
     return sorted(
         v
         for v in named
-        if v.startswith((PACKAGE, ALICE)) or ("/" in v and (project_root() / v).exists())
+        if v.startswith((PACKAGE, ALICE))
+        or ("/" in v and (project_root() / v).exists())
     )
 
 
 def _data_hash(spec):
     """Hash of a data file, remembered by its path, size and time of change."""
     path = resolve(spec)
-    files = sorted(p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
+    files = sorted(
+        p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()
+    )
     stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
     known = cache_dir() / "hashes" / key
@@ -131,7 +137,6 @@ def run_stage(study, stage, expected):
     import nbformat
     import papermill
     from nbconvert import HTMLExporter
-
     from traitlets.config import Config
 
     # A kernel of the user's home must not shadow the one of this environment.
@@ -148,7 +153,10 @@ def run_stage(study, stage, expected):
         with open(out / "stage.log", "w", encoding="utf-8") as log:
             papermill.execute_notebook(
                 # papermill formats braces in paths
-                *(str(p).replace("{", "{{").replace("}", "}}") for p in (source, running)),
+                *(
+                    str(p).replace("{", "{{").replace("}", "}}")
+                    for p in (source, running)
+                ),
                 parameters=params.read(study, stage),
                 kernel_name="python3",
                 progress_bar=False,
@@ -162,7 +170,9 @@ def run_stage(study, stage, expected):
             temporary.write_text(html, encoding="utf-8")
         os.replace(running, out / "notebook.ipynb")
         manifest = artifacts.read_json(out / artifacts.MANIFEST)
-        artifacts.write_json(out / artifacts.MANIFEST, manifest | {"fingerprint": expected})
+        artifacts.write_json(
+            out / artifacts.MANIFEST, manifest | {"fingerprint": expected}
+        )
     except BaseException:
         (out / artifacts.MANIFEST).unlink(missing_ok=True)
         if running.is_file():
@@ -187,7 +197,9 @@ def study_lock(study):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit(f"study {study!r} is being run by another process ({path} is locked)")
+            sys.exit(
+                f"study {study!r} is being run by another process ({path} is locked)"
+            )
         yield
 
 
@@ -235,7 +247,7 @@ def run_study(study, stages):
 
 
 def fetch_data(study):
-    """Fetch, or find, every file that a study's parameters name, and say where it is."""
+    """Fetch, or find, every file a study's parameters name, and say where it is."""
     for stage in STAGES:
         for spec in _data_specs(params.read(study, stage)):
             print(f"{spec}\n  {resolve(spec)}")
@@ -255,11 +267,17 @@ def report(study):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m anbn.pipeline", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m anbn.pipeline", description=__doc__
+    )
     parser.add_argument("study", help="a folder of params/")
-    parser.add_argument("stages", nargs="*", help="as 01 02 03 04; all if none is given")
+    parser.add_argument(
+        "stages", nargs="*", help="as 01 02 03 04; all if none is given"
+    )
     parser.add_argument("--data", action="store_true", help="only fetch the data")
-    parser.add_argument("--report", action="store_true", help="only print the summaries")
+    parser.add_argument(
+        "--report", action="store_true", help="only print the summaries"
+    )
     options = parser.parse_args(arguments)
     numbers = [name[:2] for name in STAGES]
     unknown = [n for n in options.stages if n not in numbers]

@@ -43,7 +43,9 @@ def plot_raster(activations, words, *, n_tokens, n_neurons, ax=None):
     # one neuron from each of n_neurons stretches of depth, the one of largest variance
     stretches = np.array_split(np.arange(flat.shape[1]), n_neurons)
     chosen = [s[flat[1:, s].var(0).argmax()] for s in stretches]
-    image = ax.imshow(z[:n_tokens, chosen].T, aspect="auto", cmap="RdBu_r", vmin=-4, vmax=4)
+    image = ax.imshow(
+        z[:n_tokens, chosen].T, aspect="auto", cmap="RdBu_r", vmin=-4, vmax=4
+    )
     labels = [t.strip() or "·" for t in activations["text"].to_numpy()[:n_tokens]]
     ax.set_xticks(range(n_tokens), labels, rotation=60, ha="right", fontsize=8)
     ax.set_yticks(range(len(chosen)), [f"{c // n}.{c % n}" for c in chosen], fontsize=6)
@@ -71,14 +73,18 @@ def plot_layer_variance(variance, ax=None):
 
 
 def plot_maps(maps, mask, titles, *, n_columns=4):
-    """Every network's map on the MNI template, cut at its peak; (n_networks, n_voxels)."""
+    """Every map on the MNI template, cut at its peak; (n_networks, n_voxels)."""
     n_rows = -(-len(maps) // n_columns)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows))
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows)
+    )
     for ax in np.ravel(axes)[len(maps) :]:
         ax.set_axis_off()
     for ax, values, title in zip(np.ravel(axes), maps, titles, strict=False):
         image = unmask(values.astype(np.float32), mask)
-        cut = plotting.find_xyz_cut_coords(image, activation_threshold=np.abs(values).max() / 2)
+        cut = plotting.find_xyz_cut_coords(
+            image, activation_threshold=np.abs(values).max() / 2
+        )
         plotting.plot_stat_map(
             image,
             display_mode="z",
@@ -159,7 +165,7 @@ def plot_synchrony_by_layer(synchrony, n_layers, threshold, maxima, names, ax=No
 
 
 def plot_anchors(counts, names, ax=None):
-    """Share of each layer's neurons anchored to each network; (n_layers, n_networks)."""
+    """Share of a layer's neurons anchored to each network; (n_layers, n_networks)."""
     ax = _axes(ax, 9, 0.3 * len(names) + 2)
     share = 100 * counts / counts.sum(1, keepdims=True)
     image = ax.imshow(share.T, aspect="auto", cmap="magma", vmin=0)
@@ -178,8 +184,16 @@ def plot_encoding_bars(scores, names, ceiling, ax=None):
     x, width = np.arange(len(names)), 0.8 / len(scores)
     for i, (model, values) in enumerate(scores.items()):
         at = x - 0.4 + (i + 0.5) * width
-        ax.bar(at, values, width, label=f"{model} ({np.mean(values):.2f})", color=COLOURS[i])
-    ax.hlines(ceiling, x - 0.45, x + 0.45, color="k", label=f"ceiling ({ceiling.mean():.2f})")
+        ax.bar(
+            at,
+            values,
+            width,
+            label=f"{model} ({np.mean(values):.2f})",
+            color=COLOURS[i],
+        )
+    ax.hlines(
+        ceiling, x - 0.45, x + 0.45, color="k", label=f"ceiling ({ceiling.mean():.2f})"
+    )
     ax.axhline(0, color="0.5", lw=0.8)
     ax.set_xticks(x, names)
     ax.set_ylabel("held-out correlation (r)")
@@ -193,9 +207,10 @@ def plot_encoding_map(scores, mask, ax=None):
     image = unmask(np.asarray(scores, np.float32), mask)
     top = float(np.percentile(np.abs(scores), 99.5))
     options = {"display_mode": "z", "cut_coords": [-40, -20, 0, 20, 40, 60], "axes": ax}
-    plotting.plot_stat_map(
+    display = plotting.plot_stat_map(
         image, **options, vmax=top, threshold=top / 4, colorbar=True, annotate=False
     )
+    display.annotate(left_right=False, size=9)
     return ax
 
 
@@ -203,7 +218,9 @@ def plot_score_distribution(scores, ceiling, ax=None):
     """Spread of scores over voxels for every model, and of the noise ceiling."""
     rows = {**scores, "noise ceiling": ceiling}
     ax = _axes(ax, 9, 0.45 * len(rows) + 1.2)
-    ax.boxplot(list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6)
+    ax.boxplot(
+        list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6
+    )
     labels = [f"{name}  (mean {np.mean(values):.2f})" for name, values in rows.items()]
     ax.set_yticks(range(1, len(rows) + 1), labels)
     ax.axvline(0, color="0.5", lw=0.8)
@@ -218,11 +235,15 @@ def plot_damage(damage, base, ax=None):
     draw: median and range are drawn. ``base`` is the intact model's perplexity.
     """
     ax = _axes(ax, 9.5, 4.2)
-    for colour, (group, rows) in zip(COLOURS, damage.groupby("group", sort=False), strict=False):
+    for colour, (group, rows) in zip(
+        COLOURS, damage.groupby("group", sort=False), strict=False
+    ):
         by_share = rows.groupby("share")["ppl"]
         x = 100 * by_share.median().index
         ax.plot(x, by_share.median(), "o-", color=colour, label=group, ms=4)
-        ax.fill_between(x, by_share.min(), by_share.max(), color=colour, alpha=0.2, lw=0)
+        ax.fill_between(
+            x, by_share.min(), by_share.max(), color=colour, alpha=0.2, lw=0
+        )
     ax.axhline(base, color="k", ls=":", label=f"intact ({base:.1f})")
     ax.set_xscale("log")
     ax.set_yscale("log")

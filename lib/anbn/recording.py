@@ -24,8 +24,9 @@ GROUP = "activations.zarr"
 def tokenize(tokenizer, text, words=None):
     """Tokens of a text, and the word each belongs to.
 
-    A token belongs to the word that holds its last character that is not blank
-    (a leading space is part of many tokens).
+    A token belongs to the word it shares most characters with, the later one if equal
+    (many tokens begin with a blank; some, like ``wouldn`` of ``would|n't``, reach into
+    the next word).
 
     Parameters
     ----------
@@ -43,20 +44,28 @@ def tokenize(tokenizer, text, words=None):
     """
     if not tokenizer.is_fast:
         raise ValueError(
-            f"{type(tokenizer).__name__} gives no character offsets: use a model with a "
-            "fast tokenizer (tokenizer.json)"
+            f"{type(tokenizer).__name__} gives no character offsets: use a model with "
+            "a fast tokenizer (tokenizer.json)"
         )
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    options = {"add_special_tokens": False, "return_offsets_mapping": True}
+    coded = tokenizer(
+        text, **options, verbose=False
+    )  # windows keep to the model's length
     start, end = np.array(coded["offset_mapping"], int).reshape(-1, 2).T
     pieces = [text[s:e] for s, e in zip(start, end, strict=True)]
-    word = np.full(len(start), -1)
+    owner = np.full(len(text) + 1, -1)
     if words is not None:
-        last = end - 1 - np.array([len(p) - len(p.rstrip()) for p in pieces], int)
-        row = np.searchsorted(words["start"].to_numpy(), last, side="right") - 1
-        inside = (row >= 0) & (last < words["end"].to_numpy()[row]) & (end > start)
-        word = np.where(inside, row, -1)
+        for row, (s, e) in enumerate(zip(words["start"], words["end"], strict=True)):
+            owner[s:e] = row
+    word = [_majority(owner[s:e]) for s, e in zip(start, end, strict=True)]
     columns = {"id": coded["input_ids"], "token": pieces, "start": start, "end": end}
     return pd.DataFrame({**columns, "word": word})
+
+
+def _majority(owners):
+    """The word of most of a token's characters, the later if equal; -1: none."""
+    found, counts = np.unique(owners[owners >= 0][::-1], return_counts=True)
+    return int(found[::-1][counts[::-1].argmax()]) if len(found) else -1
 
 
 def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
@@ -81,7 +90,9 @@ def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
     for path in paths:
         total = 0
         for text in stimuli.read_corpus(path):
-            tokens = tokenize(tokenizer, text).iloc[: min(document_tokens, n_tokens - total)]
+            tokens = tokenize(tokenizer, text).iloc[
+                : min(document_tokens, n_tokens - total)
+            ]
             used = text[: tokens["end"].iloc[-1]]
             labels = {"corpus": Path(path).stem, "hash": stimuli.document_hash(used)}
             documents.append(tokens.assign(document=len(documents), **labels))
@@ -148,7 +159,7 @@ def forward_windows(language_model, tokens, *, window, stride, kinds=()):
     tokens : DataFrame
         From ``tokenize``; a column ``document`` keeps documents apart.
     window, stride : int
-        Tokens; see ``windows``. Special tokens a model asks for are added to each window.
+        Tokens; see ``windows``. A model's special tokens are added to each window.
     kinds : list of str
         Kinds of neurons to capture.
 
@@ -162,8 +173,7 @@ def forward_windows(language_model, tokens, *, window, stride, kinds=()):
         Surprisal in nats, for a model with a causal head.
     """
     model, tokenizer = language_model.model, language_model.tokenizer
-    special = tokenizer.build_inputs_with_special_tokens([0]) if _adds(tokenizer) else [0]
-    before, after = special[: special.index(0)], special[special.index(0) + 1 :]
+    before, after = special_tokens(tokenizer)
     room = min(window, language_model.max_tokens - len(before) - len(after))
     if room < window:  # a model with a short context still gets overlapping windows
         stride = min(stride, max(1, room // 2))
@@ -190,10 +200,12 @@ def forward_windows(language_model, tokens, *, window, stride, kinds=()):
         yield slice(new, end), layers, losses
 
 
-def _adds(tokenizer):
-    return len(tokenizer("a", add_special_tokens=True)["input_ids"]) > len(
-        tokenizer("a", add_special_tokens=False)["input_ids"]
-    )
+def special_tokens(tokenizer):
+    """Ids of the special tokens a tokenizer puts before and after a text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a", add_special_tokens=True)["input_ids"]
+    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:at], full[at + len(bare) :]
 
 
 def record(language_model, tokens, path, *, kinds, window, stride, dtype="float16"):
@@ -222,7 +234,9 @@ def record(language_model, tokens, path, *, kinds, window, stride, dtype="float1
     OverflowError
         If an activation does not fit the store's precision.
     """
-    shape = {k: (len(tokens), *neurons.count_neurons(language_model.model, k)) for k in kinds}
+    shape = {
+        k: (len(tokens), *neurons.count_neurons(language_model.model, k)) for k in kinds
+    }
     surprisal = np.full(len(tokens), np.nan)
     start = time.perf_counter()
     with artifacts.atomic(path) as temporary:
@@ -263,7 +277,9 @@ def read_tokens(path):
 def document_texts(tokens):
     """Text of every document of a store, from its tokens' characters."""
     return [
-        "".join(_with_gaps(d["token"].tolist(), d["start"].to_numpy(), d["end"].to_numpy()))
+        "".join(
+            _with_gaps(d["token"].tolist(), d["start"].to_numpy(), d["end"].to_numpy())
+        )
         for _, d in tokens.groupby("document")
     ]
 
@@ -292,20 +308,24 @@ def open_activations(path, kind):
     try:
         array = zarr.open_group(group, mode="r")[kind]
     except (KeyError, FileNotFoundError) as error:
-        raise artifacts.ArtifactError(f"{path} holds no activations of {kind!r}") from error
+        raise artifacts.ArtifactError(
+            f"{path} holds no activations of {kind!r}"
+        ) from error
     grid = [range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)]
     for i in grid[0]:
         for j in grid[1]:
             chunk = group / kind / "c" / str(i) / str(j) / "0"
             if not chunk.is_file():
                 raise artifacts.ArtifactError(
-                    f"{path}: the chunk {chunk.relative_to(path)} is missing. Record again."
+                    f"{path}: chunk {chunk.relative_to(path)} is missing. Record again."
                 )
     dataset = xr.open_zarr(group, consolidated=False, chunks=None)
     activations = dataset[kind].rename({f"neuron_{kind}": "neuron"})
     tokens = read_tokens(path).rename(columns={"token": "text"})
     named = [c for c in ("text", "word", "onset", "offset") if c in tokens]
-    return activations.assign_coords({c: ("token", tokens[c].to_numpy()) for c in named})
+    return activations.assign_coords(
+        {c: ("token", tokens[c].to_numpy()) for c in named}
+    )
 
 
 def responses(activations, H):
@@ -331,7 +351,9 @@ def responses(activations, H):
     total = np.zeros((H.shape[0], n_layers * n_neurons), np.float32)
     for i in range(0, n_tokens, TOKEN_BLOCK):
         block = activations[i : i + TOKEN_BLOCK].to_numpy().astype(np.float32)
-        total += H[:, i : i + TOKEN_BLOCK].astype(np.float32) @ block.reshape(len(block), -1)
+        total += H[:, i : i + TOKEN_BLOCK].astype(np.float32) @ block.reshape(
+            len(block), -1
+        )
     return total
 
 
@@ -347,7 +369,9 @@ def stream_responses(language_model, tokens, H, *, kinds, window, stride):
     for rows, layers, _ in forward_windows(language_model, tokens, **options):
         part = H[:, rows].astype(np.float32)
         for kind, values in layers.items():
-            totals[kind] = totals[kind] + part @ values.float().numpy().reshape(len(values), -1)
+            totals[kind] = totals[kind] + part @ values.float().numpy().reshape(
+                len(values), -1
+            )
     return totals
 
 

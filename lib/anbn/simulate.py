@@ -1,4 +1,4 @@
-"""Simulated BOLD with a known truth: some networks driven by real neurons, others not."""
+"""Simulated BOLD with a known truth: networks driven by real neurons, and others."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,9 @@ class Simulation:
     drivers: np.ndarray  # (n_driven, n_drivers), columns of the responses
 
 
-def driver_groups(responses, n_neurons, n_groups, n_drivers, rng, *, max_correlation=0.3):
+def driver_groups(
+    responses, n_neurons, n_groups, n_drivers, rng, *, max_correlation=0.3
+):
     """Groups of neurons of one layer that respond alike, different between groups.
 
     A seed neuron is drawn in a layer of its own third of the depth (for three groups);
@@ -55,7 +57,9 @@ def driver_groups(responses, n_neurons, n_groups, n_drivers, rng, *, max_correla
     n_layers = responses.shape[1] // n_neurons
     drivers, signals = [], []
     for group in range(n_groups):
-        low, high = np.linspace(0, n_layers, n_groups + 1)[[group, group + 1]].astype(int)
+        low, high = np.linspace(0, n_layers, n_groups + 1)[[group, group + 1]].astype(
+            int
+        )
         for _ in range(1000):
             layer = rng.integers(low, max(high, low + 1))
             columns = np.arange(layer * n_neurons, (layer + 1) * n_neurons)
@@ -88,7 +92,9 @@ def rest_parcels():
     """
     folder = resolve(REST)
     rest = pd.read_csv(folder / "timeseries.tsv", sep="\t").to_numpy(float)
-    centres = pd.read_csv(folder / "rois.tsv", sep="\t")[["x", "y", "z"]].to_numpy(float)
+    centres = pd.read_csv(folder / "rois.tsv", sep="\t")[["x", "y", "z"]].to_numpy(
+        float
+    )
     basis = hemodynamics.orthonormal(hemodynamics.drift(len(rest), 2.0))
     return hemodynamics.zscore(hemodynamics.remove(rest, basis)), centres
 
@@ -154,11 +160,12 @@ def simulate_bold(
 
     In each network's voxels, in units of the noise's standard deviation::
 
-        bold = map * (signal * (timecourse + rate_share * word rate) + own) + noise + drift
+        bold = map * (signal * (timecourse + rate_share * rate) + own) + noise + drift
 
     The time courses of the networks in ``DRIVEN`` are those of groups of real neurons;
-    of those in ``UNDRIVEN``, phase-randomised ones of the same spectrum. ``own`` is what
-    a network does in one subject alone, of unit variance and a real parcel's spectrum.
+    of those in ``UNDRIVEN``, phase-randomised ones of the same spectrum. ``own`` is
+    what a network does in one subject alone, of unit variance and a real parcel's
+    spectrum.
     The noise, a new draw for every subject, has the spectrum and spatial covariance of
     real rest in three quarters of its variance, and is white in the rest.
 
@@ -245,8 +252,12 @@ def write_simulation(simulation, folder):
     )
     truth = {
         "simulated": True,
-        "driven": [n for n, d in zip(simulation.names, simulation.driven, strict=True) if d],
-        "undriven": [n for n, d in zip(simulation.names, simulation.driven, strict=True) if not d],
+        "driven": [
+            n for n, d in zip(simulation.names, simulation.driven, strict=True) if d
+        ],
+        "undriven": [
+            n for n, d in zip(simulation.names, simulation.driven, strict=True) if not d
+        ],
         "drivers": simulation.drivers.tolist(),
     }
     artifacts.write_json(folder / "truth.json", truth)

@@ -36,11 +36,13 @@ def read_text(path, *, start_at=""):
         text = Path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise StimulusError(
-            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#x}. "
-            "Save it as UTF-8."
+            f"{path} is not UTF-8: byte {error.start} is "
+            f"{error.object[error.start]:#x}. Save it as UTF-8."
         ) from error
     text = text.replace("\r\n", "\n")
-    book = re.search(r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL)
+    book = re.search(
+        r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL
+    )
     text = book[1] if book else text
     if start_at:
         _, found, rest = text.partition(start_at)
@@ -103,16 +105,18 @@ def _read_textgrid(path):
     if not rows or not declared or int(declared[1]) != len(rows):
         raise StimulusError(
             f"{path}: expected a long-format TextGrid with an interval tier of words; "
-            f"found {len(rows)} of {declared[1] if declared else 'no'} intervals. Is the "
-            "file whole?"
+            f"found {len(rows)} of {declared[1] if declared else 'no'} intervals. "
+            "Is the file whole?"
         )
-    rows = [(w.replace('""', '"').strip(), float(on), float(off)) for on, off, w in rows]
+    rows = [
+        (w.replace('""', '"').strip(), float(on), float(off)) for on, off, w in rows
+    ]
     rows = [row for row in rows if row[0].lower() not in SILENCES]
     return pd.DataFrame(rows, columns=["word", "onset", "offset"])
 
 
 def _with_text(words):
-    """Add each word's characters in the joined text: blanks between, 's and n't glued."""
+    """Add each word's place in the joined text: blanks between, 's and n't glued."""
     text = words["word"].astype(str)
     blank = ~text.str.contains(r"^(?:n't|'\w)", case=False)
     blank.iloc[:1] = False
@@ -123,7 +127,9 @@ def _with_text(words):
 def join_words(words):
     """The text in which ``text[start:end]`` is each word."""
     text = [" "] * int(words["end"].iloc[-1])
-    for word, start, end in zip(words["word"], words["start"], words["end"], strict=True):
+    for word, start, end in zip(
+        words["word"], words["start"], words["end"], strict=True
+    ):
         text[start:end] = str(word)
     return "".join(text)
 
@@ -147,7 +153,12 @@ def check_words(words, source):
     _complain(source, words, onset < 0, "onset is negative")
     _complain(source, words, offset < onset, "offset lies before the onset")
     step = np.diff(onset, prepend=onset[0])
-    _complain(source, words, step < 0, "onset lies before that of the word before: sort by time")
+    _complain(
+        source,
+        words,
+        step < 0,
+        "onset lies before that of the word before: sort by time",
+    )
     overlap = np.r_[0.0, offset[:-1] - onset[1:]] > 1e-3
     _complain(source, words, overlap, "word overlaps the one before it")
     return words
@@ -195,7 +206,9 @@ def synthetic_timing(words, rng, *, syllable=0.19, pause_comma=0.25, pause_stop=
     duration = syllable * vowels.to_numpy() * rng.lognormal(0, 0.2, len(words))
     stop = words["word"].str.contains(r"[.!?]\W*$|--|—").to_numpy()
     comma = words["word"].str.contains(r"[,;:]\W*$").to_numpy() & ~stop
-    pause = (pause_stop * stop + pause_comma * comma) * rng.lognormal(0, 0.2, len(words))
+    pause = (pause_stop * stop + pause_comma * comma) * rng.lognormal(
+        0, 0.2, len(words)
+    )
     onset = np.r_[0.0, np.cumsum(duration + pause)[:-1]]
     return words.assign(onset=onset, offset=onset + duration)
 
