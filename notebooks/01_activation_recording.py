@@ -54,6 +54,7 @@ from anbn import artifacts, hemodynamics, models, neurons, plots, recording, sti
 from anbn.params import current
 from anbn.paths import resolve
 
+# %%
 settings = current("01_activation_recording", globals())
 out = artifacts.begin_stage(study, "01_activation_recording")
 rng = np.random.default_rng(seed)
@@ -95,12 +96,8 @@ tokens = recording.tokenize(language_model.tokenizer, text, words)
 tokens["onset"] = words["onset"].reindex(tokens["word"]).to_numpy()
 tokens["offset"] = words["offset"].reindex(tokens["word"]).to_numpy()
 has_token = words.index.isin(tokens["word"])
-print(
-    f"{len(tokens)} tokens; (layers, neurons a layer): {counts}; head: {language_model.head}"
-)
-print(
-    f"words without a token of their own, left out of responses: {(~has_token).sum()}"
-)
+print(f"{len(tokens)} tokens; (layers, neurons a layer): {counts}")
+print(f"words without a token, left out of responses: {(~has_token).sum()}")
 
 # %% [markdown]
 # ## Compute
@@ -109,16 +106,12 @@ print(
 # least `window - stride` tokens before it.
 
 # %%
+reading = {"window": window, "stride": stride}
+store = out / "data" / "story"
 speed = recording.record(
-    language_model,
-    tokens,
-    out / "data" / "story",
-    kinds=kinds,
-    window=window,
-    stride=stride,
-    dtype=store_dtype,
+    language_model, tokens, store, kinds=kinds, dtype=store_dtype, **reading
 )
-activations = {k: recording.open_activations(out / "data" / "story", k) for k in kinds}
+activations = {k: recording.open_activations(store, k) for k in kinds}
 print(f"{speed:.0f} tokens/s", activations["ffn_hidden"].sizes)
 
 # %% [markdown]
@@ -126,24 +119,17 @@ print(f"{speed:.0f} tokens/s", activations["ffn_hidden"].sizes)
 # and stage 04 must be able to show that it evaluates on other text.
 
 # %%
+files = [resolve(corpus) for corpus in corpora]
 corpus = recording.tokenize_corpora(
-    language_model.tokenizer,
-    [resolve(c) for c in corpora],
-    corpus_tokens,
-    document_tokens,
+    language_model.tokenizer, files, corpus_tokens, document_tokens
 )
+store = out / "data" / "corpora"
 recording.record(
-    language_model,
-    corpus,
-    out / "data" / "corpora",
-    kinds=["ffn_out"],
-    window=window,
-    stride=stride,
-    dtype=store_dtype,
+    language_model, corpus, store, kinds=["ffn_out"], dtype=store_dtype, **reading
 )
 print(
-    corpus.groupby("corpus").agg(
-        tokens=("id", "size"), documents=("document", "nunique")
+    corpus.groupby("corpus")[["document", "id"]].agg(
+        {"document": "nunique", "id": "size"}
     )
 )
 
@@ -173,7 +159,7 @@ for name in comparison_models:
         other_tokens["word"], words["onset"], **clock, kind=hrf, pooling=pooling
     )
     recorded = recording.stream_responses(
-        other, other_tokens, other_H, kinds=kinds, window=window, stride=stride
+        other, other_tokens, other_H, kinds=kinds, **reading
     )
     for kind in kinds:
         file = f"responses_{artifacts.slug(name)}_{kind}.npy"

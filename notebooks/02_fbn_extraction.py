@@ -52,6 +52,7 @@ from anbn import artifacts, hemodynamics, networks, plots, recording, simulate
 from anbn import bold as bold_data
 from anbn.params import current
 
+# %%
 settings = current("02_fbn_extraction", globals())
 recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
 out = artifacts.begin_stage(study, "02_fbn_extraction")
@@ -77,10 +78,10 @@ if simulated:
     ffn_hidden = np.load(recorded / "data" / "responses_model_ffn_hidden.npy")
     basis = hemodynamics.orthonormal(np.column_stack([drift, rate]))
     n_units = ffn_hidden.shape[1] // manifest01["summary"]["n_layers"]
-    truth = simulate.simulate_bold(
-        hemodynamics.remove(ffn_hidden, basis), n_units, rate, tr=tr, rng=rng,
-        n_subjects=n_subjects, signal=signal, resolution=resolution, n_drivers=n_drivers,
-    )  # fmt: skip
+    options = {"n_subjects": n_subjects, "signal": signal, "n_drivers": n_drivers}
+    options |= {"resolution": resolution, "tr": tr, "rng": rng}
+    clean = hemodynamics.remove(ffn_hidden, basis)
+    truth = simulate.simulate_bold(clean, n_units, rate, **options)
     files = simulate.write_simulation(truth, out / "data")
 
 # %%
@@ -109,16 +110,13 @@ clean = bold_data.clean(subjects.values(), hemodynamics.orthonormal(drift))
 if mask is None:
     names, maps, timecourses = region_names, np.eye(clean.shape[2]), clean
 else:
-    canica = CanICA(
-        n_components=n_brain_networks, mask=mask, smoothing_fwhm=None, threshold=None,
-        standardize="zscore_sample", n_init=3, random_state=seed,
-    )  # fmt: skip
+    options = {"smoothing_fwhm": None, "threshold": None, "n_init": 3}
+    options |= {"standardize": "zscore_sample", "random_state": seed}
+    canica = CanICA(n_components=n_brain_networks, mask=mask, **options)
     canica.fit([unmask(subject, mask) for subject in clean])
     maps = apply_mask(canica.components_img_, mask)
     timecourses = networks.subject_timecourses(clean, maps)
-print(
-    f"{len(maps)} networks; time courses (subjects, times, networks) {timecourses.shape}"
-)
+print(f"{len(maps)} networks; (subjects, times, networks): {timecourses.shape}")
 
 # %%
 if mask is not None:
@@ -240,6 +238,8 @@ artifacts.write_arrays(
     networks=model_networks.networks.reshape(n_model_networks, n_layers, -1),
     stability=stability,
 )
+
+# %%
 if mask is not None:
     with artifacts.atomic(out / "data" / "maps.nii.gz") as temporary:
         nibabel.save(unmask(maps.astype(np.float32), mask), temporary)

@@ -48,6 +48,7 @@ import pandas as pd
 from anbn import artifacts, coupling, encoding, hemodynamics, networks, plots
 from anbn.params import current
 
+# %%
 settings = current("03_an_bn_coupling", globals())
 recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
 extracted, manifest02 = artifacts.stage_inputs(study, "02_fbn_extraction")
@@ -75,9 +76,8 @@ drift = hemodynamics.drift(len(group), tr, manifest02["params"]["high_pass"])
 drift_only = hemodynamics.orthonormal(drift)
 with_rate = hemodynamics.orthonormal(np.column_stack([drift, rate]))
 basis = with_rate if remove_word_rate else drift_only
-print(
-    f"responses {responses.shape}, networks {group.shape}, confounds {basis.shape[1]}{note}"
-)
+print(f"responses {responses.shape}, networks {group.shape}{note}")
+print(f"confounds: {basis.shape[1]} (drift{', word rate' * remove_word_rate})")
 
 # %% [markdown]
 # ## Compute: synchrony
@@ -92,19 +92,12 @@ before = coupling.synchrony(hemodynamics.remove(responses, drift_only), group)
 clean = hemodynamics.remove(responses, basis)
 clean_group = hemodynamics.remove(group, basis)
 synchrony = coupling.synchrony(clean, clean_group)
-maxima = coupling.maximum_null(
-    clean,
-    clean_group,
-    basis,
-    n_permutations=n_permutations,
-    rng=rng,
-    batch_size=batch_size,
-)
+drawing = {"n_permutations": n_permutations, "batch_size": batch_size, "rng": rng}
+maxima = coupling.maximum_null(clean, clean_group, basis, **drawing)
 threshold = coupling.familywise_threshold(maxima, level=level)
 significant = np.abs(synchrony) >= threshold
-print(
-    f"family-wise threshold |r| = {threshold:.3f}; neurons beyond it: {significant.any(1).sum()}"
-)
+print(f"family-wise threshold |r| = {threshold:.3f}")
+print(f"neurons beyond it: {significant.any(1).sum()} of {len(synchrony)}")
 
 # %%
 table = pd.DataFrame(
@@ -176,18 +169,15 @@ for file in files:
 
 # %%
 clean_rate = hemodynamics.remove(rate, drift_only)
-bands = {"word rate": [clean_rate]}
-bands["model shifted + word rate"] = [
-    clean_rate,
-    np.roll(atoms["model"], shift, axis=0),
-]
+shifted = np.roll(atoms["model"], shift, axis=0)
+bands = {"word rate": [clean_rate], "model shifted + word rate": [clean_rate, shifted]}
 for name in sorted(atoms, key=lambda name: (name == "model", name != "random")):
     bands[f"{name} + word rate"] = [clean_rate, atoms[name]]
 options = {"n_folds": n_folds, "gap": round(gap / tr), "random_state": seed}
-scores = {
-    name: encoding.encode(b, brain["group_bold"], **options)
-    for name, b in bands.items()
-}
+target = brain["group_bold"]
+scores = {name: encoding.encode(b, target, **options) for name, b in bands.items()}
+
+# %%
 scored = brain["ceiling"] >= min_ceiling
 assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
 means = pd.Series({name: values[scored].mean() for name, values in scores.items()})
@@ -246,18 +236,9 @@ if simulated:
 # from, about `level` may have any neuron beyond it.
 
 # %%
-fresh = coupling.maximum_null(
-    clean,
-    clean_group,
-    basis,
-    n_permutations=n_permutations,
-    rng=rng,
-    batch_size=batch_size,
-)
+fresh = coupling.maximum_null(clean, clean_group, basis, **drawing)
 n_beyond = int((fresh.max(1) >= threshold).sum())
-print(
-    f"fresh surrogates with a neuron beyond the threshold: {n_beyond} of {n_permutations}"
-)
+print(f"fresh surrogates beyond the threshold: {n_beyond} of {n_permutations}")
 assert n_beyond <= 3 * level * n_permutations + 3, "the threshold is not calibrated"
 
 # %% [markdown]
@@ -270,13 +251,12 @@ artifacts.write_arrays(
     maxima=maxima,
     threshold=threshold,
 )
+
+# %%
 neuron, network = np.nonzero(significant)
-found = {"layer": neuron // n_units, "unit": neuron % n_units}
-found |= {
-    "network": np.array(names, dtype=object)[network],
-    "r": synchrony[neuron, network],
-}
-artifacts.write_table(out / "data" / "significant.parquet", pd.DataFrame(found))
+found = pd.DataFrame({"layer": neuron // n_units, "unit": neuron % n_units})
+found = found.assign(network=[names[k] for k in network], r=synchrony[neuron, network])
+artifacts.write_table(out / "data" / "significant.parquet", found)
 artifacts.write_arrays(
     out / "data" / "atoms.npz", atoms=atoms["model"], codes=codes["model"]
 )

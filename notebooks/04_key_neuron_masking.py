@@ -57,6 +57,7 @@ from anbn import (
 from anbn.params import current
 from anbn.paths import resolve
 
+# %%
 settings = current("04_key_neuron_masking", globals())
 recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
 extracted, _ = artifacts.stage_inputs(study, "02_fbn_extraction")
@@ -112,23 +113,23 @@ print(
 # %%
 options = {"window": window, "stride": stride}
 base = evaluation.perplexity(language_model, tokens, **options)
-rows = []
 sizes = [int(mask.sum()), *(round(share * mask.size) for share in shares)]
+ranked = (strength, variance, massive)
+print(f"intact perplexity {base:.2f}; numbers of neurons silenced: {sorted(sizes)}")
+
+# %%
+rows = []
 for n in tqdm(sizes, "sizes silenced"):
-    several = masking.with_controls(
-        strength, n, variance, massive, rng, n_draws=n_draws
-    )
+    several = masking.with_controls(n, *ranked, rng, n_draws=n_draws)
     for group, chosen in [(g, m) for g, masks in several.items() for m in masks]:
         with masking.silence(language_model.model, chosen, kind):
-            damaged = evaluation.perplexity(language_model, tokens, **options)
-        rows.append(
-            {"group": group, "n": chosen.sum(), "share": chosen.mean(), "ppl": damaged}
-        )
+            ppl = evaluation.perplexity(language_model, tokens, **options)
+        rows.append({"group": group, "n": n, "share": n / mask.size, "ppl": ppl})
 damage = pd.DataFrame(rows)
-print(f"intact perplexity {base:.2f}; medians over draws of every share silenced:")
-damage.pivot_table("ppl", "group", "share", aggfunc="median").rename(
-    columns="{:.2%}".format
-).round(1)
+
+# %%
+table = damage.pivot_table("ppl", "group", "share", aggfunc="median")
+table.rename(columns="{:.2%}".format).round(1)
 
 # %% [markdown]
 # ## Look
@@ -147,12 +148,14 @@ artifacts.write_figure(out, "silencing", ax.figure)
 # %%
 rows = []
 for n in tqdm([round(share * mask.size) for share in keep_shares], "sizes kept"):
-    several = masking.with_controls(strength, n, variance, massive, rng, n_draws=1)
+    several = masking.with_controls(n, *ranked, rng, n_draws=1)
     for group in ["networks", "random, same per layer", "largest variance"]:
         with masking.keep_only(language_model.model, several[group][0], kind):
-            left = evaluation.perplexity(language_model, tokens, **options)
-        rows.append({"group": group, "n": n, "share": n / mask.size, "ppl": left})
+            ppl = evaluation.perplexity(language_model, tokens, **options)
+        rows.append({"group": group, "n": n, "share": n / mask.size, "ppl": ppl})
 keeping = pd.DataFrame(rows)
+
+# %%
 ax = plots.plot_damage(keeping, base)
 ax.set_title("What is left when only these ffn_out neurons are kept")
 artifacts.write_figure(out, "keeping", ax.figure)
@@ -181,17 +184,15 @@ print(headline.round(2).to_string())
 damage = pd.concat([damage.assign(action="silence"), keeping.assign(action="keep")])
 artifacts.write_table(out / "data" / "damage.parquet", damage.reset_index(drop=True))
 artifacts.write_arrays(out / "data" / "masks.npz", networks=mask, massive=massive)
-summary = {
-    "ppl_base": base,
-    "ppl_masked_networks": headline["networks"],
-    "ppl_masked_matched_random": headline["random, same per layer"],
-    "ppl_masked_uniform_random": headline["random, uniform"],
-    "ppl_masked_top_variance": headline["largest variance"],
-    "ppl_masked_networks_without_massive": headline["networks without massive"],
-    "ppl_masked_matched_random_without_massive": headline[
-        "random per layer, without massive"
-    ],
-    "frac_masked": mask.mean(),
-    "n_evaluation_tokens": len(tokens),
+
+# %%
+keys = {"networks": "networks", "largest variance": "top_variance"}
+keys |= {
+    "random, same per layer": "matched_random",
+    "random, uniform": "uniform_random",
 }
+keys |= {"networks without massive": "networks_without_massive"}
+keys |= {"random per layer, without massive": "matched_random_without_massive"}
+summary = {f"ppl_masked_{key}": headline[group] for group, key in keys.items()}
+summary |= {"ppl_base": base, "frac_masked": mask.mean(), "n_masked": int(mask.sum())}
 artifacts.finish_stage(out, summary, params=settings, simulated=False)

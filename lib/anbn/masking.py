@@ -84,15 +84,15 @@ def random_per_layer(mask, rng, *, among):
     )
 
 
-def with_controls(strength, n, variance, massive, rng, *, n_draws):
+def with_controls(n, strength, variance, massive, rng, *, n_draws):
     """The ``n`` strongest neurons of the networks and the controls for them.
 
     Parameters
     ----------
-    strength : array of shape (n_layers, n_neurons)
-        How clearly a neuron belongs to a network (the largest z of any).
     n : int
         Neurons a mask.
+    strength : array of shape (n_layers, n_neurons)
+        How clearly a neuron belongs to a network (the largest z of any).
     variance : array of shape (n_layers, n_neurons)
     massive : bool array of shape (n_layers, n_neurons)
         Neurons of outstanding variance, looked at apart.
