@@ -174,13 +174,13 @@ ax.set_title(f"Group mean against word rate{note}")
 artifacts.write_figure(out, "word_rate_lags", ax.figure)
 peak = steps[np.abs(lagged).argmax(0)] * tr
 profile = pd.DataFrame(
-    {"r at 0 s": lagged[steps == 0][0], "peak (s)": peak}, index=names
+    {"r at 0 s": lagged[steps == 0][0], "peak lag (s)": peak}, index=names
 )
 print(profile.round(3).to_string())
 
 # %% [markdown]
-# If clock and haemodynamic response are right, networks that follow speech peak at a shift
-# of 0 s, and shifts of several volumes are the control. A common peak elsewhere means a
+# If clock and haemodynamic response are right, networks that follow speech peak at a lag
+# of 0 s, and lags of several volumes are the control. A common peak elsewhere means a
 # wrong `first_volume` in stage 01: do not go on before it is understood.
 
 # %% [markdown]

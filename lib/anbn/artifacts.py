@@ -4,6 +4,7 @@ A stage's folder is whole when, and only when, it has a ``manifest.json``: it is
 first and written last.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
+import zipfile
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -92,7 +95,7 @@ def read_arrays(path):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read as npz: {error}") from error
 
 
@@ -131,6 +134,30 @@ def size(path):
     return sum(p.stat().st_size for p in files if p.is_file())
 
 
+_locks = {}  # stages this process is writing: folder -> open lock file
+
+
+def _lock(out, patience=20.0):
+    """Keep other processes from writing a stage until it is finished or we end."""
+    if out in _locks:
+        return
+    file = open(out / ".lock", "w")
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                file.close()
+                raise ArtifactError(
+                    f"{out} is being written by another process, perhaps a notebook "
+                    "open in JupyterLab: run it to its end or shut its kernel down."
+                ) from None
+            time.sleep(0.2)  # the kernel of a killed run takes a second to notice
+    _locks[out] = file
+
+
 def begin_stage(study, stage):
     """Make a stage's folder ready; what an earlier run left counts no more.
 
@@ -138,9 +165,15 @@ def begin_stage(study, stage):
     -------
     out : Path
         The folder, with ``data/`` and ``figures/`` in it and without a manifest.
+
+    Raises
+    ------
+    ArtifactError
+        If another process is writing this stage.
     """
     out = stage_dir(study, stage)
     out.mkdir(parents=True, exist_ok=True)
+    _lock(out)
     (out / MANIFEST).unlink(missing_ok=True)
     for name in ("data", "figures"):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -178,6 +211,8 @@ def finish_stage(out, summary, *, params, simulated):
         "fingerprint": None,  # set by the pipeline: a run by hand is never up to date
     }
     write_json(out / MANIFEST, manifest)
+    if out in _locks:
+        _locks.pop(out).close()
     return pd.Series(manifest["summary"], name=out.name).to_frame()
 
 

@@ -224,26 +224,25 @@ def group_noise_ceiling(bold):
     return np.sqrt(n * rho / (1 + (n - 1) * rho))
 
 
-def lagged_correlation(timecourses, regressor, steps):
-    """Correlation of a regressor with time courses that are shifted against it.
+def lagged_correlation(timecourses, regressor, lags):
+    """Correlation of time courses with a regressor some volumes before them.
 
     Parameters
     ----------
     timecourses : array of shape (n_times, n_networks)
     regressor : array of shape (n_times,)
-    steps : int array of shape (n_steps,)
-        Volumes by which the time courses are moved later; what is moved out is cut off.
+    lags : int array of shape (n_lags,)
+        Volumes by which the time courses lag; what has no partner is cut off.
 
     Returns
     -------
-    r : array of shape (n_steps, n_networks)
+    r : array of shape (n_lags, n_networks)
     """
     z, n = hemodynamics.zscore, len(regressor)
+    pairs = [
+        (timecourses[max(0, k) : n + min(0, k)], regressor[max(0, -k) : n - max(0, k)])
+        for k in lags
+    ]
     return np.stack(
-        [
-            z(timecourses[max(0, -k) : n - max(0, k)]).T
-            @ z(regressor[max(0, k) : n - max(0, -k)])
-            / (n - abs(k))
-            for k in steps
-        ]
+        [z(later).T @ z(earlier) / len(earlier) for later, earlier in pairs]
     )

@@ -65,7 +65,7 @@ def encode(bands, bold, *, n_folds=5, gap=8, alphas=ALPHAS, n_iter=10, random_st
             groups="input",
             cv=contiguous_folds(len(train), n_folds, gap),
             solver_params={
-                "alphas": alphas,
+                "alphas": np.asarray(alphas),
                 "n_iter": n_iter if len(bands) > 1 else 1,
                 "progress_bar": False,
             },

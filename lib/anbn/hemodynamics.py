@@ -81,7 +81,7 @@ def alignment_matrix(
     weights = np.where(timed, weights, 0.0)
     if pooling == "mean":
         # rounding keeps words on a TR's border in the same TR whatever the clock's zero
-        of_tr = np.floor(np.round((np.where(timed, onset, 0.0) - start) / tr, 9))
+        of_tr = np.floor(np.round((onset - start) / tr, 9))  # NaN: a group apart
         _, index, counts = np.unique(of_tr, return_inverse=True, return_counts=True)
         weights = weights / counts[index]
     elif pooling != "sum":

@@ -98,7 +98,7 @@ def plot_maps(maps, mask, titles, *, n_columns=4):
 
 
 def plot_lag_profile(lags, correlations, names, ax=None):
-    """Correlation with the word rate against a shift of the BOLD.
+    """Correlation with the word rate against the lag of BOLD behind it.
 
     ``correlations`` has shape (n_lags, n_regions); ``lags`` in seconds.
     """
@@ -111,7 +111,10 @@ def plot_lag_profile(lags, correlations, names, ax=None):
     for i, k in enumerate(sorted(named)):
         ax.plot(lags, correlations[:, k], label=names[k], color=COLOURS[i])
     ax.axvline(0, color="0.5", lw=0.8)
-    ax.set(xlabel="BOLD shifted by (s)", ylabel="correlation with word rate (r)")
+    ax.set(
+        xlabel="lag of BOLD behind the word rate after the HRF (s)",
+        ylabel="correlation with word rate (r)",
+    )
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 

@@ -1,0 +1,68 @@
+"""The notebooks as text, and the `ci` study from end to end."""
+
+import json
+import re
+
+import jupytext
+import pytest
+
+from anbn import params, pipeline
+
+SUMMARY = {
+    "01_activation_recording": "n_tokens n_words n_layers n_neurons perplexity "
+    "tokens_per_s",
+    "02_fbn_extraction": "n_networks_brain n_networks_model",
+    "03_an_bn_coupling": "n_significant_neurons fwe_threshold max_synchrony "
+    "encoding_r_mean encoding_r_baseline_wordrate encoding_r_random_model "
+    "noise_ceiling_mean planted_networks_found planted_networks_total "
+    "false_networks_found driver_recall_top1pct map_dice_mean",
+    "04_key_neuron_masking": "ppl_base ppl_masked_networks ppl_masked_matched_random "
+    "ppl_masked_uniform_random ppl_masked_top_variance frac_masked",
+}
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_form(stage):
+    notebook = jupytext.read(params.notebook_path(stage))
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    assert 12 <= len(code) <= 25
+    for cell in code:
+        lines = cell.source.splitlines()
+        imports = all(re.match(r"(from|import|\)|    \w+,$|$)", line) for line in lines)
+        free = imports or "parameters" in cell.metadata.get("tags", [])
+        assert free or len(lines) <= 15, cell.source
+        assert not re.search(r"(?m)^\s*(def|class) ", cell.source)
+    title = notebook.cells[0].source
+    assert title.startswith(f"# {stage[:2]} ")
+    assert "| reads | writes |" in title and "Cost:" in title and "arXiv" in title
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_pipeline_knows_what_a_notebook_reads(stage):
+    text = pipeline.notebook_source(stage)
+    assert re.findall(r'stage_inputs\(study, "(\w+)"\)', text) == pipeline.STAGES[stage]
+
+
+def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ANBN_OUTPUTS", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert pipeline.run_study("ci", list(pipeline.STAGES)) == 4
+    for stage, names in SUMMARY.items():
+        out = tmp_path / "ci" / stage
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert set(names.split()) <= set(manifest["summary"])
+        assert manifest["simulated"] is (stage != "04_key_neuron_masking")
+        assert len(list((out / "figures").glob("*.png"))) >= 2
+        assert (out / "notebook.html").stat().st_size > 100_000
+        outputs = (out / "notebook.ipynb").read_text()
+        assert "Warning" not in outputs.replace("ConvergenceWarning", "")
+    s3, s4 = (
+        json.loads((tmp_path / "ci" / stage / "manifest.json").read_text())["summary"]
+        for stage in ("03_an_bn_coupling", "04_key_neuron_masking")
+    )
+    assert s3["false_networks_found"] == 0
+    assert s3["map_dice_mean"] > 0.5
+    assert s4["ppl_masked_networks"] > 10 * s4["ppl_masked_matched_random"]
+    assert s4["ppl_masked_matched_random"] > s4["ppl_base"]
+    assert pipeline.run_study("ci", list(pipeline.STAGES)) == 0

@@ -1,0 +1,69 @@
+"""Every figure draws, with labelled axes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from nilearn.datasets import load_mni152_brain_mask
+
+from anbn import plots
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def labelled(ax):
+    ax.figure.canvas.draw()
+    assert ax.get_xlabel() or [t.get_text() for t in ax.get_xticklabels()]
+    assert ax.get_ylabel() or [t.get_text() for t in ax.get_yticklabels()]
+    return ax
+
+
+def test_stage_01_figures(rng):
+    words = pd.DataFrame({"onset": np.arange(0, 40, 0.5)})
+    labelled(plots.plot_word_rate(words, np.ones(30), n_times=30, tr=2.0, start=0))
+    data = xr.DataArray(rng.normal(size=(50, 4, 20)), dims=("token", "layer", "neuron"))
+    data = data.assign_coords(text=("token", ["<b>", "$x$", " "] * 16 + ["a", "b"]))
+    labelled(plots.plot_raster(data, words, n_tokens=10, n_neurons=6))
+    labelled(plots.plot_layer_variance({"ffn_out": rng.random((4, 20))}))
+
+
+def test_stage_02_figures(rng):
+    mask = load_mni152_brain_mask(resolution=12)
+    maps = rng.normal(size=(3, int(mask.get_fdata().sum())))
+    figure = plots.plot_maps(maps, mask, ["a", "b", "c"])
+    assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
+    labelled(
+        plots.plot_lag_profile(
+            np.arange(5), rng.normal(size=(5, 12)), list("abcdefghijkl")
+        )
+    )
+    labelled(plots.plot_subjects(rng.normal(size=(4, 2)), ["a", "b"], "r"))
+    labelled(plots.plot_layer_histogram(rng.integers(0, 50, (3, 6))))
+
+
+def test_stage_03_figures(rng):
+    r, names = rng.uniform(-1, 1, size=(40, 12)), list("abcdefghijkl")
+    labelled(plots.plot_synchrony_by_layer(r, 4, 0.8, rng.random((20, 12)), names))
+    labelled(plots.plot_anchors(rng.integers(1, 9, (4, 12)), names))
+    scores = {"word rate": rng.random(6), "model": rng.random(6)}
+    labelled(plots.plot_encoding_bars(scores, list("abcdef"), rng.random(6)))
+    labelled(plots.plot_score_distribution(scores, rng.random(6)))
+    mask = load_mni152_brain_mask(resolution=12)
+    plots.plot_encoding_map(rng.normal(size=int(mask.get_fdata().sum())), mask)
+
+
+def test_stage_04_figure():
+    damage = pd.DataFrame(
+        {"group": list("aab"), "share": [0.1, 0.2, 0.1], "ppl": [9, 99, 12]}
+    )
+    ax = labelled(plots.plot_damage(damage, 8.0))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        "a",
+        "b",
+        "intact (8.0)",
+    ]

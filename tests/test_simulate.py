@@ -1,0 +1,103 @@
+import nibabel
+import numpy as np
+import pytest
+
+from anbn import artifacts, bold, hemodynamics, simulate
+
+
+@pytest.fixture
+def responses(rng):
+    """Six layers of 50 neurons; in each, groups that respond alike."""
+    common = np.repeat(rng.normal(size=(120, 30)), 10, axis=1)
+    return common + 0.7 * rng.normal(size=(120, 300))
+
+
+@pytest.fixture
+def simulation(responses):
+    rate = np.random.default_rng(1).normal(size=120)
+    options = {"tr": 2.0, "n_subjects": 4, "resolution": 12, "n_drivers": 8}
+    rng = np.random.default_rng(2)
+    return simulate.simulate_bold(responses, 50, rate, signal=1.0, rng=rng, **options)
+
+
+def test_drivers_are_alike_within_and_different_between(responses, rng):
+    drivers, signals = simulate.driver_groups(responses, 50, 3, 8, rng)
+    assert drivers.shape == (3, 8)
+    layers = drivers // 50
+    assert (layers == layers[:, :1]).all()
+    assert len(set(layers[:, 0])) == 3
+    within = [
+        np.corrcoef(responses[:, d].T)[np.triu_indices(8, 1)].mean() for d in drivers
+    ]
+    assert min(within) > 0.5
+    between = np.corrcoef(signals.T)[np.triu_indices(3, 1)]
+    assert np.abs(between).max() < 0.3
+    with pytest.raises(ValueError, match="ask for fewer groups"):
+        simulate.driver_groups(responses, 50, 3, 8, rng, max_correlation=0.0)
+
+
+def test_surrogates_have_the_covariance_and_spectrum_of_rest(rng):
+    rest, centres = simulate.rest_parcels()
+    assert rest.shape == (150, 100)
+    assert centres.shape == (100, 3)
+    noise = simulate.surrogate_rest(rest, 6000, rng)
+    r = np.corrcoef(np.cov(noise.T).ravel(), np.cov(rest.T).ravel())[0, 1]
+    assert r > 0.9
+
+    def lag1(x):
+        return (x[1:] * x[:-1]).mean() / (x**2).mean()
+
+    assert lag1(noise) == pytest.approx(lag1(rest), abs=0.05)
+    other = simulate.surrogate_rest(rest, 6000, rng)
+    assert (
+        np.abs(
+            np.mean([np.corrcoef(noise[:, k], other[:, k])[0, 1] for k in range(100)])
+        )
+        < 0.1
+    )
+
+
+def core_isc(simulation):
+    """Mean inter-subject correlation at the centre of each network."""
+    from nilearn.masking import apply_mask
+
+    data = np.stack([apply_mask(v, simulation.mask) for v in simulation.volumes])
+    basis = hemodynamics.orthonormal(hemodynamics.drift(120, 2.0))
+    cleaned = bold.clean(data, basis)
+    core = simulation.maps > 0.9
+    return np.array(
+        [bold.intersubject_correlation(cleaned[..., c]).mean() for c in core]
+    )
+
+
+def test_signal_sets_the_intersubject_correlation(simulation, responses, rng):
+    options = {"tr": 2.0, "n_subjects": 4, "resolution": 12, "n_drivers": 8}
+    nothing = simulate.simulate_bold(
+        responses, 50, rng.normal(size=120), signal=0.0, rng=rng, **options
+    )
+    assert core_isc(simulation).min() > 0.2
+    assert core_isc(nothing).max() < 0.1
+    assert simulation.driven.sum() == 3
+
+
+def test_everything_planted_is_written(simulation, tmp_path):
+    files = simulate.write_simulation(simulation, tmp_path)
+    assert len(files) == 4
+    image = nibabel.load(files[0])
+    assert image.header.get_zooms()[3] == 2.0
+    kept = np.asarray(simulation.volumes[0].dataobj)
+    np.testing.assert_allclose(image.get_fdata(), kept, atol=0.05)
+    truth = artifacts.read_json(tmp_path / "truth.json")
+    assert truth["simulated"] is True
+    assert truth["driven"] == simulate.DRIVEN
+    arrays = artifacts.read_arrays(tmp_path / "truth.npz")
+    np.testing.assert_array_equal(arrays["drivers"], truth["drivers"])
+
+
+def test_same_seed_same_volumes(responses, simulation):
+    rate = np.random.default_rng(1).normal(size=120)
+    options = {"tr": 2.0, "n_subjects": 4, "resolution": 12, "n_drivers": 8}
+    rng = np.random.default_rng(2)
+    again = simulate.simulate_bold(responses, 50, rate, signal=1.0, rng=rng, **options)
+    for a, b in zip(simulation.volumes, again.volumes, strict=True):
+        np.testing.assert_array_equal(a.get_fdata(), b.get_fdata())
