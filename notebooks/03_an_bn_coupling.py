@@ -135,11 +135,8 @@ artifacts.write_figure(out, "anchors", ax.figure)
 n_units = responses.shape[1] // n_layers
 best = [f"layer {i // n_units}, unit {i % n_units}" for i in best_neuron]
 mutual = best_network[best_neuron] == np.arange(len(names))
-anchor_table = pd.DataFrame(
-    {"best neuron": best, "r": synchrony.max(0), "mutual": mutual}, names
-)
-anchor_table["r"] = synchrony[best_neuron, np.arange(len(names))]
-anchor_table.round(3)
+r = synchrony[best_neuron, np.arange(len(names))]
+pd.DataFrame({"best neuron": best, "r": r, "mutual": mutual}, index=names).round(3)
 
 # %% [markdown]
 # Anchors go both ways (Liu et al. 2023): a column of the figure says how a layer's neurons

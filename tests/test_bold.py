@@ -67,9 +67,33 @@ def test_volumes_equal_plain_indexing(tmp_path, mask, rng):
         [volumes(tmp_path, data)], volumes(tmp_path, np.asarray(mask.dataobj), "m.nii")
     )
     expected = data[np.asarray(mask.dataobj) > 0].T
-    np.testing.assert_allclose(subjects["sub-01.nii.gz"], expected, rtol=1e-5)
+    np.testing.assert_allclose(next(iter(subjects.values())), expected, rtol=1e-5)
     assert names is None
     assert found.shape == mask.shape
+
+
+def test_same_file_names_in_different_folders_are_different_subjects(tmp_path, rng):
+    files = []
+    for subject in ("sub-01", "sub-02"):
+        (tmp_path / subject).mkdir()
+        files.append(
+            volumes(tmp_path / subject, rng.normal(size=(4, 5, 6, 9)), "b.nii")
+        )
+    mask = volumes(tmp_path, np.ones((4, 5, 6)), "m.nii")
+    assert len(bold.load_subjects(files, mask)[0]) == 2
+
+
+def test_constant_voxels_leave_the_mask(tmp_path, rng, capsys):
+    data = rng.normal(size=(4, 5, 6, 9))
+    data[0, 0, :3] = 7.0
+    mask = volumes(tmp_path, np.ones((4, 5, 6)), "m.nii")
+    subjects, _, found = bold.load_subjects([volumes(tmp_path, data)], mask)
+    assert next(iter(subjects.values())).shape == (9, 117)
+    assert found.get_fdata().sum() == 117
+    assert "3 voxels are constant" in capsys.readouterr().out
+    data[:2] = 0
+    with pytest.raises(bold.BoldError, match="only 50% of the mask's 120 voxels"):
+        bold.load_subjects([volumes(tmp_path, data)], mask)
 
 
 def test_bad_volumes(tmp_path, mask, rng):
@@ -99,7 +123,7 @@ def test_tables(tmp_path, rng):
     subjects, names, mask = bold.load_subjects(files)
     assert names == ["V1", "STG"]
     assert mask is None
-    assert subjects["b.tsv"].shape == (9, 2)
+    assert subjects[files[1]].shape == (9, 2)
     frame.rename(columns={"V1": "x"}).to_csv(files[1], sep="\t", index=False)
     with pytest.raises(bold.BoldError, match="differ from"):
         bold.load_subjects(files)

@@ -9,12 +9,14 @@ import nibabel
 import numpy as np
 import pandas as pd
 from nilearn.maskers import NiftiMasker
+from nilearn.masking import unmask
 
 from anbn import hemodynamics
 from anbn.paths import resolve
 
 ALICE_REGIONS = ["LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG"]
 ALICE_EMPTY = "s33"  # all zeros as published
+MIN_COVERAGE = 0.8  # of a mask's voxels must vary in every subject
 
 
 class BoldError(ValueError):
@@ -143,13 +145,18 @@ def load_subjects(files, mask_file=None):
     names : list of str or None
         Region names of tables.
     mask : image or None
-        Mask of volumes.
+        Mask of volumes, without the voxels that are constant in some subject.
+
+    Raises
+    ------
+    BoldError
+        Tables of different regions, unreadable images, a mask that misses the data.
     """
     paths = [resolve(file) for file in files]
     if not paths:
         raise BoldError("bold_files is empty: name one file a subject")
     if not any(".nii" in p.name for p in paths):
-        tables = {p.name: load_table(p) for p in paths}
+        tables = {f: load_table(p) for f, p in zip(files, paths, strict=True)}
         names = next(iter(tables.values()))[1]
         for file, (_, found) in tables.items():
             if found != names:
@@ -159,7 +166,17 @@ def load_subjects(files, mask_file=None):
         mask = nibabel.load(resolve(mask_file))
     else:
         mask = NiftiMasker(standardize=None).fit(nibabel.load(paths[0])).mask_img_
-    return {p.name: load_volumes(p, mask) for p in paths}, None, mask
+    loaded = {f: load_volumes(p, mask) for f, p in zip(files, paths, strict=True)}
+    varies = np.all([np.ptp(data, axis=0) > 0 for data in loaded.values()], axis=0)
+    if varies.mean() < MIN_COVERAGE:
+        raise BoldError(
+            f"only {varies.mean():.0%} of the mask's {len(varies)} voxels vary in "
+            f"every subject, expected {MIN_COVERAGE:.0%}. Does the mask fit the images?"
+        )
+    if not varies.all():
+        print(f"{(~varies).sum()} voxels are constant in some subject: left out")
+        mask = unmask(varies.astype(np.uint8), mask)
+    return {file: data[:, varies] for file, data in loaded.items()}, None, mask
 
 
 def clean(bold, basis):

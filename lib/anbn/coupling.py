@@ -79,7 +79,7 @@ def maximum_null(responses, timecourses, basis, *, n_permutations, rng, batch_si
     units = np.ascontiguousarray(_unit(responses).T, np.float32)
     n_networks = timecourses.shape[1]
     maxima = np.empty((n_permutations, n_networks))
-    for begin in tqdm(range(0, n_permutations, batch_size), desc="null", mininterval=5):
+    for begin in tqdm(range(0, n_permutations, batch_size), "null", mininterval=5):
         n = min(batch_size, n_permutations - begin)
         drawn = np.hstack([phase_randomise(timecourses, rng) for _ in range(n)])
         surrogates = _unit(hemodynamics.remove(drawn, basis)).astype(np.float32)

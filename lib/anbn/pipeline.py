@@ -30,6 +30,10 @@ STAGES = {
 }
 
 
+class StageError(RuntimeError):
+    """A stage's notebook did not run to its end."""
+
+
 def notebook_source(stage):
     """Text of a stage's notebook without its jupytext header."""
     text = params.notebook_path(stage).read_text(encoding="utf-8")
@@ -130,12 +134,13 @@ def run_stage(study, stage, expected):
 
     Raises
     ------
-    papermill.PapermillExecutionError
-        If a cell fails. What ran so far stands in ``failed.ipynb``.
+    StageError
+        If a cell fails or the kernel dies. What ran so far stands in ``failed.ipynb``.
     """
     import jupytext
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
@@ -160,6 +165,7 @@ def run_stage(study, stage, expected):
                 parameters=params.read(study, stage),
                 kernel_name="python3",
                 progress_bar=False,
+                coalesce_streams=True,  # a progress bar is one line, not hundreds
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
                 stdout_file=log,
                 stderr_file=log,
@@ -173,10 +179,17 @@ def run_stage(study, stage, expected):
         artifacts.write_json(
             out / artifacts.MANIFEST, manifest | {"fingerprint": expected}
         )
-    except BaseException:
+    except BaseException as error:
         (out / artifacts.MANIFEST).unlink(missing_ok=True)
         if running.is_file():
             os.replace(running, out / "failed.ipynb")
+        where = f"The notebook up to there: {os.path.relpath(out / 'failed.ipynb')}"
+        if isinstance(error, papermill.PapermillExecutionError):
+            what = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+            raise StageError(f"{study}/{stage}, {what}\n{where}") from error
+        if isinstance(error, DeadKernelError):
+            what = "its kernel died: out of memory, or killed"
+            raise StageError(f"{study}/{stage}, {what}\n{where}") from error
         raise
     finally:
         source.unlink(missing_ok=True)
@@ -291,16 +304,13 @@ def main(arguments=None):
             report(options.study)
         else:
             run_study(options.study, chosen)
-    except (params.ParamError, artifacts.ArtifactError, FileNotFoundError) as error:
+    except (
+        params.ParamError,
+        artifacts.ArtifactError,
+        StageError,
+        FileNotFoundError,
+    ) as error:
         sys.exit(f"error: {error}")
-    except Exception as error:
-        if type(error).__name__ != "PapermillExecutionError":
-            raise
-        out = os.path.relpath(stage_dir(options.study, ""))
-        sys.exit(
-            f"error in cell {error.exec_count} of the notebook: {error.ename}: "
-            f"{error.evalue}\nThe notebook up to there: {out}/*/failed.ipynb"
-        )
 
 
 if __name__ == "__main__":

@@ -251,7 +251,7 @@ def plot_damage(damage, base, ax=None):
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks = 100 * np.unique(damage["share"])
-    ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+    ax.set_xticks(ticks, [f"{t:.2g}" for t in ticks])
     ax.set_xticks([], minor=True)
     ax.set(xlabel="share of the ffn_out neurons (%)", ylabel="perplexity")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
