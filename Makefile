@@ -36,7 +36,8 @@ sync: $(ENV)  ## make or update the .ipynb paired with each notebooks/*.py
 	$(BIN)/jupytext --sync notebooks/*.py
 
 lab: sync  ## open JupyterLab on the notebooks
-	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/jupyter lab notebooks
+	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/jupyter lab \
+	    --LabApp.default_url=/lab/tree/notebooks
 
 all: $(ENV)  ## run all stages of STUDY that are not up to date
 	$(BIN)/python -m anbn.pipeline $(STUDY)

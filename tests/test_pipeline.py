@@ -105,7 +105,7 @@ def test_imports_are_followed(project):
 def test_data_files_count(project):
     (project / "story.txt").write_text("one")
     values = project / "params" / "mine" / f"{FIRST}.yaml"
-    values.write_text("file: ./story.txt")
+    values.write_text("file: story.txt")
     before = fingerprints()
     (project / "story.txt").touch()
     assert changed(before) == []

@@ -92,12 +92,14 @@ def fingerprint(study, stage, upstream):
 def _data_specs(values):
     """Parameter values that name data: `package:...`, `alice:...`, or a path."""
     lists = [v if isinstance(v, list) else [v] for v in values.values()]
-    named = {v for values in lists for v in values if isinstance(v, str)}
+    named = {v for values in lists for v in values if isinstance(v, str) and v}
+    root = project_root()
     return sorted(
         v
         for v in named
         if v.startswith((PACKAGE, ALICE))
-        or ("/" in v and (project_root() / v).exists())
+        or (root / v).is_file()
+        or ("/" in v and (root / v).is_dir())
     )
 
 

@@ -1,5 +1,6 @@
 """Simulated BOLD with a known truth: networks driven by real neurons, and others."""
 
+import itertools
 from dataclasses import dataclass
 
 import nibabel
@@ -55,11 +56,9 @@ def driver_groups(
         Mean standardised response of each group, standardised.
     """
     n_layers = responses.shape[1] // n_neurons
+    borders = np.linspace(0, n_layers, n_groups + 1).astype(int)
     drivers, signals = [], []
-    for group in range(n_groups):
-        low, high = np.linspace(0, n_layers, n_groups + 1)[[group, group + 1]].astype(
-            int
-        )
+    for low, high in itertools.pairwise(borders):
         for _ in range(1000):
             layer = rng.integers(low, max(high, low + 1))
             columns = np.arange(layer * n_neurons, (layer + 1) * n_neurons)
