@@ -59,8 +59,8 @@ lint: $(ENV)  ## check style and formatting
 	$(BIN)/ruff format --check .
 
 bench: $(ENV)  ## run benchmarks/NAME.py
-	@test -f "benchmarks/$(NAME).py" || { echo "NAME must be one of: \
-	    $$(basename -s .py benchmarks/*.py | xargs)"; exit 2; }
+	@test -f "benchmarks/$(NAME).py" || { echo "NAME must be one of:" \
+	    $$(basename -s .py benchmarks/*.py); exit 2; }
 	$(BIN)/python benchmarks/$(NAME).py
 
 lock: $(ENV)  ## remake requirements/lock*.txt from environment.yml
