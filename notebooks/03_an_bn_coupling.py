@@ -214,8 +214,9 @@ artifacts.write_figure(out, "encoding_scores", ax.figure)
 # ## Check
 #
 # Against the truth, where BOLD was simulated. A planted network counts as found if a map
-# carries its name and a neuron couples with it beyond the family-wise threshold; any other
-# component with such a neuron counts as false.
+# carries its name and a neuron couples with it beyond the family-wise threshold; another
+# named network with such a neuron counts as false. Components without a name are counted
+# apart: ICA can split a fragment off a driven network, which then couples as well.
 
 # %%
 score = {}

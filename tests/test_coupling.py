@@ -107,9 +107,15 @@ def test_score_truth():
     r[7, 0], r[3, 2] = 0.9, 0.8
     maps = np.eye(3, 30)
     truth = {"driven": ["A", "B"], "drivers": [[7, 9], [1, 2]]}
-    score = coupling.score_truth(r, 0.5, ["A", "x", "y"], maps, truth, maps)
+    names = ["A", "unlabelled-1", "y"]
+    score = coupling.score_truth(r, 0.5, names, maps, truth, maps)
     assert score["planted_networks_found"] == 1
     assert score["planted_networks_total"] == 2
     assert score["false_networks_found"] == 1
+    assert score["leftover_components_coupled"] == 0
+    r[5, 1] = 0.7
+    again = coupling.score_truth(r, 0.5, names, maps, truth, maps)
+    assert again["leftover_components_coupled"] == 1
+    assert again["false_networks_found"] == 1
     assert score["driver_recall_top1pct"] == 0.25
     assert score["map_dice_mean"] == 0.5

@@ -152,7 +152,9 @@ def score_truth(synchrony, threshold, names, maps, truth, true_maps):
     -------
     score : dict
         ``planted_networks_found`` of ``planted_networks_total``;
-        ``false_networks_found``: other components with a significant neuron;
+        ``false_networks_found``: other named networks with a significant neuron;
+        ``leftover_components_coupled``: the same for components without a name, which
+        can be fragments of a driven network that the decomposition split off;
         ``driver_recall_top1pct``: drivers among the 1 % most synchronous neurons of
         their network; ``map_dice_mean``: overlap of each planted map's upper half with
         as many of the strongest voxels of the map that carries its name (0 if none).
@@ -175,10 +177,13 @@ def score_truth(synchrony, threshold, names, maps, truth, true_maps):
         strongest = maps[k] >= np.sort(maps[k])[-core.sum()]
         overlap.append(2 * (core & strongest).sum() / (core.sum() + strongest.sum()))
     others = [k for k, name in enumerate(names) if name not in truth["driven"]]
+    leftover = [k for k in others if names[k].startswith("unlabelled")]
+    named = [k for k in others if k not in leftover]
     return {
         "planted_networks_found": found,
         "planted_networks_total": len(truth["driven"]),
-        "false_networks_found": int(coupled[others].sum()),
+        "false_networks_found": int(coupled[named].sum()),
+        "leftover_components_coupled": int(coupled[leftover].sum()),
         "driver_recall_top1pct": float(np.mean(recall)),
         "map_dice_mean": float(np.mean(overlap)),
     }
