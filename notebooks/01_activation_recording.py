@@ -14,7 +14,7 @@
 #
 # | reads | writes |
 # |---|---|
-# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet`, `data/clock.npz`, `data/statistics.npz` |
+# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet`, `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz` |
 #
 # Cost: two passes of the model over the story and one over the corpora; about two
 # minutes on two CPU cores for 135 million parameters and 6,000 tokens.
@@ -120,18 +120,16 @@ print(f"{speed:.0f} tokens/s", activations["ffn_hidden"].sizes)
 
 # %%
 files = [resolve(corpus) for corpus in corpora]
-corpus = recording.tokenize_corpora(
+corpus, documents = recording.tokenize_corpora(
     language_model.tokenizer, files, corpus_tokens, document_tokens
 )
 store = out / "data" / "corpora"
 recording.record(
     language_model, corpus, store, kinds=["ffn_out"], dtype=store_dtype, **reading
 )
-print(
-    corpus.groupby("corpus")[["document", "id"]].agg(
-        {"document": "nunique", "id": "size"}
-    )
-)
+artifacts.write_table(out / "data" / "documents.parquet", documents)
+n_read = corpus.groupby("document").size().groupby(documents["corpus"])
+print(n_read.agg(documents="size", tokens="sum"))
 
 # %% [markdown]
 # Story time is linear: one matrix $H$ (times x tokens) carries tokens to words, words to
@@ -170,7 +168,7 @@ for name in comparison_models:
 # ## Look
 
 # %%
-ax = plots.plot_raster(activations["ffn_hidden"], words, n_tokens=24, n_neurons=40)
+ax = plots.plot_raster(activations["ffn_hidden"], n_tokens=24, n_neurons=40)
 ax.set_title(f"The most variable ffn_hidden neuron of each stretch of depth{note}")
 artifacts.write_figure(out, "raster", ax.figure)
 

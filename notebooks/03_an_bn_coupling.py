@@ -16,7 +16,7 @@
 # |---|---|
 # | stage 01 (responses, word rate), stage 02 (time courses, group BOLD, ceiling) | `data/synchrony.npz`: synchrony (neurons x networks), null, threshold · `data/atoms.npz`: atoms and codes · `data/encoding.npz`: held-out scores (voxels) · `data/significant.parquet` |
 #
-# Cost: about three minutes on two CPU cores for 46,080 neurons, 14 networks, 3,700 voxels.
+# Cost: about one minute on two CPU cores for 46,080 neurons, 14 networks, 3,700 voxels.
 #
 # Synchrony and anchors: Liu et al. 2023 (arXiv 2303.14871). Atoms as regressors of
 # voxel-wise encoding: Sun et al. 2024 (arXiv 2410.19542). The null, the family-wise

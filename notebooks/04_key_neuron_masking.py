@@ -16,7 +16,7 @@
 # |---|---|
 # | stage 01 (model, corpora, variances), stage 02 (model networks) | `data/damage.parquet`: perplexity of every mask · `data/masks.npz`: the networks' mask |
 #
-# Cost: some 80 passes of the model over the evaluation text; about four minutes on two
+# Cost: some 80 passes of the model over the evaluation text; about three minutes on two
 # CPU cores for 135 million parameters and 768 tokens.
 #
 # Silencing and keeping functional networks: Liu et al. 2025 (arXiv 2502.20408). Controls
@@ -78,12 +78,11 @@ _, text, _ = stimuli.load_story(
     resolve(evaluation_text), start_at=evaluation_start, rng=rng
 )
 tokens = recording.tokenize(language_model.tokenizer, text).iloc[:evaluation_tokens]
-fitted = recording.read_tokens(recorded / "data" / "corpora")
-shared = stimuli.shared_sentences(
-    text[: tokens["end"].iloc[-1]], recording.document_texts(fitted)
-)
+fitted = pd.read_parquet(recorded / "data" / "documents.parquet")["text"]
+evaluated = text[: tokens["end"].iloc[-1]]
+shared = stimuli.shared_sentences(evaluated, fitted)
 assert not shared, f"evaluated text was also fitted on: {shared[:2]}"
-print(f"{name}: evaluated on {len(tokens)} tokens, fitted on {len(fitted)} others")
+print(f"{name}: evaluated on {len(tokens)} tokens, fitted on {len(fitted)} documents")
 
 # %%
 z = artifacts.read_arrays(extracted / "data" / "model_networks.npz")["networks"]

@@ -2,11 +2,15 @@
 
 import os
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
+
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
+from anbn.models import LanguageModel
+
 torch.set_num_threads(2)
 
 
@@ -30,46 +34,33 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]")
 
 
-@pytest.fixture(scope="session")
-def llama(tokenizer):
-    """A Llama of two layers with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from anbn.models import LanguageModel
-
+def tiny(model_class, config_class, tokenizer, head, n_layers):
+    """A small model with seeded random weights."""
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = config_class(
         vocab_size=len(tokenizer),
+        num_hidden_layers=n_layers,
         hidden_size=24,
         intermediate_size=40,
-        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=64,
     )
-    model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, "causal")
+    return LanguageModel(
+        model_class(config).eval().requires_grad_(False), tokenizer, head
+    )
+
+
+@pytest.fixture(scope="session")
+def llama(tokenizer):
+    """A Llama of two layers with grouped-query attention."""
+    return tiny(LlamaForCausalLM, LlamaConfig, tokenizer, "causal", 2)
 
 
 @pytest.fixture(scope="session")
 def bert(tokenizer):
-    """A BERT of three layers with random weights and no head."""
-    from transformers import BertConfig, BertModel
-
-    from anbn.models import LanguageModel
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-    )
-    return LanguageModel(
-        BertModel(config).eval().requires_grad_(False), tokenizer, "none"
-    )
+    """A BERT of three layers without a head."""
+    return tiny(BertModel, BertConfig, tokenizer, "none", 3)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pytest
 import torch
@@ -96,4 +95,3 @@ def test_weights_that_are_missing_are_not_random(folder):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(models.ModelError, match="has no weights for"):
         models.load_model(str(folder))
-    shutil.rmtree(folder)

@@ -8,41 +8,36 @@ from anbn import neurons
 IDS = torch.arange(1, 13)[None]
 
 
-def test_llama_activations_equal_a_recomputation(llama):
-    model = llama.model
+def forward(model, modules):
+    """Inputs of some modules in a forward pass, and the neurons captured in it."""
     inputs = []
-    mlps = [layer.mlp for layer in model.model.layers]
     handles = [
-        m.register_forward_pre_hook(lambda _, a: inputs.append(a[0])) for m in mlps
+        m.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        for m in modules
     ]
     with torch.inference_mode(), neurons.capture(model, neurons.KINDS) as captured:
         model(IDS)
     for handle in handles:
         handle.remove()
-    for mlp, x, hidden, out in zip(
-        mlps, inputs, captured["ffn_hidden"], captured["ffn_out"], strict=True
-    ):
+    assert len(inputs) == len(captured["ffn_hidden"]) == len(captured["ffn_out"])
+    return zip(inputs, captured["ffn_hidden"], captured["ffn_out"], strict=True)
+
+
+def test_llama_activations_equal_a_recomputation(llama):
+    mlps = [layer.mlp for layer in llama.model.model.layers]
+    found = forward(llama.model, mlps)
+    for mlp, (x, hidden, out) in zip(mlps, found, strict=True):
         expected = torch.nn.functional.silu(mlp.gate_proj(x)) * mlp.up_proj(x)
         assert torch.equal(hidden, expected)
         assert torch.equal(out, mlp.down_proj(expected))
-    assert neurons.count_neurons(model, "ffn_hidden") == (2, 40)
-    assert neurons.count_neurons(model, "ffn_out") == (2, 24)
+    assert neurons.count_neurons(llama.model, "ffn_hidden") == (2, 40)
+    assert neurons.count_neurons(llama.model, "ffn_out") == (2, 24)
 
 
 def test_bert_activations_equal_a_recomputation(bert):
-    inputs = []
-    layers = bert.model.encoder.layer
-    handles = [
-        b.intermediate.register_forward_pre_hook(lambda _, a: inputs.append(a[0]))
-        for b in layers
-    ]
-    with torch.inference_mode(), neurons.capture(bert.model, neurons.KINDS) as captured:
-        bert.model(IDS)
-    for handle in handles:
-        handle.remove()
-    for block, x, hidden, out in zip(
-        layers, inputs, captured["ffn_hidden"], captured["ffn_out"], strict=True
-    ):
+    blocks = bert.model.encoder.layer
+    found = forward(bert.model, [block.intermediate for block in blocks])
+    for block, (x, hidden, out) in zip(blocks, found, strict=True):
         expected = torch.nn.functional.gelu(block.intermediate.dense(x))
         assert torch.equal(hidden, expected)
         assert torch.equal(out, block.output.dense(expected))
@@ -50,7 +45,12 @@ def test_bert_activations_equal_a_recomputation(bert):
 
 def test_gpt2_stores_its_weights_transposed():
     config = GPT2Config(n_layer=2, n_embd=24, n_head=4, vocab_size=20)
-    assert neurons.count_neurons(GPT2LMHeadModel(config), "ffn_hidden") == (2, 96)
+    model = GPT2LMHeadModel(config).eval().requires_grad_(False)
+    assert neurons.count_neurons(model, "ffn_hidden") == (2, 96)
+    mlps = [block.mlp for block in model.transformer.h]
+    for mlp, (x, hidden, out) in zip(mlps, forward(model, mlps), strict=True):
+        assert torch.equal(hidden, mlp.act(mlp.c_fc(x)))
+        assert torch.equal(out, mlp.c_proj(hidden))
 
 
 def test_hooks_change_nothing_and_are_gone_after_an_error(llama):

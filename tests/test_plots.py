@@ -28,7 +28,7 @@ def test_stage_01_figures(rng):
     labelled(plots.plot_word_rate(words, np.ones(30), n_times=30, tr=2.0, start=0))
     data = xr.DataArray(rng.normal(size=(50, 4, 20)), dims=("token", "layer", "neuron"))
     data = data.assign_coords(text=("token", ["<b>", "$x$", " "] * 16 + ["a", "b"]))
-    labelled(plots.plot_raster(data, words, n_tokens=10, n_neurons=6))
+    labelled(plots.plot_raster(data, n_tokens=10, n_neurons=6))
     labelled(plots.plot_layer_variance({"ffn_out": rng.random((4, 20))}))
 
 

@@ -138,10 +138,10 @@ def test_corpora_are_cut_into_documents(tokenizer, tmp_path):
     for name, word in [("one", "cat "), ("two", "dog ")]:
         (tmp_path / f"{name}.txt").write_text("\n\n".join([word * 60] * 5))
     paths = [tmp_path / "one.txt", tmp_path / "two.txt"]
-    tokens = recording.tokenize_corpora(tokenizer, paths, 90, 40)
-    assert tokens.groupby("corpus").size().to_dict() == {"one": 90, "two": 90}
+    tokens, documents = recording.tokenize_corpora(tokenizer, paths, 90, 40)
+    assert documents["corpus"].tolist() == ["one"] * 3 + ["two"] * 3
     assert tokens.groupby("document").size().tolist() == [40, 40, 10] * 2
-    assert recording.document_texts(tokens)[0].split() == ["cat"] * 40
+    assert [len(text.split()) for text in documents["text"]] == [40, 40, 10] * 2
     with pytest.raises(
         stimuli.StimulusError, match=r"one.txt has 200 tokens.*expected 900"
     ):

@@ -184,7 +184,7 @@ def subject_timecourses(bold, maps):
     return (bold @ np.linalg.pinv(design).T)[..., :-1]
 
 
-def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2, n_jobs=1):
+def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):
     """Dictionary of response time courses and the neurons' sparse codes on it.
 
     Online dictionary learning (Mairal et al. 2009; scikit-learn) with the neurons as
@@ -199,6 +199,8 @@ def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2, n_jobs=1):
     alpha : float
         L1 penalty for responses of unit norm; the published value is not known.
     random_state : int
+    n_epochs : int
+        Passes over the neurons.
 
     Returns
     -------
@@ -218,7 +220,6 @@ def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2, n_jobs=1):
         transform_alpha=alpha,
         transform_max_iter=20000,
         random_state=random_state,
-        n_jobs=n_jobs,
     )
     codes = np.zeros((n_atoms, len(samples)), np.float32)
     codes[:, alive] = learner.fit_transform(samples[alive]).T

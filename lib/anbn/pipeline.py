@@ -93,6 +93,8 @@ def _data_specs(values):
     """Parameter values that name data: `package:...`, `alice:...`, or a path."""
     lists = [v if isinstance(v, list) else [v] for v in values.values()]
     named = {v for values in lists for v in values if isinstance(v, str) and v}
+    if values.get("bold") == "alice":
+        named.add(f"{ALICE}alice_data_shared/{values['alice_radius']}")
     root = project_root()
     return sorted(
         v

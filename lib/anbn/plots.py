@@ -30,7 +30,7 @@ def plot_word_rate(words, rate, *, n_times, tr, start, ax=None):
     return ax
 
 
-def plot_raster(activations, words, *, n_tokens, n_neurons, ax=None):
+def plot_raster(activations, *, n_tokens, n_neurons, ax=None):
     """First tokens x the neurons whose activations vary most in relative terms.
 
     ``activations`` is a DataArray of shape (n_tokens, n_layers, n_neurons).

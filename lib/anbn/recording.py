@@ -83,19 +83,19 @@ def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
     Returns
     -------
     tokens : DataFrame
-        As from ``tokenize``, with ``corpus`` (file name), ``document`` (a running
-        number) and ``hash`` (of the document's text that was used).
+        As from ``tokenize``, with ``document`` (a running number).
+    documents : DataFrame
+        A row a document: ``corpus`` (file name) and ``text``, as far as it was used.
     """
-    documents = []
+    cut, documents = [], []
     for path in paths:
         total = 0
         for text in stimuli.read_corpus(path):
             tokens = tokenize(tokenizer, text).iloc[
                 : min(document_tokens, n_tokens - total)
             ]
-            used = text[: tokens["end"].iloc[-1]]
-            labels = {"corpus": Path(path).stem, "hash": stimuli.document_hash(used)}
-            documents.append(tokens.assign(document=len(documents), **labels))
+            cut.append(tokens.assign(document=len(documents)))
+            documents.append((Path(path).stem, text[: tokens["end"].iloc[-1]]))
             total += len(tokens)
             if total >= n_tokens:
                 break
@@ -104,7 +104,8 @@ def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
                 f"{path} has {total} tokens in documents of at most {document_tokens}, "
                 f"expected {n_tokens}: lower corpus_tokens or raise document_tokens"
             )
-    return pd.concat(documents, ignore_index=True)
+    tokens = pd.concat(cut, ignore_index=True)
+    return tokens, pd.DataFrame(documents, columns=["corpus", "text"])
 
 
 def windows(n_tokens, window, stride):
@@ -272,22 +273,6 @@ def record(language_model, tokens, path, *, kinds, window, stride, dtype="float1
 def read_tokens(path):
     """The tokens of a store, one row each, with their surprisal (nats)."""
     return pd.read_parquet(Path(path) / "tokens.parquet")
-
-
-def document_texts(tokens):
-    """Text of every document of a store, from its tokens' characters."""
-    return [
-        "".join(
-            _with_gaps(d["token"].tolist(), d["start"].to_numpy(), d["end"].to_numpy())
-        )
-        for _, d in tokens.groupby("document")
-    ]
-
-
-def _with_gaps(pieces, start, end):
-    """Pieces of text, with a blank wherever characters between them have no token."""
-    gap = np.r_[False, start[1:] > end[:-1]]
-    return [" " * bool(g) + piece for g, piece in zip(gap, pieces, strict=True)]
 
 
 def open_activations(path, kind):
