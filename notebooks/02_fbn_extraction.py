@@ -48,7 +48,7 @@ import pandas as pd
 from nilearn.decomposition import CanICA
 from nilearn.masking import apply_mask, unmask
 
-from anbn import artifacts, hemodynamics, networks, plots, recording, simulate
+from anbn import artifacts, hemodynamics, networks, plots, simulate, stores
 from anbn import bold as bold_data
 from anbn.params import current
 
@@ -75,7 +75,9 @@ rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"]
 drift = hemodynamics.drift(n_times, tr, high_pass)
 files = bold_files
 if simulated:
-    ffn_hidden = np.load(recorded / "data" / "responses_model_ffn_hidden.npy")
+    ffn_hidden = artifacts.read_array(
+        recorded / "data" / "responses_model_ffn_hidden.npy"
+    )
     basis = hemodynamics.orthonormal(np.column_stack([drift, rate]))
     n_units = ffn_hidden.shape[1] // manifest01["summary"]["n_layers"]
     options = {"n_subjects": n_subjects, "signal": signal, "n_drivers": n_drivers}
@@ -190,7 +192,7 @@ print(profile.round(3).to_string())
 # several corpora. Signs are fixed (positive skew) before the threshold is applied.
 
 # %%
-corpora = recording.open_activations(recorded / "data" / "corpora", "ffn_out")
+corpora = stores.open_activations(recorded / "data" / "corpora", "ffn_out")
 n_layers = corpora.sizes["layer"]
 flat = corpora.to_numpy().astype(np.float32).reshape(corpora.sizes["token"], -1)
 model_networks = networks.ica(flat, n_model_networks, random_state=seed)

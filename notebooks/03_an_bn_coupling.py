@@ -25,11 +25,11 @@
 # %% tags=["parameters"]
 # fmt: off
 study: str = "quickstart"  # name of the output folder
-kind: str = "ffn_hidden"  # neurons whose synchrony is measured (one of ffn_hidden, ffn_out)
+kind: str = "ffn_hidden"  # neurons whose synchrony is measured (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 remove_word_rate: bool = True  # whether word rate counts as a confound of synchrony
 n_permutations: int = 200  # phase-randomised surrogates (20 to 1000000)
 level: float = 0.05  # family-wise error rate (0.0001 to 0.5)
-atoms_kind: str = "ffn_out"  # neurons that the atoms are learned from (one of ffn_hidden, ffn_out)
+atoms_kind: str = "ffn_out"  # neurons that the atoms are learned from (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 n_atoms: int = 64  # atoms of the dictionary (2 to 10000)
 atom_alpha: float = 0.1  # L1 penalty for responses of unit norm (0.000001 to 1)
 n_folds: int = 5  # contiguous outer folds of encoding (2 to 50)
@@ -65,13 +65,14 @@ note = " (simulated BOLD)" if simulated else ""
 
 # %%
 tr, n_layers = manifest01["params"]["tr"], manifest01["summary"]["n_layers"]
+layers = manifest01["params"]["layers"] or list(range(n_layers))
 rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"][:, None]
 brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
 group = hemodynamics.zscore(
     hemodynamics.zscore(brain["timecourses"].swapaxes(0, 1).astype(float)).mean(1)
 )
-responses = np.load(recorded / "data" / f"responses_model_{kind}.npy")
+responses = artifacts.read_array(recorded / "data" / f"responses_model_{kind}.npy")
 drift = hemodynamics.drift(len(group), tr, manifest02["params"]["high_pass"])
 drift_only = hemodynamics.orthonormal(drift)
 with_rate = hemodynamics.orthonormal(np.column_stack([drift, rate]))
@@ -116,7 +117,7 @@ table.round(3)
 # ## Look
 
 # %%
-ax = plots.plot_synchrony_by_layer(synchrony, n_layers, threshold, maxima, names)
+ax = plots.plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names)
 ax.set_title(f"The most synchronous neuron of each layer, word rate removed{note}")
 artifacts.write_figure(out, "synchrony_by_layer", ax.figure)
 
@@ -129,11 +130,11 @@ artifacts.write_figure(out, "synchrony_by_layer", ax.figure)
 best_network, best_neuron = coupling.anchors(synchrony)
 of_layer = best_network.reshape(n_layers, -1)
 counts = np.stack([(of_layer == k).sum(1) for k in range(len(names))], 1)
-ax = plots.plot_anchors(counts, names)
+ax = plots.plot_anchors(counts, layers, names)
 ax.set_title(f"The network each neuron follows best, by layer{note}")
 artifacts.write_figure(out, "anchors", ax.figure)
 n_units = responses.shape[1] // n_layers
-best = [f"layer {i // n_units}, unit {i % n_units}" for i in best_neuron]
+best = [f"layer {layers[i // n_units]}, unit {i % n_units}" for i in best_neuron]
 mutual = best_network[best_neuron] == np.arange(len(names))
 r = synchrony[best_neuron, np.arange(len(names))]
 pd.DataFrame({"best neuron": best, "r": r, "mutual": mutual}, index=names).round(3)
@@ -151,11 +152,11 @@ pd.DataFrame({"best neuron": best, "r": r, "mutual": mutual}, index=names).round
 # another for the atoms) then predicts held-out BOLD from word rate alone, and from both.
 
 # %%
-files = sorted((recorded / "data").glob(f"responses_*_{atoms_kind}.npy"))
+models = ["model", *manifest01["params"]["comparison_models"]]
 atoms, codes = {}, {}
-for file in files:
-    name = file.stem.removeprefix("responses_").removesuffix(f"_{atoms_kind}")
-    cleaned = hemodynamics.remove(np.load(file), drift_only)
+for name in map(artifacts.slug, models):
+    file = recorded / "data" / f"responses_{name}_{atoms_kind}.npy"
+    cleaned = hemodynamics.remove(artifacts.read_array(file), drift_only)
     atoms[name], codes[name] = networks.atoms(
         cleaned, n_atoms, alpha=atom_alpha, random_state=seed
     )

@@ -51,8 +51,8 @@ from anbn import (
     models,
     networks,
     plots,
-    recording,
     stimuli,
+    tokenization,
 )
 from anbn.params import current
 from anbn.paths import resolve
@@ -77,7 +77,7 @@ language_model = models.load_model(name, head="causal", device=device)
 _, text, _ = stimuli.load_story(
     resolve(evaluation_text), start_at=evaluation_start, rng=rng
 )
-tokens = recording.tokenize(language_model.tokenizer, text).iloc[:evaluation_tokens]
+tokens = tokenization.tokenize(language_model.tokenizer, text).iloc[:evaluation_tokens]
 fitted = pd.read_parquet(recorded / "data" / "documents.parquet")["text"]
 evaluated = text[: tokens["end"].iloc[-1]]
 shared = stimuli.shared_sentences(evaluated, fitted)

@@ -5,46 +5,84 @@ from nilearn.glm.first_level import spm_hrf
 from anbn import hemodynamics as hd
 
 
-def naive(word, onset, n_times, tr, start, kind, pooling):
+def naive(word, onset, n_times, tr, start, kind, pooling, token_pooling):
+    """The definition of the alignment matrix, entry by entry."""
+
+    def share(group, member, how):
+        if how == "last":
+            return float(member == group[-1])
+        return 1 / len(group) if how == "mean" else 1.0
+
+    def volume(w):
+        return np.floor((onset[w] - start) / tr)
+
+    heard = [w for w in range(len(onset)) if np.isfinite(onset[w]) and w in word]
     H = np.zeros((n_times, len(word)))
     for k, w in enumerate(word):
-        if w < 0 or not np.isfinite(onset[w]):
+        if w not in heard:
             continue
-        n_tokens = sum(v == w for v in word)
-        mine = np.floor((onset[w] - start) / tr)
-        n_words = sum(np.floor((o - start) / tr) == mine for o in onset)
+        mine = [i for i, v in enumerate(word) if v == w]
+        spoken = [v for v in heard if volume(v) == volume(w)]
+        p = share(spoken, w, pooling) * share(mine, k, token_pooling)
         for t in range(n_times):
             lag = start + t * tr - onset[w]
             if kind == "none":
-                h = float(0 <= -lag < tr)
+                H[t, k] = p * (0 <= -lag < tr)
             else:
-                h = hd.hrf(np.array([lag]), kind)[0]
-            H[t, k] = h / n_tokens / (n_words if pooling == "mean" else 1)
+                H[t, k] = p * hd.hrf(np.array([lag]), kind)[0]
     return H
 
 
-@pytest.mark.parametrize("seed", range(5))
+POOLINGS = ["mean", "sum", "last"]
+
+
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["spm", "glover", "none"])
-@pytest.mark.parametrize("pooling", ["mean", "sum"])
-def test_alignment_equals_the_naive_loop(seed, kind, pooling):
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("token_pooling", POOLINGS)
+def test_alignment_equals_the_naive_loop(seed, kind, pooling, token_pooling):
     rng = np.random.default_rng(seed)
     tr, start = rng.uniform(0.5, 3), rng.uniform(-5, 5)
-    onset = np.sort(rng.uniform(-40, 60, 30))
+    onset = np.sort(rng.uniform(-60, 60, 40))
     onset[4] = np.nan
-    word = np.sort(rng.integers(-1, 30, 50))
-    options = {
-        "n_times": 25,
-        "tr": tr,
-        "start": start,
-        "kind": kind,
-        "pooling": pooling,
-    }
+    word = np.sort(rng.integers(-1, 40, 60))  # some words have no token
+    options = {"n_times": 25, "tr": tr, "start": start, "kind": kind}
+    options |= {"pooling": pooling, "token_pooling": token_pooling}
     H = hd.alignment_matrix(word, onset, **options).toarray()
     np.testing.assert_allclose(H, naive(word, onset, **options), atol=1e-12)
-    after = np.isin(word, np.flatnonzero(onset > start + 25 * tr))
-    assert not H[:, after].any()
+    reach = 0 if kind == "none" else hd.HRF_LENGTH
+    outside = (onset >= start + 25 * tr) | (onset + reach < start) | np.isnan(onset)
+    assert not H[:, (word < 0) | outside[word]].any()
     moved = hd.alignment_matrix(word, onset + tr, **options).toarray()
     np.testing.assert_allclose(moved[1:], H[:-1], atol=1e-9)
+
+
+def test_delays_are_shifted_copies(rng):
+    onset, word = np.sort(rng.uniform(-5, 30, 20)), np.sort(rng.integers(0, 20, 40))
+    options = {"n_times": 12, "tr": 1.7}
+    plain = hd.alignment_matrix(word, onset, **options, kind="none").toarray()
+    delays = [0, 1, 4, 20]
+    H = hd.alignment_matrix(word, onset, **options, kind="fir", delays=delays)
+    assert H.shape == (4 * 12, 40)
+    for delay, part in zip(delays, H.toarray().reshape(4, 12, 40), strict=True):
+        # words before the scan come into it by their delay
+        before = hd.alignment_matrix(
+            word, onset, n_times=12 + delay, tr=1.7, start=-1.7 * delay, kind="none"
+        )
+        np.testing.assert_array_equal(part, before.toarray()[:12])
+        np.testing.assert_array_equal(part[delay:], plain[: max(0, 12 - delay)])
+
+
+def test_words_that_cannot_be_aligned():
+    H = hd.alignment_matrix([0, 1, -1], [np.nan, 1.0], n_times=9, tr=2.0)
+    assert not H[:, [0, 2]].toarray().any() and H[:, [1]].toarray().any()
+    assert hd.alignment_matrix([-1], [1.0], n_times=3, tr=1.0).nnz == 0
+    with pytest.raises(ValueError, match="pooling must be mean, sum or last"):
+        hd.alignment_matrix([0], [1.0], n_times=3, tr=1.0, pooling="max")
+    with pytest.raises(ValueError, match="hrf must be spm, glover, none or fir"):
+        hd.alignment_matrix([0], [1.0], n_times=3, tr=1.0, kind="gamma")
+    with pytest.raises(ValueError, match="expected n_times >= 1 and tr > 0"):
+        hd.alignment_matrix([0], [1.0], n_times=3, tr=0.0)
 
 
 def test_hrf_is_nilearns_with_unit_integral():

@@ -1,23 +1,19 @@
 import numpy as np
 import pytest
 import torch
+from families import captured
 
-from anbn import evaluation, masking, neurons, recording
+from anbn import evaluation, masking, neurons, tokenization
 
 IDS = torch.arange(1, 13)[None]
 
 
-@pytest.mark.parametrize("kind", neurons.KINDS)
+@pytest.mark.parametrize("kind", ["ffn_hidden", "ffn_out", "attn_out", "hidden"])
 def test_silence_sets_only_the_masked_neurons_to_zero(llama, kind, rng):
     mask = rng.random(neurons.count_neurons(llama.model, kind)) < 0.3
-    with (
-        torch.inference_mode(),
-        masking.silence(llama.model, mask, kind),
-        neurons.capture(llama.model, [kind]) as captured,
-    ):
-        llama.model(IDS)
-    # capture's hooks run after the mask's
-    for layer, values in enumerate(captured[kind]):
+    with masking.silence(llama.model, mask, kind):
+        shown = captured(llama.model, [kind], IDS)[kind]
+    for layer, values in enumerate(shown):
         assert not values[..., mask[layer]].any()
         assert values[..., ~mask[layer]].all()
 
@@ -82,7 +78,7 @@ def test_controls_are_matched(rng):
 
 
 def test_perplexity_is_exp_of_the_mean_loss(llama, bert, text):
-    tokens = recording.tokenize(llama.tokenizer, text).iloc[:40]
+    tokens = tokenization.tokenize(llama.tokenizer, text).iloc[:40]
     ids = torch.tensor(tokens["id"].to_numpy())[None]
     expected = float(torch.exp(llama.model(ids, labels=ids).loss))
     found = evaluation.perplexity(llama, tokens, window=40, stride=40)

@@ -1,7 +1,14 @@
+import copy
 import json
 
 import pytest
 import torch
+from transformers import (
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from anbn import models, neurons
 from anbn.paths import resolve
@@ -95,3 +102,42 @@ def test_weights_that_are_missing_are_not_random(folder):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(models.ModelError, match="has no weights for"):
         models.load_model(str(folder))
+
+
+def test_an_encoder_decoder_is_loaded_without_its_decoder(tokenizer, tmp_path):
+    options = {"d_model": 24, "d_ff": 40, "num_layers": 2, "num_heads": 4, "d_kv": 6}
+    config = T5Config(vocab_size=len(tokenizer), **options)
+    whole = T5ForConditionalGeneration(config)
+    whole.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    lm = models.load_model(str(tmp_path), device="cpu")
+    assert type(lm.model).__name__ == "T5EncoderModel" and lm.head == "none"
+    expected = whole.encoder.block[1].layer[1].DenseReluDense.wo.weight
+    found = lm.model.encoder.block[1].layer[1].DenseReluDense.wo.weight
+    assert torch.equal(found, expected)
+    assert neurons.count_neurons(lm.model, "ffn_hidden") == (2, 40)
+
+
+def test_positions_that_begin_after_the_padding(tokenizer):
+    """RoBERTa of 64 positions reads 62 tokens and not one more."""
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        pad_token_id=1,
+    )
+    lm = models.LanguageModel(RobertaModel(config).eval(), tokenizer, "none")
+    assert lm.max_tokens == 62
+    lm.model(torch.full((1, 62), 5))
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
+        lm.model(torch.full((1, 63), 5))
+
+
+def test_fingerprint_changes_with_any_weight(llama):
+    other = copy.deepcopy(llama.model)
+    same = models.LanguageModel(other, llama.tokenizer, "causal")
+    assert same.fingerprint() == llama.fingerprint()
+    other.model.layers[1].mlp.down_proj.weight.mul_(1.5)
+    assert same.fingerprint() != llama.fingerprint()

@@ -27,9 +27,11 @@ def test_stage_01_figures(rng):
     words = pd.DataFrame({"onset": np.arange(0, 40, 0.5)})
     labelled(plots.plot_word_rate(words, np.ones(30), n_times=30, tr=2.0, start=0))
     data = xr.DataArray(rng.normal(size=(50, 4, 20)), dims=("token", "layer", "neuron"))
-    data = data.assign_coords(text=("token", ["<b>", "$x$", " "] * 16 + ["a", "b"]))
+    data = data.assign_coords(
+        layer=[0, 2, 4, 6], text=("token", ["<b>", "$x$", " "] * 16 + ["a", "b"])
+    )
     labelled(plots.plot_raster(data, n_tokens=10, n_neurons=6))
-    labelled(plots.plot_layer_variance({"ffn_out": rng.random((4, 20))}))
+    labelled(plots.plot_layer_variance({"ffn_out": rng.random((4, 20))}, [0, 2, 4, 6]))
 
 
 def test_stage_02_figures(rng):
@@ -48,8 +50,10 @@ def test_stage_02_figures(rng):
 
 def test_stage_03_figures(rng):
     r, names = rng.uniform(-1, 1, size=(40, 12)), list("abcdefghijkl")
-    labelled(plots.plot_synchrony_by_layer(r, 4, 0.8, rng.random((20, 12)), names))
-    labelled(plots.plot_anchors(rng.integers(1, 9, (4, 12)), names))
+    labelled(
+        plots.plot_synchrony_by_layer(r, range(4), 0.8, rng.random((20, 12)), names)
+    )
+    labelled(plots.plot_anchors(rng.integers(1, 9, (4, 12)), [0, 2, 4, 6], names))
     scores = {"word rate": rng.random(6), "model": rng.random(6)}
     labelled(plots.plot_encoding_bars(scores, list("abcdef"), rng.random(6)))
     labelled(plots.plot_score_distribution(scores, rng.random(6)))

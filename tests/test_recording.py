@@ -1,148 +1,310 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from families import captured, make
 
-from anbn import artifacts, hemodynamics, recording, stimuli
+from anbn import models, neurons, recording, stores, tokenization
+from anbn.artifacts import sha256
+from anbn.models import LanguageModel
 
 KINDS = ["ffn_hidden", "ffn_out"]
+WHOLE = {"window": 64, "stride": 64}
 
 
-def test_tokens_belong_to_the_word_they_share_most_with(tokenizer):
-    text = "the cat wouldn't sat."
-    words = stimuli.split_words(text)
-    tokens = recording.tokenize(tokenizer, text, words)
-    assert "".join(tokens["token"]) == text
-    assert tokens["word"].iloc[[0, 1, -1]].tolist() == [0, 1, 3]
-    glued = pd.DataFrame({"start": [0, 5], "end": [5, 8]})  # would|n't
-    assert recording._majority(np.array([0, 0, 1])) == 0
-    assert recording._majority(np.array([-1, 0, 1])) == 1
-    assert recording._majority(np.array([-1, -1])) == -1
-    assert set(recording.tokenize(tokenizer, "wouldn't", glued)["word"]) <= {0, 1}
-
-
-@pytest.mark.parametrize(
-    "n, window, stride", [(10, 4, 4), (10, 4, 1), (3, 9, 2), (17, 8, 3)]
-)
-def test_windows_cover_every_token_once_with_context(n, window, stride):
-    kept = []
-    for begin, new, end in recording.windows(n, window, stride):
-        assert 0 <= begin <= new < end <= n
-        assert end - begin <= window
-        assert new - begin >= min(new, window - stride)
-        kept += range(new, end)
-    assert kept == list(range(n))
-
-
-def test_windows_refuse_a_stride_beyond_the_window():
-    with pytest.raises(
-        ValueError, match=r"stride must lie in 1 to window \(4\), found 5"
-    ):
-        recording.windows(10, 4, 5)
+@pytest.fixture
+def tokens(tokenizer, text):
+    return tokenization.tokenize(tokenizer, text)
 
 
 @pytest.mark.parametrize("name", ["llama", "bert"])
-def test_store_equals_a_plain_forward_pass(name, request, text, tmp_path):
-    lm = request.getfixturevalue(name)
-    tokens = recording.tokenize(lm.tokenizer, text[:150]).iloc[:20]
-    recording.record(
-        lm, tokens, tmp_path / "s", kinds=KINDS, window=50, stride=50, dtype="float32"
-    )
-    hidden = recording.open_activations(tmp_path / "s", "ffn_hidden")
-    found = []
-    blocks = lm.model.model.layers if name == "llama" else lm.model.encoder.layer
-    downs = [b.mlp.down_proj if name == "llama" else b.output.dense for b in blocks]
-    handles = [
-        d.register_forward_pre_hook(lambda _, a: found.append(a[0][0])) for d in downs
-    ]
-    lm.model(torch.tensor(tokens["id"].to_numpy())[None])
-    for handle in handles:
-        handle.remove()
-    np.testing.assert_allclose(hidden.to_numpy(), torch.stack(found, 1), atol=1e-6)
-    assert hidden.dims == ("token", "layer", "neuron")
+def test_store_equals_a_plain_forward_pass(name, request, tokens, tmp_path):
+    lm, tokens = request.getfixturevalue(name), tokens.iloc[:20]
+    options = {"kinds": neurons.KINDS, "dtype": "float32", **WHOLE}
+    recording.record(lm, tokens, tmp_path / "s", **options)
+    found = {kind: [] for kind in neurons.KINDS}
+
+    def receive(kind, i, activations):
+        assert len(found[kind]) == i
+        found[kind].append(activations[0].clone())
+
+    with torch.inference_mode(), neurons.capture(lm.model, neurons.KINDS, receive):
+        lm.model(torch.tensor(tokens["id"].to_numpy())[None])
+    for kind in neurons.KINDS:
+        stored = stores.open_activations(tmp_path / "s", kind)
+        assert stored.dims == ("token", "layer", "neuron")
+        np.testing.assert_array_equal(stored, torch.stack(found[kind], 1))
 
 
-def test_overlapping_windows_and_documents(llama, text, tmp_path):
-    tokens = recording.tokenize(llama.tokenizer, text)
+def test_documents_are_kept_apart(llama, tokens, tmp_path):
     tokens["document"] = np.repeat([0, 1], [60, len(tokens) - 60])
-    options = {"kinds": KINDS, "dtype": "float32"}
-    recording.record(llama, tokens, tmp_path / "both", window=64, stride=64, **options)
+    options = {"kinds": KINDS, "dtype": "float32", **WHOLE}
+    recording.record(llama, tokens, tmp_path / "both", **options)
     second = tokens.iloc[60:].reset_index(drop=True)
-    recording.record(llama, second, tmp_path / "one", window=64, stride=64, **options)
+    recording.record(llama, second, tmp_path / "one", **options)
     both, one = (
-        recording.open_activations(tmp_path / n, "ffn_out") for n in ("both", "one")
+        stores.open_activations(tmp_path / n, "ffn_out") for n in ("both", "one")
     )
-    np.testing.assert_allclose(both[60:], one, atol=1e-6)
-    losses = recording.read_tokens(tmp_path / "both")["surprisal"]
+    np.testing.assert_array_equal(both[60:], one)
+    losses = stores.read_tokens(tmp_path / "both")["surprisal"]
     assert losses.isna().to_numpy().nonzero()[0].tolist() == [0, 60]
 
 
-def test_surprisal_is_the_models_own_loss(llama, text):
-    tokens = recording.tokenize(llama.tokenizer, text).iloc[:40]
-    ids = torch.tensor(tokens["id"].to_numpy())
-    options = {"window": 40, "stride": 40}
-    _, _, losses = next(recording.forward_windows(llama, tokens, **options))
-    expected = llama.model(ids[None], labels=ids[None]).loss
-    assert np.nanmean(losses) == pytest.approx(float(expected), rel=1e-5)
+def test_every_token_has_its_context(llama, tokens):
+    """In windows each token is what it is after exactly those tokens before it."""
+    options = {"window": 20, "stride": 7, "kinds": ["hidden"], "surprisal": True}
+    at = 0
+    for recorded in recording.forward_windows(llama, tokens, **options):
+        assert recorded.rows.start == at
+        at = end = recorded.rows.stop
+        begin = max(0, end - 20)
+        assert end == len(tokens) or recorded.rows.start - begin >= min(
+            recorded.rows.start, 13
+        )
+        ids = torch.tensor(tokens["id"].to_numpy()[begin:end])[None]
+        logits = llama.model(ids).logits[0]
+        n = end - recorded.rows.start
+        expected = captured(llama.model, ["hidden"], ids)["hidden"][:, 0, -n:]
+        np.testing.assert_allclose(
+            recorded.activations["hidden"], expected, atol=1e-6, rtol=0
+        )
+        losses = torch.nn.functional.cross_entropy(
+            logits[:-1], ids[0, 1:], reduction="none"
+        )
+        np.testing.assert_allclose(
+            recorded.surprisal[-len(losses) :], losses[-n:], atol=1e-5
+        )
+    assert at == len(tokens)
 
 
-def test_responses_stream_and_equal_the_product(
-    llama, text, tmp_path, rng, monkeypatch
-):
-    monkeypatch.setattr(recording, "TOKEN_BLOCK", 16)
-    words = stimuli.synthetic_timing(stimuli.split_words(text), rng)
-    tokens = recording.tokenize(llama.tokenizer, text, words)
-    reading = {"kinds": KINDS, "window": 32, "stride": 16}
-    recording.record(llama, tokens, tmp_path / "s", dtype="float32", **reading)
-    H = hemodynamics.alignment_matrix(
-        tokens["word"], words["onset"], n_times=30, tr=2.0
+@pytest.mark.parametrize(
+    "family", ["llama", "gpt2", "opt", "roberta", "mpnet", "t5", "mixtral", "mistral"]
+)
+def test_padded_batches_equal_one_by_one(family, tokenizer, tokens):
+    causal = family in ("llama", "gpt2", "opt", "mixtral", "mistral")
+    padded = type(tokenizer)(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        unk_token="[UNK]",
+        pad_token="[UNK]",
     )
-    activations = recording.open_activations(tmp_path / "s", "ffn_hidden")
-    dense = activations.to_numpy().reshape(len(tokens), -1)
-    streamed = recording.responses(activations, H)
-    np.testing.assert_allclose(streamed, H @ dense, atol=1e-5)
-    direct = recording.stream_responses(llama, tokens, H, **reading)
-    np.testing.assert_allclose(direct["ffn_hidden"], streamed, atol=1e-5)
-    mean, variance = recording.statistics(activations)
-    np.testing.assert_allclose(mean.ravel(), dense.mean(0), atol=1e-6)
-    np.testing.assert_allclose(variance.ravel(), dense.var(0), rtol=1e-4, atol=1e-9)
-    with pytest.raises(ValueError, match="H has"):
-        recording.responses(activations[:-1], H)
+    lm = LanguageModel(make(family), padded, "causal" if causal else "none")
+    lengths = [5, 30, 1, 12, 40, 8]  # documents, some longer than a window
+    tokens = tokens.iloc[: sum(lengths)].assign(
+        document=np.repeat(np.arange(len(lengths)), lengths)
+    )
+    tokens["id"] = tokens["id"].clip(lower=3)  # none that looks like padding
+    options = {"kinds": neurons.KINDS, "window": 16, "stride": 8}
+    options |= {"surprisal": True, "entropy": True}
+    one, many = (collect(lm, tokens, batch_size=n, **options) for n in (1, 4))
+    for name, values in one.items():
+        np.testing.assert_allclose(values, many[name], atol=1e-4, err_msg=name)
+    assert (causal and np.isfinite(one["entropy"]).sum()) == (
+        causal and len(tokens) - len(lengths)
+    )
 
 
-def test_missing_chunk_is_not_read_as_nan(llama, text, tmp_path):
-    tokens = recording.tokenize(llama.tokenizer, text)
-    options = {"kinds": ["ffn_out"], "window": 32, "stride": 32}
+def collect(lm, tokens, **options):
+    """All that a model does over some tokens, in memory."""
+    parts = []
+    for r in recording.forward_windows(lm, tokens, **options):
+        copies = {k: v.clone().movedim(0, 1) for k, v in r.activations.items()}
+        extra = {"surprisal": r.surprisal, "entropy": r.entropy}
+        parts.append(copies | {k: v for k, v in extra.items() if v is not None})
+    return {k: torch.cat([p[k] for p in parts]).numpy() for k in parts[0]}
+
+
+def test_surprisal_and_entropy_are_the_models_own(llama, tokens):
+    tokens = tokens.iloc[:40]
+    ids = torch.tensor(tokens["id"].to_numpy())
+    found = collect(llama, tokens, **WHOLE, surprisal=True, entropy=True)
+    output = llama.model(ids[None], labels=ids[None])
+    assert np.nanmean(found["surprisal"]) == pytest.approx(float(output.loss), rel=1e-5)
+    p = output.logits[0, :-1].softmax(-1).double()
+    np.testing.assert_allclose(found["entropy"][1:], -(p * p.log()).sum(-1), atol=1e-5)
+    assert np.isnan(found["entropy"][0]) and np.isnan(found["surprisal"][0])
+
+
+def test_chosen_layers(llama, tokens, tmp_path):
+    options = {"kinds": KINDS, "dtype": "float32", **WHOLE}
+    recording.record(llama, tokens, tmp_path / "all", **options)
+    recording.record(llama, tokens, tmp_path / "one", layers=[1], **options)
+    every = stores.open_activations(tmp_path / "all", "ffn_hidden")
+    one = stores.open_activations(tmp_path / "one", "ffn_hidden")
+    np.testing.assert_array_equal(one.sel(layer=1), every.sel(layer=1))
+    with pytest.raises(KeyError):
+        one.sel(layer=0)
+
+
+def test_interrupted_recording_goes_on(llama, tokens, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "TOKEN_BLOCK", 16)
+    options = {"kinds": KINDS, "window": 24, "stride": 10, "batch_size": 2}
+    recording.record(llama, tokens, tmp_path / "whole", **options)
+    forward, seen = recording._forward, []
+
+    def dying(*args):
+        seen.append(args)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return forward(*args)
+
+    monkeypatch.setattr(recording, "_forward", dying)
+    with pytest.raises(KeyboardInterrupt):
+        recording.record(llama, tokens, tmp_path / "s", **options)
+    partial = json.loads((tmp_path / "s.partial" / "store.json").read_text())
+    assert 0 < partial["n_recorded"] < partial["n_tokens"] == len(tokens)
+    assert not (tmp_path / "s").exists()
+    n_passes = len(seen)
     recording.record(llama, tokens, tmp_path / "s", **options)
-    chunk = tmp_path / "s" / "activations.zarr" / "ffn_out" / "c" / "0" / "1" / "0"
-    chunk.unlink()
-    with pytest.raises(artifacts.ArtifactError, match="ffn_out/c/0/1/0 is missing"):
-        recording.open_activations(tmp_path / "s", "ffn_out")
-    with pytest.raises(artifacts.ArtifactError, match="holds no activations of 'qk'"):
-        recording.open_activations(tmp_path / "s", "qk")
+    assert sha256(tmp_path / "s") == sha256(tmp_path / "whole")
+    assert not (tmp_path / "s.partial").exists()
+    # and it did not begin anew
+    first = 24 + 10
+    assert len(seen) - n_passes < 1 + (len(tokens) - first) / 20
 
 
-def test_overflow_is_an_error_and_leaves_nothing(llama, text, tmp_path, monkeypatch):
-    tokens = recording.tokenize(llama.tokenizer, text).iloc[:9]
-    huge = {"ffn_out": torch.full((9, 2, 24), 1e5)}
-    rows = [(slice(0, 9), huge, None)]
-    monkeypatch.setattr(recording, "forward_windows", lambda *a, **k: iter(rows))
+def test_a_partial_store_of_something_else_is_not_gone_on_with(
+    llama, tokens, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stores, "TOKEN_BLOCK", 16)
+    options = {"kinds": KINDS, **WHOLE}
+    shapes = {"ffn_hidden": (2, 40), "ffn_out": (2, 24)}
+    changes = [{}, {"window": 32, "stride": 32}, {"layers": [0]}, {"kinds": ["hidden"]}]
+    for change in changes:
+        about = {"dtype": "float16", "layers": None, "predictions": False}
+        with (
+            pytest.raises(RuntimeError),
+            stores.writing(tmp_path / "s", tokens, shapes, about),
+        ):
+            raise RuntimeError
+        assert (tmp_path / "s.partial").is_dir()
+        recording.record(llama, tokens, tmp_path / "s", **{**options, **change})
+        recording.record(llama, tokens, tmp_path / "t", **{**options, **change})
+        assert sha256(tmp_path / "s") == sha256(tmp_path / "t")
+
+
+def test_killed_recording_goes_on(tmp_path):
+    """SIGKILL at some moment of a real process; then the same store."""
+    script = """
+        import sys, time
+        import pandas as pd
+        from families import make
+        from conftest import *
+        from anbn import recording, stores
+        stores.TOKEN_BLOCK = 16
+        lm = LanguageModel(make("llama"), tokenizer.__wrapped__(), "causal")
+        tokens = pd.DataFrame({"id": [3 + i % 40 for i in range(400)]})
+        write = stores.Writer._write
+        def slow(self, *args):
+            write(self, *args)
+            print(self.n_recorded, flush=True)
+            time.sleep(float(sys.argv[2]))
+        stores.Writer._write = slow
+        recording.record(lm, tokens, sys.argv[1], kinds=["ffn_hidden"], window=16,
+                         stride=16)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    options = {"cwd": os.path.dirname(__file__), "stdout": subprocess.PIPE}
+    killed = subprocess.Popen([*command, tmp_path / "s", "0.05"], **options)
+    for line in killed.stdout:
+        if int(line) >= 160:
+            killed.send_signal(signal.SIGKILL)
+            break
+    killed.wait()
+    assert not (tmp_path / "s").exists()
+    again = subprocess.run([*command, tmp_path / "s", "0"], **options, check=True)
+    assert int(again.stdout.split()[0]) >= 160
+    subprocess.run([*command, tmp_path / "whole", "0"], **options, check=True)
+    assert sha256(tmp_path / "s") == sha256(tmp_path / "whole")
+
+
+def test_overflow_is_an_error_and_leaves_nothing(llama, tokens, tmp_path, monkeypatch):
+    huge = {"ffn_out": torch.full((2, 9, 24), 1e5).half()}
+    recorded = recording.Recorded(slice(0, 9), huge, None, None)
+    monkeypatch.setattr(recording, "forward_windows", lambda *_, **__: iter([recorded]))
     with pytest.raises(OverflowError, match="store_dtype float32"):
         recording.record(
-            llama, tokens, tmp_path / "s", kinds=["ffn_out"], window=9, stride=9
+            llama, tokens.iloc[:9], tmp_path / "s", kinds=["ffn_out"], **WHOLE
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_corpora_are_cut_into_documents(tokenizer, tmp_path):
-    for name, word in [("one", "cat "), ("two", "dog ")]:
-        (tmp_path / f"{name}.txt").write_text("\n\n".join([word * 60] * 5))
-    paths = [tmp_path / "one.txt", tmp_path / "two.txt"]
-    tokens, documents = recording.tokenize_corpora(tokenizer, paths, 90, 40)
-    assert documents["corpus"].tolist() == ["one"] * 3 + ["two"] * 3
-    assert tokens.groupby("document").size().tolist() == [40, 40, 10] * 2
-    assert [len(text.split()) for text in documents["text"]] == [40, 40, 10] * 2
-    with pytest.raises(
-        stimuli.StimulusError, match=r"one.txt has 200 tokens.*expected 900"
-    ):
-        recording.tokenize_corpora(tokenizer, paths, 900, 40)
+def test_full_disk_leaves_what_can_be_gone_on_with(
+    llama, tokens, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stores, "TOKEN_BLOCK", 16)
+    write, n_written = stores.Writer._write, []
+
+    def full(self, *args):
+        n_written.append(args)
+        if len(n_written) == 4:
+            raise OSError(28, "No space left on device")
+        write(self, *args)
+
+    monkeypatch.setattr(stores.Writer, "_write", full)
+    options = {"kinds": ["ffn_out"], "window": 16, "stride": 16}
+    with pytest.raises(OSError, match="No space left"):
+        recording.record(llama, tokens, tmp_path / "s", **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.partial"]
+    recording.record(llama, tokens, tmp_path / "s", **options)
+    recording.record(llama, tokens, tmp_path / "t", **options)
+    assert sha256(tmp_path / "s") == sha256(tmp_path / "t")
+
+
+def test_bfloat16_model(tokenizer, tokens, tmp_path):
+    lm = LanguageModel(make("llama").bfloat16(), tokenizer, "causal")
+    options = {"kinds": neurons.KINDS, **WHOLE}
+    recording.record(lm, tokens, tmp_path / "low", **options)
+    full = LanguageModel(make("llama"), tokenizer, "causal")
+    recording.record(full, tokens, tmp_path / "full", **options)
+    for kind in neurons.KINDS:
+        low, high = (
+            stores.open_activations(tmp_path / n, kind).to_numpy().ravel().astype(float)
+            for n in ("low", "full")
+        )
+        assert np.corrcoef(low, high)[0, 1] > 0.999
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_cuda_equals_cpu(dtype, tokenizer, tokens):
+    options = {"kinds": neurons.KINDS, "window": 24, "stride": 10, "batch_size": 3}
+    options |= {"surprisal": True, "entropy": True}
+    cpu, gpu = (
+        collect(
+            LanguageModel(make("llama").to(d, t), tokenizer, "causal"),
+            tokens,
+            **options,
+        )
+        for d, t in [("cpu", torch.float32), ("cuda", dtype)]
+    )
+    for name, values in cpu.items():
+        known = np.isfinite(values)
+        assert np.corrcoef(values[known], gpu[name][known])[0, 1] > 0.999, name
+
+
+def test_a_model_spread_over_devices(tokenizer, tokens, tmp_path):
+    """Two blocks in memory and one on disk give what one device gives."""
+    model = make("llama")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    plan = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu"}
+    plan |= {"model.layers.0": "cpu", "model.layers.1": "disk"}
+    plan |= {"model.layers.2": "cpu", "model.norm": "cpu", "lm_head": "disk"}
+    spread = models.load_model(str(tmp_path / "model"), device=plan)
+    types = {p.device.type for p in spread.model.parameters()}
+    assert types == {"cpu", "meta"}
+    whole = models.load_model(str(tmp_path / "model"), device="cpu")
+    options = {"kinds": neurons.KINDS, "surprisal": True, **WHOLE}
+    a, b = (collect(lm, tokens.iloc[:50], **options) for lm in (spread, whole))
+    for name, values in a.items():
+        np.testing.assert_array_equal(values, b[name])
+    fresh = models.load_model(str(tmp_path / "model"), device=plan, random_weights=3)
+    same = models.load_model(str(tmp_path / "model"), device="cpu", random_weights=3)
+    a, b = (collect(lm, tokens.iloc[:50], **options) for lm in (fresh, same))
+    np.testing.assert_array_equal(a["hidden"], b["hidden"])

@@ -2,95 +2,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anbn import stimuli
-
-TEXTGRID = """File type = "ooTextFile"
-Object class = "TextGrid"
-xmin = 0
-xmax = 2
-tiers? <exists>
-size = 1
-item []:
-    item [1]:
-        class = "IntervalTier"
-        name = "word"
-        xmin = 0
-        xmax = 2
-        intervals: size = {size}
-        intervals [1]:
-            xmin = 0
-            xmax = 0.5
-            text = "sp"
-        intervals [2]:
-            xmin = 0.5
-            xmax = 1
-            text = "It"
-        intervals [3]:
-            xmin = 1
-            xmax = 1.2
-            text = "'s"
-        intervals [4]:
-            xmin = 1.2
-            xmax = 2
-            text = "caf\u00e9"
-"""
+from anbn import stimuli, transcripts
 
 
-def table(tmp_path, rows, name="words.tsv"):
-    path = tmp_path / name
-    frame = pd.DataFrame(rows, columns=["word", "onset", "offset"])
-    frame.to_csv(path, sep="\t" if name.endswith("tsv") else ",", index=False)
-    return path
-
-
-def test_textgrid(tmp_path):
-    path = tmp_path / "story.TextGrid"
-    path.write_text(TEXTGRID.format(size=4), encoding="utf-8")
-    words, text, synthetic = stimuli.load_story(path)
-    assert words["word"].tolist() == ["It", "'s", "caf\u00e9"]
-    assert words["onset"].tolist() == [0.5, 1.0, 1.2]
-    assert text == "It's caf\u00e9"
+@pytest.mark.parametrize("missing", ["interpolate", "drop"])
+def test_transcript(tmp_path, missing):
+    path = tmp_path / "story.csv"
+    path.write_text("word,onset,offset\nIt,0.5,1\n's,,\nlate,1.2,2\nnow,3,4\n")
+    words, text, synthetic = stimuli.load_story(path, n_words=3, missing=missing)
+    assert words["timed"].tolist() == [True, False, True]
+    assert words["onset"].isna().any() == (missing == "drop")
+    assert text == "It's late"
     assert [text[s:e] for s, e in zip(words["start"], words["end"], strict=True)] == (
         words["word"].tolist()
     )
     assert not synthetic
 
 
-def test_textgrid_cut_short(tmp_path):
-    path = tmp_path / "story.TextGrid"
-    path.write_text(TEXTGRID.format(size=9))
-    with pytest.raises(stimuli.StimulusError, match="found 4 of 9 intervals"):
-        stimuli.read_words(path)
-
-
-@pytest.mark.parametrize("name", ["words.tsv", "words.csv"])
-def test_table(tmp_path, name):
-    path = table(tmp_path, [("null", 0.0, 0.2), ("NA", 0.3, 0.4)], name)
-    words, text, _ = stimuli.load_story(path, n_words=2)
-    assert text == "null NA"  # words, not missing values
-    assert words["offset"].tolist() == [0.2, 0.4]
-
-
-@pytest.mark.parametrize(
-    "rows, expected",
-    [
-        ([("a", 1.0, 1.1), ("b", 0.5, 0.7)], "before that of the word before.*'b'"),
-        ([("a", 0.0, 1.0), ("b", 0.5, 1.5)], "overlaps the one before it, at word 2"),
-        ([("a", -1.0, 0.0)], "onset is negative, at word 1 of 1, 'a'"),
-        ([("a", 1.0, 0.5)], "offset lies before the onset"),
-        ([("a", "soon", 0.5)], "onset is not a number"),
-        ([("a", None, 0.5)], "onset is not a number"),
-        ([], "holds no words"),
-    ],
-)
-def test_bad_times_are_named(tmp_path, rows, expected):
-    path = table(tmp_path, rows)
-    with pytest.raises(stimuli.StimulusError, match=expected) as error:
-        stimuli.read_words(path)
-    assert "words.tsv" in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["story.txt", "story.tsv", "story.TextGrid"])
+@pytest.mark.parametrize("name", ["story.txt", "story.tsv", "story.srt"])
 def test_empty_and_non_utf8_transcripts(tmp_path, name, rng):
     path = tmp_path / name
     path.write_bytes(b"  \n")
@@ -101,15 +30,6 @@ def test_empty_and_non_utf8_transcripts(tmp_path, name, rng):
         stimuli.load_story(path, rng=rng)
 
 
-def test_wrong_columns_and_kinds(tmp_path):
-    path = tmp_path / "words.tsv"
-    path.write_text("w\tt\na\t1\n")
-    with pytest.raises(stimuli.StimulusError, match="expected the columns word"):
-        stimuli.read_words(path)
-    with pytest.raises(stimuli.StimulusError, match=r"expected a \.TextGrid"):
-        stimuli.read_words(tmp_path / "words.xlsx")
-
-
 def test_gutenberg_and_start(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text(
@@ -117,6 +37,10 @@ def test_gutenberg_and_start(tmp_path):
     )
     assert stimuli.read_text(path) == "Title\n\nOnce, there"
     assert stimuli.read_text(path, start_at="Once") == "Once, there"
+    path.write_text("*** START OF X ***\n\n*** END OF X ***")
+    with pytest.raises(stimuli.StimulusError, match="is empty"):
+        stimuli.read_text(path)
+    path.write_text("Once, there")
     with pytest.raises(stimuli.StimulusError, match="does not hold 'Twice'"):
         stimuli.read_text(path, start_at="Twice")
 
@@ -127,8 +51,9 @@ def test_synthetic_timing_is_ordered_seeded_and_pauses(tmp_path):
     words, text, synthetic = stimuli.load_story(path, rng=np.random.default_rng(3))
     again, _, _ = stimuli.load_story(path, rng=np.random.default_rng(3))
     assert synthetic
+    assert "timed" not in words  # no time is measured
     pd.testing.assert_frame_equal(words, again)
-    stimuli.check_words(words, "here")
+    transcripts.check_words(words, "here")
     assert [text[s:e] for s, e in zip(words["start"], words["end"], strict=True)] == (
         words["word"].tolist()
     )
@@ -141,6 +66,39 @@ def test_synthetic_timing_is_ordered_seeded_and_pauses(tmp_path):
     assert (
         len(stimuli.load_story(path, n_words=7, rng=np.random.default_rng(0))[0]) == 7
     )
+
+
+def test_story_onset(tmp_path):
+    path = tmp_path / "sub-01_events.tsv"
+    rows = ["onset\tduration\ttrial_type\tstim_file", "0.0\t9\tmusic\tstimuli/a_b.wav"]
+    rows += ["4.5\t9\tstory\tstimuli/b.wav", "29.5\t9\tstory\tstimuli/b.wav"]
+    path.write_text("\n".join([*rows, "n/a\t9\tstory\tc.wav"]))
+    assert stimuli.story_onset(path, "/somewhere/else/b.wav") == 4.5
+    assert stimuli.story_onset(path, "a_b.wav") == 0.0
+    with pytest.raises(
+        stimuli.StimulusError, match=r"row of d\.wav; .*files a_b.wav, b.wav, c.wav"
+    ):
+        stimuli.story_onset(path, "d.wav")
+    with pytest.raises(
+        stimuli.StimulusError, match=r"first row of c\.wav, found 'n/a'"
+    ):
+        stimuli.story_onset(path, "c.wav")
+    path.write_text("stim_file\tduration\na.wav\t1\n")
+    with pytest.raises(stimuli.StimulusError, match="expected the column onset"):
+        stimuli.story_onset(path, "a.wav")
+
+
+@pytest.mark.parametrize(
+    "run, audio, onset",
+    [
+        ("sub-001_task-pieman_run-1", "pieman_audio.wav", 0.0),
+        ("sub-016_task-slumlordreach", "slumlordreach_audio.wav", 4.5),
+        ("sub-127_task-black", "black_audio.wav", 12.0),
+    ],
+)
+def test_story_onset_of_narratives(alice_data, run, audio, onset):
+    events = alice_data / "ds002345_bids_text" / f"{run}_events.tsv"
+    assert stimuli.story_onset(events, audio) == onset
 
 
 def test_corpus_documents(tmp_path):

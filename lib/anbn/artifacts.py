@@ -25,6 +25,7 @@ import pandas as pd
 from anbn.paths import project_root, stage_dir
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"  # suffix of what an interrupted run can go on with
 VERSIONS_OF = ("torch", "transformers", "nilearn", "scikit-learn", "himalaya", "numpy")
 
 
@@ -113,6 +114,27 @@ def read_json(path):
         raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
 
 
+def read_array(path):
+    """Read an npy file as written by ``write_array``.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or damaged; says which of its kind there are.
+    """
+    path = Path(path)
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        others = sorted(p.name for p in path.parent.glob("*.npy"))
+        raise ArtifactError(
+            f"{path} is missing; there are {', '.join(others) or 'none of its kind'}. "
+            "Stage 01 writes one for every kind of neuron in its parameter `kinds`."
+        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} cannot be read as npy: {error}") from error
+
+
 def sha256(path):
     """SHA-256 of a file, or of a folder (its sorted names and their hashes)."""
     path = Path(path)
@@ -161,6 +183,8 @@ def _lock(out, patience=20.0):
 def begin_stage(study, stage):
     """Make a stage's folder ready; what an earlier run left counts no more.
 
+    Only what can be gone on with (``*.partial``) stays.
+
     Returns
     -------
     out : Path
@@ -176,9 +200,18 @@ def begin_stage(study, stage):
     _lock(out)
     (out / MANIFEST).unlink(missing_ok=True)
     for name in ("data", "figures"):
-        shutil.rmtree(out / name, ignore_errors=True)
-        (out / name).mkdir()
+        (out / name).mkdir(exist_ok=True)
+        for path in (out / name).iterdir():
+            if path.suffix != PARTIAL:
+                _delete(path)
     return out
+
+
+def _delete(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def finish_stage(out, summary, *, params, simulated):
@@ -196,6 +229,8 @@ def finish_stage(out, summary, *, params, simulated):
         Whether any of the data is simulated.
     """
     out = Path(out)
+    for path in (out / "data").glob(f"*{PARTIAL}"):
+        _delete(path)
     files = sorted(p for f in ("data", "figures") for p in (out / f).iterdir())
     manifest = {
         "study": out.parent.name,

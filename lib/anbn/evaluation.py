@@ -17,9 +17,9 @@ def perplexity(language_model, tokens, *, window, stride):
     language_model : LanguageModel
         With a causal head.
     tokens : DataFrame
-        From ``recording.tokenize``. Each document's first token has no surprisal.
+        From ``tokenization.tokenize``. Each document's first token has no surprisal.
     window, stride : int
-        Tokens; see ``recording.windows``.
+        Tokens; see ``tokenization.windows``.
 
     Returns
     -------
@@ -39,6 +39,9 @@ def perplexity(language_model, tokens, *, window, stride):
         raise EvaluationError(f"perplexity needs 2 tokens or more, found {len(tokens)}")
     options = {"window": window, "stride": stride}
     losses = [
-        x for *_, x in recording.forward_windows(language_model, tokens, **options)
+        recorded.surprisal
+        for recorded in recording.forward_windows(
+            language_model, tokens, surprisal=True, **options
+        )
     ]
     return float(np.exp(np.nanmean(np.concatenate(losses).astype(np.float64))))

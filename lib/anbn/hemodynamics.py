@@ -1,5 +1,7 @@
 """From words to the BOLD clock: the haemodynamic response, drift, confounds."""
 
+from functools import cache
+
 import numpy as np
 import scipy.sparse
 from nilearn.glm.first_level import (
@@ -27,10 +29,17 @@ def hrf(seconds, kind="spm"):
     response : array of the same shape
         Per second: its integral is 1.
     """
-    function = {"spm": spm_hrf, "glover": glover_hrf}[kind]
-    table = function(1.0, oversampling=round(1 / _STEP), time_length=HRF_LENGTH)
+    table = _table(kind)
     at = np.linspace(0, HRF_LENGTH, len(table))
     return np.interp(seconds, at, table / _STEP, left=0.0, right=0.0)
+
+
+@cache
+def _table(kind):
+    functions = {"spm": spm_hrf, "glover": glover_hrf}
+    if kind not in functions:
+        raise ValueError(f"hrf must be spm, glover, none or fir, found {kind!r}")
+    return functions[kind](1.0, oversampling=round(1 / _STEP), time_length=HRF_LENGTH)
 
 
 def frame_times(n_times, tr, start=0.0):
@@ -39,59 +48,97 @@ def frame_times(n_times, tr, start=0.0):
 
 
 def alignment_matrix(
-    word, onset, *, n_times, tr, start=0.0, kind="spm", pooling="mean"
+    word,
+    onset,
+    *,
+    n_times,
+    tr,
+    start=0.0,
+    kind="spm",
+    pooling="mean",
+    token_pooling="mean",
+    delays=(1, 2, 3, 4),
 ):
     """Matrix that carries tokens to the BOLD clock: ``responses = H @ activations``.
 
-    Tokens are averaged to words; words of the same TR are averaged (``mean``) or summed
-    (``sum``); each acts as an impulse at its onset::
+    Tokens are pooled to words, and the words that begin in the same TR to one value;
+    each word acts as an impulse at its onset::
 
-        H[t, k] = h(start + t tr - onset[w]) / (n_tokens[w] n_words[TR of w])
+        H[t, k] = h(start + t tr - onset[w]) p[w] q[k]
 
-    with w the word of token k, h the response, and the last factor for ``mean`` only.
+    with w the word of token k, h the response, p = 1 / (words in the TR of w) and
+    q = 1 / (tokens of w) for ``mean``, 1 for ``sum``, and 1 for the last one and 0 for
+    others for ``last``.
 
     Parameters
     ----------
     word : int array of shape (n_tokens,)
         Word of each token; -1 for none.
     onset : array of shape (n_words,)
-        s, on the stimulus clock; NaN for a word without time.
+        s, on the stimulus clock; NaN for a word without time, which is left out.
     n_times : int
     tr : float
         s.
     start : float
-        Time of the first kept volume on the stimulus clock (s).
-    kind : {"spm", "glover", "none"}
-        Response; with ``none`` a word counts in the TR in which it begins.
-    pooling : {"mean", "sum"}
+        Time of the first kept volume on the stimulus clock (s). Words before it count
+        as far as their response reaches into the scan.
+    kind : {"spm", "glover", "none", "fir"}
+        Response; with ``none`` a word counts in the TR in which it begins, with ``fir``
+        the same at every one of the ``delays``.
+    pooling, token_pooling : {"mean", "sum", "last"}
+        Of the words of a TR, and of the tokens of a word.
+    delays : sequence of int
+        For ``fir``, in TRs.
 
     Returns
     -------
     H : sparse csr_array of shape (n_times, n_tokens)
+        For ``fir`` of shape (n_delays * n_times, n_tokens), one delay after another.
     """
     word, onset = np.asarray(word), np.asarray(onset, float)
     if n_times < 1 or tr <= 0:
         raise ValueError(f"expected n_times >= 1 and tr > 0, found {n_times} and {tr}")
-    timed = np.isfinite(onset)
-    lag = frame_times(n_times, tr, start)[:, None] - np.where(timed, onset, 0.0)
-    if kind == "none":
-        weights = ((lag <= 0) & (lag > -tr)).astype(float)
-    else:
-        weights = hrf(lag, kind)
-    weights = np.where(timed, weights, 0.0)
-    if pooling == "mean":
-        # rounding keeps words on a TR's border in the same TR whatever the clock's zero
-        of_tr = np.floor(np.round((onset - start) / tr, 9))  # NaN: a group apart
-        _, index, counts = np.unique(of_tr, return_inverse=True, return_counts=True)
-        weights = weights / counts[index]
-    elif pooling != "sum":
-        raise ValueError(f"pooling must be mean or sum, found {pooling!r}")
     known = np.flatnonzero(word >= 0)
-    share = 1.0 / np.bincount(word[known], minlength=len(onset))[word[known]]
     to_words = scipy.sparse.csr_array(
-        (share, (word[known], known)), shape=(len(onset), len(word))
+        (_share(word[known], token_pooling), (word[known], known)),
+        shape=(len(onset), len(word)),
     )
-    return scipy.sparse.csr_array(scipy.sparse.csr_array(weights) @ to_words)
+    heard = np.isfinite(onset) & np.isin(np.arange(len(onset)), word)
+    # rounding keeps words on a TR's border in the same TR whatever the clock's zero
+    of_tr = np.floor(np.round((onset[heard] - start) / tr, 9)).astype(int)
+    if kind == "fir":
+        rows = of_tr + np.asarray(delays, int)[:, None]
+        shift = n_times * np.arange(len(delays))[:, None]
+        rows = np.where((rows >= 0) & (rows < n_times), rows + shift, -1)
+        response, n_rows = np.ones(rows.shape), n_times * len(delays)
+    elif kind == "none":
+        rows, response, n_rows = of_tr[None], np.ones((1, len(of_tr))), n_times
+    else:
+        # volumes from the word on, as many as the response lasts
+        rows = of_tr + np.arange(int(HRF_LENGTH / tr) + 2)[:, None]
+        response = hrf(np.round(start + rows * tr - onset[heard], 9), kind)
+        n_rows = n_times
+    weights = response * _share(of_tr, pooling)
+    inside = (rows >= 0) & (rows < n_rows) & (weights != 0)
+    columns = np.broadcast_to(np.flatnonzero(heard), rows.shape)
+    to_times = scipy.sparse.csr_array(
+        (weights[inside], (rows[inside], columns[inside])), shape=(n_rows, len(onset))
+    )
+    return to_times @ to_words
+
+
+def _share(group, pooling):
+    """Weight of each member of a group."""
+    _, index, counts = np.unique(group, return_inverse=True, return_counts=True)
+    if pooling == "mean":
+        return 1.0 / counts[index]
+    if pooling == "sum":
+        return np.ones(len(index))
+    if pooling == "last":
+        last = np.full(len(counts), -1)
+        last[index] = np.arange(len(index))  # the last assignment stays
+        return (last[index] == np.arange(len(index))).astype(float)
+    raise ValueError(f"pooling must be mean, sum or last, found {pooling!r}")
 
 
 def word_rate(onset, *, n_times, tr, start=0.0, kind="spm"):

@@ -31,7 +31,7 @@ def silence(model, mask, kind):
     check_mask(mask, model, kind)
     functions = {}
     for layer in np.flatnonzero(mask.any(1)):
-        kept = torch.tensor(~mask[layer], device=model.device)
+        kept = torch.tensor(~mask[layer], device=neurons.input_device(model))
 
         def zero(activations, kept=kept):
             return activations.where(kept.to(activations.device), 0)

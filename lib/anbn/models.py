@@ -1,15 +1,21 @@
 """Loading a language model and its tokenizer: hub id, local folder or GGUF file."""
 
+import atexit
+import hashlib
+import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import dispatch_model, infer_auto_device_map
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     GgufConfig,
 )
@@ -41,10 +47,28 @@ class LanguageModel:
 
     @property
     def max_tokens(self):
-        """Longest window the model takes, in tokens."""
-        return min(
-            self.model.config.max_position_embeddings, self.tokenizer.model_max_length
-        )
+        """Longest window the model takes, in tokens, special tokens included."""
+        limits = [self.tokenizer.model_max_length]
+        config = self.model.config.get_text_config()
+        n_positions = getattr(config, "max_position_embeddings", None)
+        if n_positions:
+            limits.append(n_positions)
+        for module in self.model.modules():  # RoBERTa counts from its padding on
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx:
+                if module.num_embeddings == n_positions:
+                    limits.append(n_positions - module.padding_idx - 1)
+        return min(limits)
+
+    def fingerprint(self):
+        """SHA-256 of the configuration and of some of every weight."""
+        total = hashlib.sha256(self.model.config.to_json_string().encode())
+        total.update(f"{type(self.model).__name__} {self.model.dtype}".encode())
+        for name, weight in self.model.named_parameters():
+            total.update(name.encode())
+            if weight.device.type != "meta":  # kept on disk
+                some = weight.flatten()[:: max(1, weight.numel() // 64)]
+                total.update(some.float().cpu().numpy().tobytes())
+        return total.hexdigest()
 
 
 def choose_device(device="auto"):
@@ -69,8 +93,10 @@ def load_model(
     head : {"auto", "none", "causal", "masked"}
         ``auto`` takes the head the checkpoint was saved with: causal, else masked, else
         none.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    device : str or dict
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``balanced`` spreads a model
+        that one device cannot hold over all GPUs, then memory, then disk (accelerate's
+        device map, which can also be given itself).
     dtype : {"float32", "bfloat16", "float16"}
     random_weights : int, optional
         Seed for fresh weights of the same architecture, drawn by the architecture's own
@@ -86,7 +112,7 @@ def load_model(
         If the model is not found, its files are damaged, or it has not the head asked
         for (transformers would add one with random weights).
     """
-    folder = _local_copy(spec)
+    folder = local_copy(spec)
     name = str(folder or spec)
     try:
         config = AutoConfig.from_pretrained(name)
@@ -95,13 +121,18 @@ def load_model(
         raise ModelError(_not_found(spec, folder, error)) from error
     head = _saved_head(config) if head == "auto" else head
     auto_class = AUTO_CLASSES[head]
+    if head == "none" and config.is_encoder_decoder:
+        auto_class = AutoModelForTextEncoding  # T5's encoder alone
+    spread = {}
+    if isinstance(device, dict) or device == "balanced":
+        spread = {"device_map": device, "offload_folder": _offload_folder()}
     if random_weights is not None:
         torch.manual_seed(random_weights)
         model = auto_class.from_config(config, dtype=getattr(torch, dtype))
     else:
         try:
             model, info = auto_class.from_pretrained(
-                name, dtype=getattr(torch, dtype), output_loading_info=True
+                name, dtype=getattr(torch, dtype), output_loading_info=True, **spread
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(_not_found(spec, folder, error)) from error
@@ -116,8 +147,28 @@ def load_model(
                 f"they would be random. It was saved as {config.architectures}; use "
                 f"head={_saved_head(config)!r} or another model."
             )
-    model = model.to(choose_device(device)).eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, head)
+    if not spread:
+        model = model.to(choose_device(device))
+    elif random_weights is not None:
+        spread["device_map"] = device if isinstance(device, dict) else None
+        model = _dispatch(model, **spread)
+    model.config.get_text_config().use_cache = False  # a window is read in one pass
+    return LanguageModel(model.eval().requires_grad_(False), tokenizer, head)
+
+
+def _dispatch(model, *, device_map, offload_folder):
+    plan = device_map or infer_auto_device_map(
+        model, no_split_module_classes=model._no_split_modules
+    )
+    return dispatch_model(model, plan, offload_dir=offload_folder)
+
+
+def _offload_folder():
+    """A folder for weights that fit no memory, gone when Python ends."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="offload-", dir=cache_dir())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _saved_head(config):
@@ -127,7 +178,7 @@ def _saved_head(config):
     return "masked" if "MaskedLM" in saved else "none"
 
 
-def _local_copy(spec):
+def local_copy(spec):
     """Folder with the model, or None for a hub id."""
     looks_local = spec.startswith((PACKAGE, "/", ".", "~")) or spec.endswith(".gguf")
     if looks_local or (project_root() / spec).exists():

@@ -7,173 +7,285 @@ kind           one AN is                                    where
                after its nonlinearity (and gate)            feed-forward linear layer
 ``ffn_out``    an output unit of the second feed-forward    its output
                linear layer
+``qk``         a hidden dimension of an attention head:     where attention takes its
+               the query-key product, pooled over keys      queries and keys
+               (``attention.query_key``)
+``attn_out``   a dimension of a head's output, before the   where attention gives it
+               output projection
+``hidden``     a dimension of the residual stream           output of the block
 =============  ===========================================  ==========================
 
-The layer is found by structure: in each block of the longest stack of equal blocks, the
-last linear map from a hidden layer back to the residual stream.
+Every place is found by structure (``architecture``), never by a model's name. In a
+mixture of experts an AN of ``ffn_hidden`` is a unit of one routed expert, zero for a
+token that was not sent to it (experts that every token passes, as in Qwen2-MoE, are not
+among them), and ``ffn_out`` is the mixture's output. Where finding fails, the parameter
+``modules`` names the places.
 """
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
-from transformers.pytorch_utils import Conv1D
 
-KINDS = ("ffn_hidden", "ffn_out")
+from anbn import attention
+from anbn.architecture import (
+    NAME_IT,
+    StructureError,
+    find_blocks,
+    find_sites,
+    input_device,
+)
+
+KINDS = ("ffn_hidden", "ffn_out", "qk", "attn_out", "hidden")
+IN_ATTENTION = ("qk", "attn_out")
 
 
-class StructureError(ValueError):
-    """A model's structure was not recognised."""
-
-
-def find_blocks(model):
-    """The model's layers: the longest list of modules of one class.
-
-    Returns
-    -------
-    blocks : list of torch.nn.Module
-        n_layers modules, in order.
-    """
-    stacks = [
-        list(m)
-        for m in model.modules()
-        if isinstance(m, torch.nn.ModuleList) and len({type(b) for b in m}) == 1
-    ]
-    if not stacks:
-        raise StructureError(
-            f"{type(model).__name__}: looked for a ModuleList of equal blocks, found "
-            f"none among {sorted({type(m).__name__ for m in model.children()})}"
+def check_kinds(kinds, modules=None):
+    """Raise ValueError for a kind not in ``KINDS`` or ``modules`` of no use."""
+    for kind in [*kinds, *(modules or {})]:
+        if kind not in KINDS:
+            raise ValueError(
+                f"unknown kind of neuron {kind!r}: expected one of {', '.join(KINDS)}"
+            )
+    if "qk" in (modules or {}):
+        raise ValueError(
+            "modules: qk has no module of its own, it is read where attention runs"
         )
-    return max(stacks, key=len)
 
 
-def _shape(linear):
-    """(inputs, outputs) of a linear layer; GPT-2's Conv1D stores them transposed."""
-    rows, columns = linear.weight.shape
-    return (rows, columns) if isinstance(linear, Conv1D) else (columns, rows)
-
-
-def find_second_ffn(model):
-    """The second feed-forward linear layer of every block.
+def count_neurons(model, kind, *, layers=None, modules=None):
+    """Number of layers and of neurons in a layer, seen in a pass over two tokens.
 
     Returns
     -------
-    layers : list of torch.nn.Module
-        n_layers linear layers, from n_hidden inputs to the residual stream.
+    n_layers, n_neurons : int
 
     Raises
     ------
     StructureError
-        Lists the linear layers that were found instead.
+        If a layer shows no such neurons, or layers differ in their number.
     """
-    n_stream = model.config.get_text_config().hidden_size
-    layers = []
-    for i, block in enumerate(find_blocks(model)):
-        linears = {
-            name: module
-            for name, module in block.named_modules()
-            if isinstance(module, torch.nn.Linear | Conv1D)
-        }
-        widths = {_shape(m)[1] for m in linears.values()}
-        back = [
-            m
-            for m in linears.values()
-            if _shape(m)[1] == n_stream and _shape(m)[0] in widths - {n_stream}
-        ]
-        if not back:
-            shapes = {name: _shape(m) for name, m in linears.items()}
+    seen = {}
+
+    def receive(_, i, activations):
+        if i in seen:
             raise StructureError(
-                f"{type(model).__name__}, block {i}: looked for a linear layer from a "
-                f"feed-forward hidden layer to the residual stream ({n_stream} units), "
-                f"found {shapes or 'no linear layers'}"
+                f"{type(model).__name__}: layers share one module, as in ALBERT: "
+                f"{kind} of different layers cannot be told apart"
             )
-        layers.append(back[-1])
-    return layers
+        seen[i] = activations.shape[-1]
 
-
-def count_neurons(model, kind):
-    """Number of layers and of neurons in a layer: (n_layers, n_neurons)."""
-    check_kind(kind)
-    layers = find_second_ffn(model)
-    widths = {_shape(layer)[kind == "ffn_out"] for layer in layers}
-    if len(widths) > 1:
+    options = {"layers": layers, "modules": modules}
+    with torch.inference_mode(), capture(model, [kind], receive, **options) as n_layers:
+        model(torch.tensor([[1, 2]], device=input_device(model)))
+    missing = [i for i in range(n_layers) if i not in seen]
+    if missing:
         raise StructureError(
-            f"layers of different widths are not supported: {sorted(widths)}"
+            f"{type(model).__name__}: looked for {kind} in {n_layers} layers, found "
+            f"none in {len(missing)} of them, first in {missing[0]}. {NAME_IT}"
         )
-    return len(layers), widths.pop()
-
-
-def check_kind(kind):
-    """Raise ValueError unless ``kind`` is one of ``KINDS``."""
-    if kind not in KINDS:
-        raise ValueError(
-            f"unknown kind of neuron {kind!r}: expected one of {', '.join(KINDS)}"
+    if len(set(seen.values())) > 1:
+        raise StructureError(
+            f"{type(model).__name__}: layers have different numbers of {kind}: "
+            f"{sorted(set(seen.values()))}. Choose layers of one width with `layers`."
         )
+    return n_layers, seen[0]
 
 
 @contextmanager
-def capture(model, kinds):
-    """Collect the activations of every forward pass made inside the block.
+def capture(model, kinds, receive, *, layers=None, modules=None, qk_pooling="mean"):
+    """Show the activations of every forward pass made inside the block.
+
+    What an ``edit`` around it changes is shown changed, but for ``qk`` and for units of
+    experts: these are computed beside the model, from what it was given.
 
     Parameters
     ----------
     model : torch.nn.Module
     kinds : list of str
+    receive : callable
+        Called as ``receive(kind, i, activations)`` while the model runs, with the
+        activations (batch, position, n_neurons) of the i-th of the layers. The tensor
+        is the model's own: copy what is to be kept.
+    layers : list of int, optional
+        0-based; all by default.
+    modules : dict of str to str, optional
+        See ``find_sites``.
+    qk_pooling : {"mean", "attention", "max"}
+        See ``attention.query_key``.
 
     Yields
     ------
-    captured : dict of str to list of Tensor of shape (batch, position, n_neurons)
-        Filled, one tensor a layer, by each forward pass; it holds the last pass only.
-        The tensors are the model's own: copy what is to be kept.
+    n_layers : int
+        Number of layers that are shown.
     """
-    layers = find_second_ffn(model)
-    captured = {kind: [None] * len(layers) for kind in kinds}
-    handles = []
-    try:
-        for i, layer in enumerate(layers):
-            for kind in kinds:
-                check_kind(kind)
+    check_kinds(kinds, modules)
 
-                def keep(tensor, kind=kind, i=i):
-                    captured[kind][i] = tensor.detach()
+    def products(i, *given):
+        receive("qk", i, attention.query_key(*given, qk_pooling))
 
-                handles.append(_hook(layer, kind, keep))
-        yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
+    def output(i, heads):
+        receive("attn_out", i, heads.transpose(1, 2).flatten(2))
+
+    taps = {"qk": ("on_products", products), "attn_out": ("on_output", output)}
+    taps = {k: v for k, v in taps.items() if k in kinds and k not in (modules or {})}
+    with ExitStack() as stack:
+        for kind in kinds:
+            if kind in taps:
+                continue
+            sites = find_sites(model, kind, modules)
+            chosen = _choose(model, layers, sites)
+            for i, layer in enumerate(chosen):
+
+                def show(activations, kind=kind, i=i):
+                    receive(kind, i, activations.detach())
+
+                _hook(stack, sites[layer], show)
+        if taps:
+            chosen = _choose(model, layers)
+            _enter_tap(stack, model, chosen, dict(taps.values()))
+        yield len(chosen) if kinds else 0
+
+
+def _choose(model, layers, sites=None):
+    """The layers asked for, checked against those there are."""
+    n = len(sites if sites is not None else find_blocks(model))
+    chosen = list(range(n)) if not layers else list(layers)
+    wrong = [layer for layer in chosen if not 0 <= layer < n]
+    if wrong or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"layers must be different numbers of 0 to {n - 1}, found {chosen}"
+        )
+    return chosen
 
 
 @contextmanager
-def edit(model, kind, functions):
+def edit(model, kind, functions, *, modules=None):
     """Change activations in every forward pass made inside the block.
 
     Parameters
     ----------
     model : torch.nn.Module
     kind : str
+        For ``qk`` the function is given the queries: what scales them scales the
+        products.
     functions : dict of int to callable
         For each layer to be changed, a function of its activations
         (batch, position, n_neurons) that returns the changed ones as a new tensor.
+    modules : dict of str to str, optional
+        See ``find_sites``.
     """
-    check_kind(kind)
-    layers = find_second_ffn(model)
-    handles = []
-    try:
-        for i, function in functions.items():
-            handles.append(_hook(layers[i], kind, function))
+    check_kinds([kind], modules)
+    layers = sorted(functions)
+    with ExitStack() as stack:
+        if not layers:
+            pass
+        elif kind in IN_ATTENTION and kind not in (modules or {}):
+
+            def change(i, heads):
+                units = heads.transpose(1, 2)
+                changed = functions[layers[i]](units.flatten(2))
+                return changed.view(units.shape).transpose(1, 2)
+
+            on = "on_query" if kind == "qk" else "on_output"
+            _enter_tap(stack, model, _choose(model, layers), {on: change})
+        else:
+            sites = find_sites(model, kind, modules)
+            for layer in _choose(model, layers, sites):
+                _hook(stack, sites[layer], functions[layer])
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _hook(layer, kind, function):
+def _enter_tap(stack, model, layers, callbacks):
+    """Watch attention in some of the blocks until the stack is left."""
+    tap = stack.enter_context(attention.Tap(**callbacks))
+    blocks = find_blocks(model)
+    for i, layer in enumerate(layers):
+
+        def enter(*_, i=i):
+            tap.enter(i)
+
+        def leave(*_, layer=layer):
+            missed = tap.layer is not None
+            tap.leave()
+            if missed:
+                raise StructureError(
+                    f"{type(model).__name__}, block {layer}: looked for attention as "
+                    "torch's scaled_dot_product_attention or as a matrix product of "
+                    "(batch, head, token, dimension) and a softmax, found neither. qk "
+                    "and attn_out cannot be read here; attn_out can be had by naming "
+                    "the output projections with the parameter `modules`."
+                )
+
+        stack.callback(blocks[layer].register_forward_pre_hook(enter).remove)
+        stack.callback(blocks[layer].register_forward_hook(leave).remove)
+
+
+def _hook(stack, site, function):
     """Call ``function`` on activations; a tensor it returns takes their place."""
-    if kind == "ffn_out":
-        return layer.register_forward_hook(lambda _, args, output: function(output))
+    module, place = site
+    if place == "experts":
+        return _hook_experts(stack, *module, function)
+    if place == "input":
+
+        def before(_, args):
+            changed = function(args[0])
+            return None if changed is None else (changed, *args[1:])
+
+        handle = module.register_forward_pre_hook(before)
+    else:
+
+        def after(_, args, output):
+            if torch.is_tensor(output):
+                return function(output)
+            changed = function(output[0])
+            return None if changed is None else (changed, *output[1:])
+
+        handle = module.register_forward_hook(after)
+    stack.callback(handle.remove)
+
+
+def _hook_experts(stack, mixture, experts, function):
+    """Show the units of all experts, computed again from what the experts are given.
+
+    The experts' own pass, fused or grouped, never holds them; it stays as it is unless
+    ``function`` changes the units.
+    """
+    shape = []
 
     def before(_, args):
-        changed = function(args[0])
-        return None if changed is None else (changed, *args[1:])
+        shape[:] = args[0].shape[:2]  # the experts see no batches
 
-    return layer.register_forward_pre_hook(before)
+    def after(_, args, output):
+        x, index, weights = args  # (n, n_stream), (n, n_routed), (n, n_routed)
+        n_experts = experts.down_proj.shape[0]
+        routed = [(index == e).nonzero(as_tuple=True) for e in range(n_experts)]
+        units = []
+        for e, (tokens, _) in enumerate(routed):
+            hidden = _expert_hidden(experts, e, x[tokens])
+            every = hidden.new_zeros(len(x), hidden.shape[-1])
+            units.append(every.index_copy(0, tokens, hidden))
+        changed = function(torch.cat(units, -1).view(*shape, -1))
+        if changed is None:
+            return None
+        units = changed.flatten(0, 1).chunk(n_experts, -1)
+        total = torch.zeros_like(output)
+        for e, (tokens, rank) in enumerate(routed):
+            out = _expert_linear(experts, "down_proj", e, units[e][tokens])
+            total.index_add_(0, tokens, out * weights[tokens, rank, None])
+        return total
+
+    stack.callback(mixture.register_forward_pre_hook(before).remove)
+    stack.callback(experts.register_forward_hook(after).remove)
+
+
+def _expert_hidden(experts, e, x):
+    if experts.has_gate:
+        return experts._apply_gate(_expert_linear(experts, "gate_up_proj", e, x))
+    return experts.act_fn(_expert_linear(experts, "up_proj", e, x))
+
+
+def _expert_linear(experts, name, e, x):
+    weight = getattr(experts, name)[e]
+    bias = getattr(experts, f"{name}_bias")[e] if experts.has_bias else None
+    weight = weight.T if experts.is_transposed else weight
+    return torch.nn.functional.linear(x, weight, bias)

@@ -112,6 +112,14 @@ def check(parameter, value, source):
                 f"Write `{name}: [...]`."
             )
         return [_check_one(parameter, inner, v, source) for v in value]
+    if kind == "dict[str, str]":
+        pairs = value.items() if isinstance(value, dict) else [(None, None)]
+        if not all(isinstance(x, str) for pair in pairs for x in pair):
+            raise ParamError(
+                f"{source}: {name} must map text to text, found {value!r}. "
+                f"Write `{name}: {{name: value}}`."
+            )
+        return value
     return _check_one(parameter, kind, value, source)
 
 

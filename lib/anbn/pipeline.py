@@ -82,6 +82,7 @@ def fingerprint(study, stage, upstream):
         "modules": {
             m: artifacts.sha256(folder / f"{m}.py") for m in imported_modules(source)
         },
+        "lists": {p.name: artifacts.sha256(p) for p in sorted(folder.glob("*.txt"))},
         "upstream": upstream,
         "data": {spec: _data_hash(spec) for spec in _data_specs(values)},
     }

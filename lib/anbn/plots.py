@@ -46,22 +46,23 @@ def plot_raster(activations, *, n_tokens, n_neurons, ax=None):
     image = ax.imshow(
         z[:n_tokens, chosen].T, aspect="auto", cmap="RdBu_r", vmin=-4, vmax=4
     )
+    layers = activations["layer"].to_numpy()
+    names = [f"{layers[c // n]}.{c % n}" for c in chosen]
     labels = [t.strip() or "·" for t in activations["text"].to_numpy()[:n_tokens]]
     ax.set_xticks(range(n_tokens), labels, rotation=60, ha="right", fontsize=8)
-    ax.set_yticks(range(len(chosen)), [f"{c // n}.{c % n}" for c in chosen], fontsize=6)
+    ax.set_yticks(range(len(chosen)), names, fontsize=6)
     ax.set(xlabel="token", ylabel="neuron (layer.unit)")
     ax.figure.colorbar(image, ax=ax, label="activation (s.d.)", extend="both")
     return ax
 
 
-def plot_layer_variance(variance, ax=None):
+def plot_layer_variance(variance, layers, ax=None):
     """Spread of the neurons' variance in each layer.
 
     ``variance`` maps a kind of neuron to an array of shape (n_layers, n_neurons).
     """
     ax = _axes(ax)
     for colour, (kind, values) in zip(COLOURS, variance.items(), strict=False):
-        layers = np.arange(len(values))
         low, middle, high = np.percentile(values, [5, 50, 95], axis=1)
         ax.fill_between(layers, low, high, color=colour, alpha=0.25, lw=0)
         ax.plot(layers, middle, color=colour, label=f"{kind}: median, 5-95 %")
@@ -146,34 +147,35 @@ def plot_layer_histogram(counts, ax=None):
     return ax
 
 
-def plot_synchrony_by_layer(synchrony, n_layers, threshold, maxima, names, ax=None):
+def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None):
     """Largest |r| in every layer, for every network, against the null.
 
     ``synchrony`` has shape (n_neurons, n_networks); ``maxima`` is the null distribution
     of the maximum over neurons, of shape (n_permutations, n_networks).
     """
     ax = _axes(ax, 9, 4)
-    by_layer = np.abs(synchrony).reshape(n_layers, -1, synchrony.shape[1]).max(1)
+    by_layer = np.abs(synchrony).reshape(len(layers), -1, synchrony.shape[1]).max(1)
     low, high = np.percentile(maxima.max(1), [5, 95])
     ax.axhspan(low, high, color="0.9", label="null, largest of all\n(5-95 %)")
     ax.axhline(threshold, color="k", ls="--", lw=1, label="family-wise threshold")
     order = np.argsort(-by_layer.max(0))
     for k in order[8:]:
-        ax.plot(by_layer[:, k], color="0.75", lw=0.8)
+        ax.plot(layers, by_layer[:, k], color="0.75", lw=0.8)
     for colour, k in zip(COLOURS, order[:8], strict=False):
-        ax.plot(by_layer[:, k], color=colour, label=names[k])
+        ax.plot(layers, by_layer[:, k], color=colour, label=names[k])
     ax.set(xlabel="layer", ylabel="largest |synchrony| in the layer (r)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
-def plot_anchors(counts, names, ax=None):
+def plot_anchors(counts, layers, names, ax=None):
     """Share of a layer's neurons anchored to each network; (n_layers, n_networks)."""
-    ax = _axes(ax, 9, 0.3 * len(names) + 2)
+    ax, index = _axes(ax, 9, 0.3 * len(names) + 2), range(len(layers))
     share = 100 * counts / counts.sum(1, keepdims=True)
     image = ax.imshow(share.T, aspect="auto", cmap="magma", vmin=0)
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("layer")
+    ax.xaxis.set_major_formatter(lambda x, _: layers[int(x)] if x in index else "")
     ax.figure.colorbar(image, ax=ax, label="neurons whose best\nnetwork this is (%)")
     return ax
 

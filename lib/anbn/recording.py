@@ -1,229 +1,259 @@
-"""Streaming a model over text into a store of activations, and reading it back.
+"""Streaming a model over text, and into a store of activations."""
 
-A store is a folder: ``activations.zarr``, a zarr group with an array of shape
-(n_tokens, n_layers, n_neurons) for every kind of neuron, and ``tokens.parquet``, which
-says what each row is.
-"""
-
+import inspect
+import itertools
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
-import xarray as xr
-import zarr
 from tqdm import tqdm
 
-from anbn import artifacts, neurons, stimuli
+from anbn import neurons, stores
+from anbn.architecture import input_device
+from anbn.tokenization import special_tokens, windows
 
-TOKEN_BLOCK = 512  # rows of a chunk
-GROUP = "activations.zarr"
 
+class Recorded(NamedTuple):
+    """What a model did over some consecutive tokens, on the CPU.
 
-def tokenize(tokenizer, text, words=None):
-    """Tokens of a text, and the word each belongs to.
-
-    A token belongs to the word it shares most characters with, the later one if equal
-    (many tokens begin with a blank; some, like ``wouldn`` of ``would|n't``, reach into
-    the next word).
-
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer
-        A fast one: character offsets are needed.
-    text : str
-    words : DataFrame, optional
-        Columns ``start``, ``end``: characters of each word.
-
-    Returns
-    -------
-    tokens : DataFrame
-        Columns ``id``, ``token`` (its characters), ``start``, ``end`` and ``word``
-        (row of ``words``, -1 for none). Special tokens are not among them.
+    The memory of activations is used again: it holds until three more are handed out.
     """
-    if not tokenizer.is_fast:
-        raise ValueError(
-            f"{type(tokenizer).__name__} gives no character offsets: use a model with "
-            "a fast tokenizer (tokenizer.json)"
-        )
-    options = {"add_special_tokens": False, "return_offsets_mapping": True}
-    coded = tokenizer(
-        text, **options, verbose=False
-    )  # windows keep to the model's length
-    start, end = np.array(coded["offset_mapping"], int).reshape(-1, 2).T
-    pieces = [text[s:e] for s, e in zip(start, end, strict=True)]
-    owner = np.full(len(text) + 1, -1)
-    if words is not None:
-        for row, (s, e) in enumerate(zip(words["start"], words["end"], strict=True)):
-            owner[s:e] = row
-    word = [_majority(owner[s:e]) for s, e in zip(start, end, strict=True)]
-    columns = {"id": coded["input_ids"], "token": pieces, "start": start, "end": end}
-    return pd.DataFrame({**columns, "word": word})
+
+    rows: slice  # which tokens these are
+    activations: dict  # of str to Tensor of shape (n_layers, n, n_neurons)
+    surprisal: torch.Tensor | None  # (n,), nats
+    entropy: torch.Tensor | None  # (n,), nats
 
 
-def _majority(owners):
-    """The word of most of a token's characters, the later if equal; -1: none."""
-    found, counts = np.unique(owners[owners >= 0][::-1], return_counts=True)
-    return int(found[::-1][counts[::-1].argmax()]) if len(found) else -1
-
-
-def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
-    """Tokens of several corpora, cut into documents of bounded length.
-
-    Parameters
-    ----------
-    paths : list of path-like
-        Plain-text corpora, see ``stimuli.read_corpus``.
-    n_tokens : int
-        Of each corpus, from its beginning.
-    document_tokens : int
-        A longer document is cut at so many tokens, the rest is dropped.
-
-    Returns
-    -------
-    tokens : DataFrame
-        As from ``tokenize``, with ``document`` (a running number).
-    documents : DataFrame
-        A row a document: ``corpus`` (file name) and ``text``, as far as it was used.
-    """
-    cut, documents = [], []
-    for path in paths:
-        total = 0
-        for text in stimuli.read_corpus(path):
-            tokens = tokenize(tokenizer, text).iloc[
-                : min(document_tokens, n_tokens - total)
-            ]
-            cut.append(tokens.assign(document=len(documents)))
-            documents.append((Path(path).stem, text[: tokens["end"].iloc[-1]]))
-            total += len(tokens)
-            if total >= n_tokens:
-                break
-        else:
-            raise stimuli.StimulusError(
-                f"{path} has {total} tokens in documents of at most {document_tokens}, "
-                f"expected {n_tokens}: lower corpus_tokens or raise document_tokens"
-            )
-    tokens = pd.concat(cut, ignore_index=True)
-    return tokens, pd.DataFrame(documents, columns=["corpus", "text"])
-
-
-def windows(n_tokens, window, stride):
-    """Cut a text into windows that overlap, so that every token has context.
-
-    Parameters
-    ----------
-    n_tokens, window, stride : int
-        ``window`` tokens are seen at a time; each but the first window adds ``stride``
-        new ones, which see at least ``window - stride`` tokens before them.
-
-    Returns
-    -------
-    spans : list of (begin, new, end)
-        The model reads tokens begin:end; those of new:end are kept.
-    """
-    if not 1 <= stride <= window:
-        raise ValueError(f"stride must lie in 1 to window ({window}), found {stride}")
-    spans, new = [], 0
-    while new < n_tokens:
-        end = min(new + (stride if new else window), n_tokens)
-        spans.append((max(0, end - window), new, end))
-        new = end
-    return spans
-
-
-def token_losses(logits, ids):
-    """Surprisal of every token given those before it.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n_tokens, n_vocabulary)
-    ids : Tensor of shape (n_tokens,)
-
-    Returns
-    -------
-    losses : Tensor of shape (n_tokens,)
-        Nats; NaN for the first token, which nothing precedes.
-    """
-    losses = torch.nn.functional.cross_entropy(
-        logits[:-1].float(), ids[1:].to(logits.device), reduction="none"
-    )
-    return torch.cat([losses.new_full((1,), torch.nan), losses]).cpu()
-
-
-def forward_windows(language_model, tokens, *, window, stride, kinds=()):
+def forward_windows(
+    language_model,
+    tokens,
+    *,
+    window,
+    stride,
+    batch_size=1,
+    kinds=(),
+    dtype="float32",
+    surprisal=False,
+    entropy=False,
+    start=0,
+    **where,
+):
     """Run a model over documents in windows.
 
     Parameters
     ----------
     language_model : LanguageModel
     tokens : DataFrame
-        From ``tokenize``; a column ``document`` keeps documents apart.
+        From ``tokenization.tokenize``; a column ``document`` keeps documents apart.
     window, stride : int
-        Tokens; see ``windows``. A model's special tokens are added to each window.
+        Tokens; see ``tokenization.windows``. A model's special tokens are added to each
+        window.
+    batch_size : int
+        Windows at a time, padded to the longest.
     kinds : list of str
         Kinds of neurons to capture.
+    dtype : {"float16", "float32"}
+        Precision of the activations that are handed out.
+    surprisal, entropy : bool
+        Of the model's predictions; computed for a model with a causal head only.
+    start : int
+        First token that is wanted.
+    **where
+        ``layers``, ``modules``, ``qk_pooling`` of ``neurons.capture``.
 
     Yields
     ------
-    rows : slice
-        Which tokens these are.
-    activations : dict of str to Tensor of shape (n, n_layers, n_neurons)
-        On the CPU, in the model's precision.
-    losses : Tensor of shape (n,) or None
-        Surprisal in nats, for a model with a causal head.
+    recorded : Recorded
+        On a GPU the next batch already runs while this one is handed out.
     """
-    model, tokenizer = language_model.model, language_model.tokenizer
-    before, after = special_tokens(tokenizer)
+    causal = language_model.head == "causal"
+    wanted = {"surprisal": surprisal and causal, "entropy": entropy and causal}
+    options = {"kinds": kinds, "dtype": getattr(torch, dtype), **wanted, **where}
+    jobs = _jobs(language_model, tokens, window, stride)
+    batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
+    batches = [batch for batch in batches if batch[-1][-1] > start]
+    ids, waiting = tokens["id"].to_numpy(), None
+    memory = itertools.cycle({} for _ in range(4))
+    quiet = len(batches) < 4
+    for batch in tqdm(batches, "windows", mininterval=5, disable=quiet):
+        with torch.inference_mode():
+            recorded = _forward(language_model, ids, batch, next(memory), options)
+        recorded, copied = _less(recorded, start), _copies_of(language_model.model)
+        if not copied:
+            yield recorded
+            continue
+        if waiting:
+            yield _after(*waiting)
+        waiting = recorded, copied
+    if waiting:
+        yield _after(*waiting)
+
+
+def _jobs(language_model, tokens, window, stride):
+    """Windows (begin, new, end) of all documents, in tokens of the whole text."""
+    before, after = special_tokens(language_model.tokenizer)
     room = min(window, language_model.max_tokens - len(before) - len(after))
     if room < window:  # a model with a short context still gets overlapping windows
         stride = min(stride, max(1, room // 2))
-    ids = tokens["id"].to_numpy()
-    document = tokens.get("document", pd.Series(np.zeros(len(tokens), int))).to_numpy()
-    borders = np.flatnonzero(np.diff(document)) + 1
-    jobs = [
+    borders = [0, len(tokens)]
+    if "document" in tokens:
+        borders[1:1] = (np.flatnonzero(np.diff(tokens["document"])) + 1).tolist()
+    return [
         (first + begin, first + new, first + end)
-        for first, last in zip([0, *borders], [*borders, len(ids)], strict=True)
+        for first, last in itertools.pairwise(borders)
         for begin, new, end in windows(last - first, room, stride)
     ]
-    for begin, new, end in tqdm(jobs, "windows", mininterval=5, disable=len(jobs) < 4):
-        given = torch.tensor([*before, *ids[begin:end], *after])
-        with torch.inference_mode(), neurons.capture(model, kinds) as captured:
-            output = model(given[None].to(model.device))
-        keep = slice(len(before) + new - begin, len(before) + end - begin)
-        losses = None
-        if language_model.head == "causal":
-            losses = token_losses(output.logits[0], given)[keep]
-        layers = {
-            kind: torch.stack([tensor[0, keep] for tensor in captured[kind]], 1).cpu()
-            for kind in kinds
-        }
-        yield slice(new, end), layers, losses
 
 
-def special_tokens(tokenizer):
-    """Ids of the special tokens a tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a", add_special_tokens=True)["input_ids"]
-    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return full[:at], full[at + len(bare) :]
+def _forward(language_model, ids, batch, memory, options):
+    """One pass over a batch of windows; ``memory`` is kept for the next."""
+    model, tokenizer = language_model.model, language_model.tokenizer
+    before, after = special_tokens(tokenizer)
+    given = [[*before, *ids[begin:end], *after] for begin, _, end in batch]
+    keeps = [
+        slice(len(before) + new - begin, len(before) + end - begin)
+        for begin, new, end in batch
+    ]
+    rows = slice(batch[0][1], batch[-1][2])
+    n_rows = rows.stop - rows.start
+    longest = max(map(len, given))
+    padding = tokenizer.pad_token_id or 0
+    padded = torch.tensor([row + [padding] * (longest - len(row)) for row in given])
+    arguments = {"input_ids": padded.to(input_device(model))}
+    if any(len(row) < longest for row in given):
+        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in given])
+        arguments["attention_mask"] = mask.to(input_device(model))
+
+    kinds, dtype = options["kinds"], options["dtype"]
+    where = {k: options[k] for k in ("layers", "modules", "qk_pooling") if k in options}
+    activations = {}
+
+    def receive(kind, i, values):
+        values = values.reshape(*padded.shape, -1)  # OPT joins batch and position
+        if kind not in memory or memory[kind].shape[1] < n_rows:
+            shape = (n_layers, n_rows, values.shape[-1])
+            memory[kind] = _host(shape, dtype, values)
+        activations[kind] = memory[kind][:, :n_rows]
+        _copy(activations[kind][i], values, keeps)
+
+    with neurons.capture(model, kinds, receive, **where) as n_layers:
+        if not (options["surprisal"] or options["entropy"]):
+            model.base_model(**arguments)  # no logits
+            return Recorded(
+                slice(*batch[0][1:2], batch[-1][2]), activations, None, None
+            )
+        first = max(0, min(keep.start for keep in keeps) - 1)
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+            arguments["logits_to_keep"] = longest - first
+        logits = model(**arguments).logits
+    scores = _predictions(logits, padded, longest - logits.shape[1], options["entropy"])
+    hosts = [_host((n_rows,), torch.float32, logits) for _ in scores]
+    for host, score in zip(hosts, scores, strict=True):
+        _copy(host, score, keeps)
+    return Recorded(rows, activations, hosts[0], (hosts[1:] or [None])[0])
 
 
-def record(language_model, tokens, path, *, kinds, window, stride, dtype="float16"):
-    """Record activations of all layers over text into a store.
+def _predictions(logits, ids, first, entropy, n_rows=256):
+    """Surprisal and entropy (nats) of tokens given those before them.
+
+    NaN where nothing comes before. ``logits`` begin at position ``first``.
+    """
+    scores = [logits.new_full(ids.shape, torch.nan, dtype=torch.float32)]
+    scores += [scores[0].clone()] if entropy else []
+    ids = ids.to(logits.device)
+    for i in range(0, logits.shape[1] - 1, n_rows):
+        log_p = logits[:, i : i + n_rows].float().log_softmax(-1)
+        at = slice(first + i + 1, first + i + 1 + n_rows)
+        log_p = log_p[:, : len(range(ids.shape[1])[at])]
+        scores[0][:, at] = -log_p.gather(-1, ids[:, at, None])[..., 0]
+        if entropy:
+            scores[1][:, at] = -(log_p.exp() * log_p).sum(-1)
+    return scores
+
+
+def _host(shape, dtype, like):
+    """Memory for results on the CPU: pinned, if they come from a CUDA device."""
+    return torch.empty(shape, dtype=dtype, pin_memory=like.is_cuda)
+
+
+def _copy(host, values, keeps):
+    """Copy the kept positions of every window of a batch; on CUDA without waiting."""
+    at = 0
+    for row, keep in zip(values, keeps, strict=True):
+        n = keep.stop - keep.start
+        kept = row[keep].to(host.dtype).contiguous() if values.is_cuda else row[keep]
+        host[at : at + n].copy_(kept, non_blocking=values.is_cuda)
+        at += n
+
+
+def _copies_of(model):
+    """Events after the copies that CUDA devices still make; none elsewhere."""
+    if not torch.cuda.is_available():
+        return []
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    return [torch.cuda.current_stream(device).record_event() for device in devices]
+
+
+def _after(recorded, copied):
+    for event in copied:
+        event.synchronize()
+    return recorded
+
+
+def _less(recorded, start):
+    """Without the tokens before ``start``."""
+    cut = max(0, start - recorded.rows.start)
+    if not cut:
+        return recorded
+    return Recorded(
+        slice(start, recorded.rows.stop),
+        {kind: values[:, cut:] for kind, values in recorded.activations.items()},
+        *(None if x is None else x[cut:] for x in recorded[2:]),
+    )
+
+
+def record(
+    language_model,
+    tokens,
+    path,
+    *,
+    kinds,
+    window,
+    stride,
+    batch_size=1,
+    dtype="float16",
+    predictions=True,
+    layers=None,
+    modules=None,
+    qk_pooling="mean",
+):
+    """Record activations over text into a store; an interrupted recording goes on.
+
+    Writing overlaps the model's pass, and memory does not grow with the text. Whole
+    blocks are kept in ``<path>.partial`` if the recording is interrupted; called again
+    with the same model, tokens and options it goes on after the last of them.
 
     Parameters
     ----------
     language_model : LanguageModel
     tokens : DataFrame
-        From ``tokenize``; columns ``onset`` and ``offset`` (s) are kept where given.
+        From ``tokenization.tokenize``; columns ``onset`` and ``offset`` (s) are kept
+        where given.
     path : path-like
         The store; it appears there when it is whole.
     kinds : list of str
-    window, stride : int
-        Tokens; see ``windows``.
+        See ``neurons``.
+    window, stride, batch_size : int
+        See ``forward_windows``.
     dtype : {"float16", "float32"}
         Precision of the store.
+    predictions : bool
+        Whether surprisal and entropy of the model's predictions are kept, too.
+    layers, modules, qk_pooling
+        See ``neurons.capture``.
 
     Returns
     -------
@@ -235,144 +265,51 @@ def record(language_model, tokens, path, *, kinds, window, stride, dtype="float1
     OverflowError
         If an activation does not fit the store's precision.
     """
-    shape = {
-        k: (len(tokens), *neurons.count_neurons(language_model.model, k)) for k in kinds
+    where = {"layers": layers, "modules": modules, "qk_pooling": qk_pooling}
+    reading = {"window": window, "stride": stride, "batch_size": batch_size}
+    sizes = {"layers": layers, "modules": modules}
+    shapes = {
+        kind: neurons.count_neurons(language_model.model, kind, **sizes)
+        for kind in kinds
     }
-    surprisal = np.full(len(tokens), np.nan)
-    start = time.perf_counter()
-    with artifacts.atomic(path) as temporary:
-        group = zarr.open_group(temporary / GROUP, mode="w")
-        stores = {
-            kind: group.create_array(
-                kind,
-                shape=shape[kind],
-                chunks=(TOKEN_BLOCK, 1, shape[kind][2]),
-                dtype=dtype,
-                fill_value=np.nan,
-                compressors=None,  # float16 noise hardly shrinks
-                dimension_names=("token", "layer", f"neuron_{kind}"),
+    about = {
+        **reading,
+        **where,
+        "dtype": dtype,
+        "predictions": predictions,
+        "model": language_model.fingerprint(),
+    }
+    options = {"kinds": kinds, "dtype": dtype, **reading, **where}
+    begin = time.perf_counter()
+    with (
+        stores.writing(path, tokens, shapes, about) as store,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        start, pending = store.n_recorded, None
+        for recorded in forward_windows(
+            language_model,
+            tokens,
+            surprisal=predictions,
+            entropy=predictions,
+            start=start,
+            **options,
+        ):
+            _check_finite(recorded, dtype)
+            if pending:
+                pending.result()
+            pending = writer.submit(store.append, *recorded)
+        if pending:
+            pending.result()
+    return (len(tokens) - start) / (time.perf_counter() - begin)
+
+
+def _check_finite(recorded, dtype):
+    for kind, values in recorded.activations.items():
+        low, high = values.aminmax()  # NaN if any is
+        if not (low.isfinite() and high.isfinite()):
+            raise OverflowError(
+                f"an activation of {kind} among tokens {recorded.rows.start} to "
+                f"{recorded.rows.stop - 1} is not finite in {dtype}. Record with "
+                "store_dtype float32; a model in float16 may itself overflow: load it "
+                "in bfloat16 or float32."
             )
-            for kind in kinds
-        }
-        options = {"window": window, "stride": stride, "kinds": kinds}
-        for rows, layers, losses in forward_windows(language_model, tokens, **options):
-            for kind, values in layers.items():
-                stored = values.to(getattr(torch, dtype))
-                if not torch.isfinite(stored).all():
-                    raise OverflowError(
-                        f"an activation of {kind} is {values.abs().max():g}: too large "
-                        f"for {dtype}. Record with store_dtype float32."
-                    )
-                stores[kind][rows] = stored.numpy()
-            if losses is not None:
-                surprisal[rows] = losses
-        tokens.assign(surprisal=surprisal).to_parquet(temporary / "tokens.parquet")
-    return len(tokens) / (time.perf_counter() - start)
-
-
-def read_tokens(path):
-    """The tokens of a store, one row each, with their surprisal (nats)."""
-    return pd.read_parquet(Path(path) / "tokens.parquet")
-
-
-def open_activations(path, kind):
-    """Open one kind of neuron of a store, without loading it.
-
-    Returns
-    -------
-    activations : DataArray of shape (n_tokens, n_layers, n_neurons)
-        Loaded piece by piece; coordinates ``text``, ``word``, ``onset``, ``offset``.
-
-    Raises
-    ------
-    ArtifactError
-        If the store has no such kind, or a chunk is missing (zarr alone would read
-        NaN there).
-    """
-    group = Path(path) / GROUP
-    try:
-        array = zarr.open_group(group, mode="r")[kind]
-    except (KeyError, FileNotFoundError) as error:
-        raise artifacts.ArtifactError(
-            f"{path} holds no activations of {kind!r}"
-        ) from error
-    grid = [range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)]
-    for i in grid[0]:
-        for j in grid[1]:
-            chunk = group / kind / "c" / str(i) / str(j) / "0"
-            if not chunk.is_file():
-                raise artifacts.ArtifactError(
-                    f"{path}: chunk {chunk.relative_to(path)} is missing. Record again."
-                )
-    dataset = xr.open_zarr(group, consolidated=False, chunks=None)
-    activations = dataset[kind].rename({f"neuron_{kind}": "neuron"})
-    tokens = read_tokens(path).rename(columns={"token": "text"})
-    named = [c for c in ("text", "word", "onset", "offset") if c in tokens]
-    return activations.assign_coords(
-        {c: ("token", tokens[c].to_numpy()) for c in named}
-    )
-
-
-def responses(activations, H):
-    """Activations on the BOLD clock, streamed through the alignment matrix.
-
-    ::
-
-        responses = H @ activations
-
-    Parameters
-    ----------
-    activations : DataArray of shape (n_tokens, n_layers, n_neurons)
-    H : sparse array of shape (n_times, n_tokens)
-        From ``hemodynamics.alignment_matrix``.
-
-    Returns
-    -------
-    responses : float32 array of shape (n_times, n_layers * n_neurons)
-    """
-    n_tokens, n_layers, n_neurons = activations.shape
-    if H.shape[1] != n_tokens:
-        raise ValueError(f"H has {H.shape[1]} tokens, the activations have {n_tokens}")
-    total = np.zeros((H.shape[0], n_layers * n_neurons), np.float32)
-    for i in range(0, n_tokens, TOKEN_BLOCK):
-        block = activations[i : i + TOKEN_BLOCK].to_numpy().astype(np.float32)
-        total += H[:, i : i + TOKEN_BLOCK].astype(np.float32) @ block.reshape(
-            len(block), -1
-        )
-    return total
-
-
-def stream_responses(language_model, tokens, H, *, kinds, window, stride):
-    """Responses without a store: each window's activations go straight through ``H``.
-
-    Returns
-    -------
-    responses : dict of str to float32 array of shape (n_times, n_layers * n_neurons)
-    """
-    totals = dict.fromkeys(kinds, 0.0)
-    options = {"window": window, "stride": stride, "kinds": kinds}
-    for rows, layers, _ in forward_windows(language_model, tokens, **options):
-        part = H[:, rows].astype(np.float32)
-        for kind, values in layers.items():
-            totals[kind] = totals[kind] + part @ values.float().numpy().reshape(
-                len(values), -1
-            )
-    return totals
-
-
-def statistics(activations):
-    """Mean and variance of every neuron over tokens, streamed.
-
-    Returns
-    -------
-    mean, variance : float64 arrays of shape (n_layers, n_neurons)
-    """
-    n, mean, squares = 0, 0.0, 0.0
-    for i in range(0, len(activations), TOKEN_BLOCK):
-        block = activations[i : i + TOKEN_BLOCK].to_numpy().astype(np.float64)
-        # Chan et al. 1979: merge the block's moments into those so far
-        m, delta = n + len(block), block.mean(0) - mean
-        squares = squares + ((block - block.mean(0)) ** 2).sum(0)
-        squares = squares + delta**2 * n * len(block) / m
-        mean, n = mean + delta * len(block) / m, m
-    return mean, squares / n

@@ -1,4 +1,4 @@
-"""What was heard or read: words with onsets and offsets, and corpora of plain text.
+"""What was heard or read: stories as words with times, and corpora of plain text.
 
 Words are a DataFrame with the columns ``word``, ``onset``, ``offset`` (seconds on the
 stimulus clock) and ``start``, ``end`` (characters in the text that the model reads).
@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-SILENCES = {"", "sp", "sil", "<p>", "<s>", "</s>", "{sl}", "{ns}", "br"}
-
-
-class StimulusError(ValueError):
-    """A transcript or text cannot be used."""
+from anbn import transcripts
+from anbn.transcripts import StimulusError, read_words
 
 
 def read_text(path, *, start_at=""):
-    """Read UTF-8 text; a Project Gutenberg licence around it is cut off.
+    """Read UTF-8 or UTF-16 text; a Project Gutenberg licence around it is cut off.
 
     Parameters
     ----------
@@ -30,16 +27,9 @@ def read_text(path, *, start_at=""):
     Raises
     ------
     StimulusError
-        If the file is empty, not UTF-8, or does not hold ``start_at``.
+        If the file is empty, in another encoding, or does not hold ``start_at``.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise StimulusError(
-            f"{path} is not UTF-8: byte {error.start} is "
-            f"{error.object[error.start]:#x}. Save it as UTF-8."
-        ) from error
-    text = text.replace("\r\n", "\n")
+    text = transcripts.decode(path)
     book = re.search(
         r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL
     )
@@ -55,75 +45,6 @@ def read_text(path, *, start_at=""):
     return text
 
 
-def read_words(path):
-    """Read a timed transcript: a Praat TextGrid, or a TSV/CSV table.
-
-    A table has the columns ``word``, ``onset`` and ``offset`` in seconds.
-
-    Returns
-    -------
-    words : DataFrame
-        Columns ``word``, ``onset``, ``offset``, ``start``, ``end``.
-
-    Raises
-    ------
-    StimulusError
-        If the file is no transcript, or fails ``check_words``.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".textgrid":
-        words = _read_textgrid(path)
-    elif suffix in (".tsv", ".csv"):
-        read_text(path)  # empty or not UTF-8: say so, not in pandas' words
-        separator = "\t" if suffix == ".tsv" else ","
-        words = pd.read_csv(path, sep=separator, keep_default_na=False)
-        absent = {"word", "onset", "offset"} - set(words)
-        if absent:
-            raise StimulusError(
-                f"{path}: expected the columns word, onset, offset; found {list(words)}"
-            )
-        words = words[["word", "onset", "offset"]]
-    else:
-        raise StimulusError(
-            f"{path}: expected a .TextGrid, .tsv or .csv transcript (or a .txt file, "
-            "which gets synthetic timing)."
-        )
-    words = check_words(words, path)
-    return _with_text(words)
-
-
-def _read_textgrid(path):
-    text = read_text(path)
-    pattern = r'xmin\s*=\s*(\S+)\s+xmax\s*=\s*(\S+)\s+text\s*=\s*"((?:[^"]|"")*)"'
-    tiers = re.split(r"item\s*\[\d+\]:", text)
-    tiers = [t for t in tiers if re.search(r'class\s*=\s*"IntervalTier"', t)]
-    named = [t for t in tiers if re.search(r'name\s*=\s*"words?"', t, re.IGNORECASE)]
-    tier = (named or tiers or [""])[0]
-    rows = re.findall(pattern, tier)
-    declared = re.search(r"intervals: size\s*=\s*(\d+)", tier)
-    if not rows or not declared or int(declared[1]) != len(rows):
-        raise StimulusError(
-            f"{path}: expected a long-format TextGrid with an interval tier of words; "
-            f"found {len(rows)} of {declared[1] if declared else 'no'} intervals. "
-            "Is the file whole?"
-        )
-    rows = [
-        (w.replace('""', '"').strip(), float(on), float(off)) for on, off, w in rows
-    ]
-    rows = [row for row in rows if row[0].lower() not in SILENCES]
-    return pd.DataFrame(rows, columns=["word", "onset", "offset"])
-
-
-def _with_text(words):
-    """Add each word's place in the joined text: blanks between, 's and n't glued."""
-    text = words["word"].astype(str)
-    blank = ~text.str.contains(r"^(?:n't|'\w)", case=False)
-    blank.iloc[:1] = False
-    end = (text.str.len() + blank).cumsum()
-    return words.assign(start=end - text.str.len(), end=end)
-
-
 def join_words(words):
     """The text in which ``text[start:end]`` is each word."""
     text = [" "] * int(words["end"].iloc[-1])
@@ -132,46 +53,6 @@ def join_words(words):
     ):
         text[start:end] = str(word)
     return "".join(text)
-
-
-def check_words(words, source):
-    """Raise StimulusError unless words are timed, in order, and do not overlap.
-
-    Returns
-    -------
-    words : DataFrame
-        The same, with a fresh index.
-    """
-    if len(words) == 0:
-        raise StimulusError(f"{source} holds no words.")
-    words = words.reset_index(drop=True)
-    for column in ("onset", "offset"):
-        times = pd.to_numeric(words[column], errors="coerce")
-        _complain(source, words, ~np.isfinite(times), f"{column} is not a number")
-        words[column] = times.astype(float)
-    onset, offset = words["onset"].to_numpy(), words["offset"].to_numpy()
-    _complain(source, words, onset < 0, "onset is negative")
-    _complain(source, words, offset < onset, "offset lies before the onset")
-    step = np.diff(onset, prepend=onset[0])
-    _complain(
-        source,
-        words,
-        step < 0,
-        "onset lies before that of the word before: sort by time",
-    )
-    overlap = np.r_[0.0, offset[:-1] - onset[1:]] > 1e-3
-    _complain(source, words, overlap, "word overlaps the one before it")
-    return words
-
-
-def _complain(source, words, wrong, what):
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        w = words.iloc[row]
-        raise StimulusError(
-            f"{source}: {what}, at word {row + 1} of {len(words)}, {w['word']!r} "
-            f"({w['onset']} to {w['offset']} s); {int(wrong.sum())} such words."
-        )
 
 
 def split_words(text, *, n_words=None):
@@ -213,34 +94,83 @@ def synthetic_timing(words, rng, *, syllable=0.19, pause_comma=0.25, pause_stop=
     return words.assign(onset=onset, offset=onset + duration)
 
 
-def load_story(path, *, n_words=0, start_at="", rng=None):
+def load_story(path, *, n_words=0, start_at="", rng=None, missing="interpolate"):
     """Words and text of a story, from a timed transcript or from plain text.
 
     Parameters
     ----------
     path : path-like
-        ``.TextGrid``, ``.tsv`` or ``.csv`` with times; else plain text.
+        A timed transcript (``.TextGrid``, ``.tsv``, ``.csv``, ``.srt``, ``.vtt``, see
+        ``transcripts.read_words``); else plain text.
     n_words : int
         Keep the first so many words; 0 keeps all.
+    start_at : str
+        Plain text begins where these words first occur.
     rng : numpy Generator
         For the synthetic timing of plain text.
+    missing : {"interpolate", "drop"}
+        What happens to words whose time a transcript does not hold, see
+        ``transcripts.read_words``.
 
     Returns
     -------
     words : DataFrame
-        Columns ``word``, ``onset``, ``offset``, ``start``, ``end``.
+        Columns ``word``, ``onset``, ``offset``, ``start``, ``end``; of a transcript
+        also ``timed``: whether the file says when the word begins. Words that stay
+        without time (NaN) are read by the model and left out of responses.
     text : str
         What the model reads; ``text[start:end]`` is the word.
     synthetic : bool
         Whether the timing is synthetic.
     """
     n_words = n_words or None
-    if Path(path).suffix.lower() in (".textgrid", ".tsv", ".csv"):
-        words = read_words(path).iloc[:n_words]
+    if Path(path).suffix.lower() in transcripts.READERS:
+        words = read_words(path, missing=missing).iloc[:n_words]
         return words, join_words(words), False
     text = re.sub(r"\s+", " ", read_text(path, start_at=start_at))
     words = synthetic_timing(split_words(text, n_words=n_words), rng)
     return words, text[: words["end"].iloc[-1]], True
+
+
+def story_onset(events, audio):
+    """When a sound file began, in a run's BIDS events.
+
+    Times of words in the scan are this onset plus those of the transcript.
+
+    Parameters
+    ----------
+    events : path-like
+        An ``events.tsv``.
+    audio : path-like
+        The sound file; its folder does not matter.
+
+    Returns
+    -------
+    onset : float
+        Seconds, of the first row that names the file in any column.
+
+    Raises
+    ------
+    StimulusError
+        If no row names the file, or its onset is not a number.
+    """
+    table, name = transcripts.read_table(events), Path(audio).name
+    files = table.map(lambda cell: re.split(r"[/\\]", cell)[-1])
+    rows = np.flatnonzero((files == name).any(axis=1))
+    if len(rows) == 0 or "onset" not in table:
+        cells = pd.unique(files.to_numpy().ravel())
+        named = [cell for cell in cells if re.search(r"\.[A-Za-z]\w+$", cell)]
+        raise StimulusError(
+            f"{events}: expected the column onset and a row of {name}; found the "
+            f"columns {', '.join(table)} and the files {', '.join(named) or '(none)'}."
+        )
+    onset = pd.to_numeric(table["onset"], errors="coerce")[rows[0]]
+    if not np.isfinite(onset):
+        raise StimulusError(
+            f"{events}: expected an onset in seconds in the first row of {name}, found "
+            f"{table['onset'][rows[0]]!r}."
+        )
+    return float(onset)
 
 
 def read_corpus(path):

@@ -1,0 +1,132 @@
+"""What kind of word each is: length, frequency, class, place, surprisal."""
+
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import wordfreq
+
+PAUSE = 0.5  # s between words; ends a sentence where nothing is punctuated
+CLITICS = r"(?:n't|'(?:s|m|re|ve|ll|d))+$"
+STOP = r"[.!?…؟।۔][\"'”’»)\]]*$"
+TITLE = r"^\W*(?:mr|mrs|ms|dr|prof|st)\.$"  # no end of a sentence
+
+
+def annotate(words, tokens=None, *, language="en"):
+    """Describe each word by what is known to drive reading and listening.
+
+    Parameters
+    ----------
+    words : DataFrame
+        Column ``word``; ``onset`` and ``offset`` (s) where known.
+    tokens : DataFrame, optional
+        In the order of the text: columns ``word`` (position of the token's word in
+        ``words``, -1 for none), ``surprisal`` and ``entropy`` (nats, NaN: not known).
+    language : str
+        Code of one of wordfreq's languages, such as "en" or "de". Chinese, Japanese
+        and Korean are left out: they need tokenizers that are not installed.
+
+    Returns
+    -------
+    features : DataFrame, one row a word, index of ``words``
+        ``length``: letters and digits.
+        ``log_frequency``: on the Zipf scale, log10 of occurrences in a billion words
+        (wordfreq; of words such as ``don't`` or ``rabbit-hole`` from their parts). NaN
+        for what holds no letter, and for words too rare to be listed (Zipf under
+        about 1): how rare they are is not known, and 0 would be an outlier.
+        ``content``: 1.0 for content words, 0.0 for function words
+        (``function_words_en.txt``), by the word before contractions (``rabbit's`` 1.0,
+        ``it's`` 0.0). NaN without letters or digits, and for other languages.
+        ``position``: in its sentence, from 0.
+        ``sentence``: running number. Sentences end at ``. ! ?`` (quotation marks may
+        follow), or, if the text holds none of these, before pauses of 0.5 s.
+        ``surprisal``: nats, sum over the word's tokens; NaN if one of them is NaN.
+        ``entropy``: nats, of its first token: uncertainty before the word.
+
+    Raises
+    ------
+    ValueError
+        If the language is unknown, or tokens do not belong to these words.
+    """
+    languages = sorted(set(wordfreq.available_languages()) - {"zh", "ja", "ko"})
+    if language not in languages:
+        raise ValueError(
+            f"language must be one of {', '.join(languages)}; found {language!r}"
+        )
+    word = words["word"].astype(str).str.replace("’", "'")
+    plain = word.map(_plain)
+    length = word.str.count(r"[^\W_]")
+    sentence = _sentences(word, words)
+    features = pd.DataFrame(
+        {
+            "length": length,
+            "log_frequency": np.array([_zipf(p, language) for p in plain], float),
+            "content": np.where(length > 0, _content(plain, language), np.nan),
+            "position": sentence.groupby(sentence).cumcount(),
+            "sentence": sentence,
+        }
+    )
+    if tokens is not None:
+        features = features.assign(**_from_tokens(tokens, len(words)))
+    return features
+
+
+def _plain(word):
+    """A word in lower case, without the punctuation around it."""
+    # Marks (M) are the vowels of Hindi and such, and accents written apart.
+    inside = [i for i, c in enumerate(word) if unicodedata.category(c)[0] in "LMN"]
+    return word[inside[0] : inside[-1] + 1].lower() if inside else ""
+
+
+def _zipf(word, language):
+    if not any(letter.isalpha() for letter in word):
+        return np.nan
+    return wordfreq.zipf_frequency(word, language) or np.nan
+
+
+def _content(plain, language):
+    if language != "en":
+        return np.nan
+    listed = function_words()
+    host = plain.str.replace(CLITICS, "", regex=True)
+    return 1.0 - (plain.isin(listed) | host.isin(listed))
+
+
+@cache
+def function_words():
+    """Closed-class words of English, without apostrophes at their edges."""
+    text = Path(__file__).with_name("function_words_en.txt").read_text("utf-8")
+    listed = (line for line in text.split("\n") if line and not line.startswith("#"))
+    return frozenset(_plain(line) for line in listed)
+
+
+def _sentences(word, words):
+    """Running number of each word's sentence."""
+    title = word.str.contains(TITLE, case=False)
+    ends = word.str.contains(STOP) & ~title
+    begins = ends.shift(fill_value=False)
+    if not ends.any() and {"onset", "offset"} <= set(words):
+        begins = words["onset"] - words["offset"].shift() >= PAUSE
+    return begins.cumsum()
+
+
+def _from_tokens(tokens, n_words):
+    absent = {"word", "surprisal", "entropy"} - set(tokens)
+    if absent:
+        raise ValueError(
+            f"tokens lack the columns {', '.join(sorted(absent))}; found {list(tokens)}"
+        )
+    tokens = tokens[tokens["word"] >= 0]
+    owner = tokens["word"].to_numpy(int)
+    if len(owner) and owner.max() >= n_words:
+        raise ValueError(
+            f"tokens belong to words up to row {owner.max()}, but there are {n_words} "
+            "words: annotate the words the tokens were made with"
+        )
+    found, first = np.unique(owner, return_index=True)
+    surprisal, entropy = np.full((2, n_words), np.nan)
+    surprisal[found] = np.bincount(owner, tokens["surprisal"])[found]
+    entropy[found] = tokens["entropy"].to_numpy()[first]
+    return {"surprisal": surprisal, "entropy": entropy}
