@@ -16,7 +16,8 @@
 # |---|---|
 # | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) of every kind · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet` with length, frequency, class, surprisal · `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz` |
 #
-# Cost: two passes of the model over the story and one over the corpora; COST
+# Cost: two passes of the model over the story and one over the corpora: about
+# one minute on two CPU cores for 135 million parameters and 6,000 tokens.
 #
 # | kind | one artificial neuron is |
 # |---|---|
@@ -84,6 +85,7 @@ from anbn.paths import resolve
 settings = current("01_activation_recording", globals())
 out = artifacts.begin_stage(study, "01_activation_recording")
 rng = np.random.default_rng(seed)
+neurons.check_kinds(kinds, modules)
 reading = {"window": window, "stride": stride, "batch_size": batch_size}
 places = {"layers": layers, "modules": modules}
 
@@ -249,7 +251,7 @@ artifacts.write_figure(out, "variance_by_layer", ax.figure)
 #
 # The streamed responses equal the direct product for random neurons, and a constant
 # activation gives the word rate (summed) exactly. A causal model must also predict the
-# story better than chance.
+# story better than chance, and find rare words more surprising than common ones.
 
 # %%
 some = rng.choice(n_neurons, 5, replace=False)

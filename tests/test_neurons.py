@@ -245,6 +245,9 @@ def test_unknown_structures_say_what_was_looked_for_and_found():
         find_sites(model, "ffn_hidden")
     with pytest.raises(ValueError, match="expected one of ffn_hidden, ffn_out, qk"):
         neurons.count_neurons(model, "ffn")
+    for kinds in ([], ["qk", "qk"]):
+        with pytest.raises(ValueError, match="one or more different kinds"):
+            neurons.check_kinds(kinds)
     small = {"hidden_size": 24, "n_layer": 2, "n_head": 4, "vocab_size": 50}
     bloom = BloomForCausalLM(BloomConfig(**small)).eval()
     for kind in ("qk", "attn_out"):

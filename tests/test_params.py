@@ -102,3 +102,12 @@ def test_study_name_cannot_leave_the_outputs_folder():
     study = params.declared(STAGE)["study"]
     with pytest.raises(params.ParamError, match="letters, digits"):
         params.check(study, "../elsewhere", "here")
+
+
+@pytest.mark.parametrize("value", ["x", ["x"], {"ffn_out": 3}, {1: "x"}])
+def test_a_mapping_maps_text_to_text(value):
+    modules = params.declared("01_activation_recording")["modules"]
+    paths = {"ffn_out": "layers.*.mlp"}
+    assert params.check(modules, paths, "here") == paths
+    with pytest.raises(params.ParamError, match="here: modules must map text to text"):
+        params.check(modules, value, "here")

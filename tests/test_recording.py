@@ -1,9 +1,11 @@
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -254,6 +256,26 @@ def test_full_disk_leaves_what_can_be_gone_on_with(
     recording.record(llama, tokens, tmp_path / "s", **options)
     recording.record(llama, tokens, tmp_path / "t", **options)
     assert sha256(tmp_path / "s") == sha256(tmp_path / "t")
+
+
+def test_writing_overlaps_the_models_pass(llama, tokens, tmp_path, monkeypatch):
+    """The first block is not written before the second pass has begun."""
+    begun, n_passes = threading.Event(), itertools.count()
+    forward, append = recording._forward, stores.Writer.append
+
+    def noticed(*args):
+        if next(n_passes) == 1:
+            begun.set()
+        return forward(*args)
+
+    def waiting(self, *args):
+        assert begun.wait(timeout=60)
+        append(self, *args)
+
+    monkeypatch.setattr(recording, "_forward", noticed)
+    monkeypatch.setattr(stores.Writer, "append", waiting)
+    options = {"kinds": ["ffn_out"], "window": 32, "stride": 32}
+    recording.record(llama, tokens, tmp_path / "s", **options)
 
 
 def test_bfloat16_model(tokenizer, tokens, tmp_path):

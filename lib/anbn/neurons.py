@@ -40,7 +40,9 @@ IN_ATTENTION = ("qk", "attn_out")
 
 
 def check_kinds(kinds, modules=None):
-    """Raise ValueError for a kind not in ``KINDS`` or ``modules`` of no use."""
+    """Raise ValueError for no kind, one not in ``KINDS``, or ``modules`` of no use."""
+    if not kinds or len(set(kinds)) < len(kinds):
+        raise ValueError(f"expected one or more different kinds, found {list(kinds)}")
     for kind in [*kinds, *(modules or {})]:
         if kind not in KINDS:
             raise ValueError(
@@ -118,7 +120,8 @@ def capture(model, kinds, receive, *, layers=None, modules=None, qk_pooling="mea
     n_layers : int
         Number of layers that are shown.
     """
-    check_kinds(kinds, modules)
+    if kinds:
+        check_kinds(kinds, modules)
 
     def products(i, *given):
         receive("qk", i, attention.query_key(*given, qk_pooling))

@@ -18,7 +18,7 @@ from anbn.tokenization import special_tokens, windows
 class Recorded(NamedTuple):
     """What a model did over some consecutive tokens, on the CPU.
 
-    The memory of activations is used again: it holds until three more are handed out.
+    The memory of activations is used again: it holds until another two are handed out.
     """
 
     rows: slice  # which tokens these are
@@ -76,7 +76,7 @@ def forward_windows(
     batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
     batches = [batch for batch in batches if batch[-1][-1] > start]
     ids, waiting = tokens["id"].to_numpy(), None
-    memory = itertools.cycle({} for _ in range(4))
+    memory = itertools.cycle([{}, {}, {}])
     quiet = len(batches) < 4
     for batch in tqdm(batches, "windows", mininterval=5, disable=quiet):
         with torch.inference_mode():

@@ -22,6 +22,7 @@ import zarr
 from anbn import artifacts
 
 TOKEN_BLOCK = 512  # rows of a chunk
+TASK_BYTES = 2**24
 GROUP, TOKENS, ABOUT = "activations.zarr", "tokens.parquet", "store.json"
 PREDICTIONS = ("surprisal", "entropy")
 
@@ -85,7 +86,6 @@ def _create(folder, tokens, shapes, about):
     group = zarr.open_group(folder / GROUP, mode="w")
     options = {
         "compressors": None,  # float16 noise hardly shrinks
-        "config": {"write_empty_chunks": True},  # spares a comparison of every number
         "fill_value": np.nan,
     }
     for kind, (n_layers, n_neurons) in shapes.items():
@@ -116,15 +116,13 @@ def _create(folder, tokens, shapes, about):
 class Writer:
     """Collects rows and writes them to a store, a whole block at a time.
 
-    It works in numpy alone: torch would take a second team of threads from the model
-    that runs at the same time.
+    It works in numpy alone: torch would take a second team of threads beside that of
+    the model, which runs at the same time.
     """
 
     def __init__(self, folder, shapes, about, n_recorded):
         self.folder, self.about, self.n_recorded = folder, about, n_recorded
-        group = zarr.open_group(folder / GROUP, mode="r+")
-        names = [*shapes, *(name for name in PREDICTIONS if name in group)]
-        self.arrays = {name: group[name] for name in names}
+        names = PREDICTIONS if about["predictions"] else ()
         self.block = {name: np.empty(TOKEN_BLOCK, "float32") for name in names}
         for kind, (n_layers, n_neurons) in shapes.items():
             shape = (n_layers, TOKEN_BLOCK, n_neurons)
@@ -143,7 +141,7 @@ class Writer:
         unknown = torch.full((rows.stop - rows.start,), torch.nan)
         predictions = zip(PREDICTIONS, (surprisal, entropy), strict=True)
         given = {k: unknown if x is None else x for k, x in predictions} | activations
-        given = {name: given[name].numpy() for name in self.arrays}
+        given = {name: given[name].numpy() for name in self.block}
         at = rows.start
         while at < rows.stop:
             begin = at // TOKEN_BLOCK * TOKEN_BLOCK
@@ -164,11 +162,34 @@ class Writer:
             at = stop
 
     def _write(self, begin, end, block):
-        for name, array in self.arrays.items():
-            values = block[name]
-            array[begin:end] = values.swapaxes(0, 1) if values.ndim == 3 else values
+        for name in self.block:
+            chunks = self.folder / GROUP / name / "c" / str(begin // TOKEN_BLOCK)
+            if block[name].ndim == 1:
+                _write_chunk(chunks, block[name])
+                continue
+            for layer, values in enumerate(block[name]):
+                _write_chunk(chunks / str(layer) / "0", values)
         self.n_recorded = end
         artifacts.write_json(self.folder / ABOUT, {**self.about, "n_recorded": end})
+
+
+def _write_chunk(path, values):
+    """Write a chunk as zarr's format has it: plain numbers, a whole block of them.
+
+    Zarr itself would hold Python's lock for long, from the model. The chunk is brought
+    to the disk, so that a power cut cannot take what counts as recorded, and out of
+    memory: finding memory anew for every block costs more than writing it.
+    """
+    missing = TOKEN_BLOCK - len(values)
+    if missing:
+        width = [(0, missing)] + [(0, 0)] * (values.ndim - 1)
+        values = np.pad(values, width, constant_values=np.nan)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb", buffering=0) as file:
+        file.write(np.ascontiguousarray(values))
+        os.fsync(file)
+        if hasattr(os, "posix_fadvise"):  # Linux
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _rows(values, begin, end):
@@ -216,23 +237,26 @@ def open_activations(path, kind=None):
             f"{path} holds no activations of {kind!r}, only of {', '.join(kinds)}. "
             "Record them: parameter `kinds` of stage 01."
         )
-    group = zarr.open_group(path / GROUP, mode="r")
-    for name in [kind] if kind else kinds:
-        array = group[name]
-        grid = [
-            range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)
-        ]
-        for i, j in itertools.product(*grid[:2]):
-            chunk = path / GROUP / name / "c" / str(i) / str(j) / "0"
-            if not chunk.is_file():
-                raise artifacts.ArtifactError(
-                    f"{path}: chunk {chunk.relative_to(path)} is missing. Record again."
-                )
-    dataset = xr.open_zarr(path / GROUP, consolidated=False, chunks={})
+    dataset = xr.Dataset({k: _open(path, k) for k in ([kind] if kind else kinds)})
     tokens = pd.read_parquet(path / TOKENS).rename(columns={"token": "text"})
     named = [c for c in ("text", "word", "onset", "offset") if c in tokens]
-    coordinates = {c: ("token", tokens[c].to_numpy()) for c in named}
-    dataset = dataset[list(kinds)].assign_coords(coordinates)
-    return (
-        dataset if kind is None else dataset[kind].rename({f"neuron_{kind}": "neuron"})
-    )
+    dataset = dataset.assign_coords({c: ("token", tokens[c].to_numpy()) for c in named})
+    if kind is None:
+        return dataset
+    return dataset[kind].rename({f"neuron_{kind}": "neuron"})
+
+
+def _open(path, kind):
+    """One kind of a store, of which no chunk may be missing."""
+    array = zarr.open_group(path / GROUP, mode="r")[kind]
+    grid = [range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)]
+    for i, j in itertools.product(*grid[:2]):
+        chunk = path / GROUP / kind / "c" / str(i) / str(j) / "0"
+        if not chunk.is_file():
+            raise artifacts.ArtifactError(
+                f"{path}: chunk {chunk.relative_to(path)} is missing. Record again."
+            )
+    # many chunks a task: dask takes longer for a task than zarr for a chunk
+    layers = max(1, TASK_BYTES // (array.nbytes // array.size * np.prod(array.chunks)))
+    chunks = {"token": array.chunks[0], "layer": int(layers)}
+    return xr.open_zarr(path / GROUP, consolidated=False, chunks=chunks)[kind]

@@ -8,6 +8,8 @@ import torch
 
 from anbn import neurons, recording, stores
 
+STRETCH = 256  # tokens; a stretch of story reaches only a stretch of the scan
+
 
 class Responses:
     """Activations on the BOLD clock, summed up as tokens come: ``H @ activations``."""
@@ -15,14 +17,22 @@ class Responses:
     def __init__(self, H, n_layers, n_neurons):
         self.H = scipy.sparse.csc_array(H, dtype=np.float32)
         self.total = torch.zeros(H.shape[0], n_layers * n_neurons)
+        self.memory = torch.empty(0)  # for a block in float32, used again
 
     def add(self, rows, values):
         """Add tokens of shape (n, n_layers, n_neurons)."""
-        part = self.H[:, rows]
-        if part.nnz:  # a block of story reaches a stretch of the scan
-            first, last = part.indices.min(), part.indices.max() + 1
-            weights = torch.from_numpy(part[first:last].toarray())
-            self.total[first:last].addmm_(weights, values.float().flatten(1))
+        if len(self.memory) < len(values):
+            self.memory = torch.empty(len(values), self.total.shape[1])
+        block = self.memory[: len(values)]
+        block.view(values.shape).copy_(values)
+        for begin in range(0, len(block), STRETCH):
+            some = block[begin : begin + STRETCH]
+            at = rows.start + begin
+            part = self.H[:, at : at + len(some)]
+            if part.nnz:
+                first, last = part.indices.min(), part.indices.max() + 1
+                weights = torch.from_numpy(part[first:last].toarray())
+                self.total[first:last].addmm_(weights, some)
 
     def numpy(self):
         """float32 array of shape (n_times, n_layers * n_neurons)."""
