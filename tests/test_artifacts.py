@@ -140,9 +140,7 @@ def test_what_can_be_gone_on_with_stays_until_the_stage_is_done(outputs):
 def test_reading_an_array(tmp_path):
     path = tmp_path / "responses_model_qk.npy"
     artifacts.write_array(tmp_path / "responses_model_hidden.npy", np.arange(3))
-    with pytest.raises(
-        artifacts.ArtifactError, match=r"_hidden.npy\. Stage 01"
-    ):
+    with pytest.raises(artifacts.ArtifactError, match=r"_hidden.npy\. Stage 01"):
         artifacts.read_array(path)
     artifacts.write_array(path, np.arange(3))
     assert artifacts.read_array(path).tolist() == [0, 1, 2]

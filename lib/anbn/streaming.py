@@ -17,22 +17,26 @@ class Responses:
     def __init__(self, H, n_layers, n_neurons):
         self.H = scipy.sparse.csc_array(H, dtype=np.float32)
         self.total = torch.zeros(H.shape[0], n_layers * n_neurons)
-        self.memory = torch.empty(0)  # for a block in float32, used again
+        self.memory = torch.empty(0)  # for a layer in float32, used again
 
     def add(self, rows, values):
         """Add tokens of shape (n, n_layers, n_neurons)."""
-        if len(self.memory) < len(values):
-            self.memory = torch.empty(len(values), self.total.shape[1])
-        block = self.memory[: len(values)]
-        block.view(values.shape).copy_(values)
-        for begin in range(0, len(block), STRETCH):
-            some = block[begin : begin + STRETCH]
-            at = rows.start + begin
-            part = self.H[:, at : at + len(some)]
+        n, _, n_neurons = values.shape
+        weights = []
+        for begin in range(0, n, STRETCH):
+            tokens = slice(begin, min(begin + STRETCH, n))
+            part = self.H[:, rows.start + tokens.start : rows.start + tokens.stop]
             if part.nnz:
-                first, last = part.indices.min(), part.indices.max() + 1
-                weights = torch.from_numpy(part[first:last].toarray())
-                self.total[first:last].addmm_(weights, some)
+                times = slice(part.indices.min(), part.indices.max() + 1)
+                weights.append((times, torch.from_numpy(part[times].toarray()), tokens))
+        if len(self.memory) < n:
+            self.memory = torch.empty(n, n_neurons)
+        layer = self.memory[:n]
+        # a layer at a time stays in the processor's cache
+        for i, total in enumerate(self.total.split(n_neurons, 1)):
+            layer.copy_(values[:, i])
+            for times, weight, tokens in weights:
+                total[times].addmm_(weight, layer[tokens])
 
     def numpy(self):
         """float32 array of shape (n_times, n_layers * n_neurons)."""
