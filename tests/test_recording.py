@@ -12,7 +12,7 @@ import pytest
 import torch
 from families import captured, make
 
-from anbn import models, neurons, recording, stores, tokenization
+from anbn import forward, models, neurons, recording, stores, tokenization
 from anbn.artifacts import sha256
 from anbn.models import LanguageModel
 
@@ -62,7 +62,7 @@ def test_every_token_has_its_context(llama, tokens):
     """In windows each token is what it is after exactly those tokens before it."""
     options = {"window": 20, "stride": 7, "kinds": ["hidden"], "surprisal": True}
     at = 0
-    for recorded in recording.forward_windows(llama, tokens, **options):
+    for recorded in forward.forward_windows(llama, tokens, **options):
         assert recorded.rows.start == at
         at = end = recorded.rows.stop
         begin = max(0, end - 20)
@@ -114,7 +114,7 @@ def test_padded_batches_equal_one_by_one(family, tokenizer, tokens):
 def collect(lm, tokens, **options):
     """All that a model does over some tokens, in memory."""
     parts = []
-    for r in recording.forward_windows(lm, tokens, **options):
+    for r in forward.forward_windows(lm, tokens, **options):
         copies = {k: v.clone().movedim(0, 1) for k, v in r.activations.items()}
         extra = {"surprisal": r.surprisal, "entropy": r.entropy}
         parts.append(copies | {k: v for k, v in extra.items() if v is not None})
@@ -147,15 +147,15 @@ def test_interrupted_recording_goes_on(llama, tokens, tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "TOKEN_BLOCK", 16)
     options = {"kinds": KINDS, "window": 24, "stride": 10, "batch_size": 2}
     recording.record(llama, tokens, tmp_path / "whole", **options)
-    forward, seen = recording._forward, []
+    run, seen = forward._forward, []
 
     def dying(*args):
         seen.append(args)
         if len(seen) == 5:
             raise KeyboardInterrupt
-        return forward(*args)
+        return run(*args)
 
-    monkeypatch.setattr(recording, "_forward", dying)
+    monkeypatch.setattr(forward, "_forward", dying)
     with pytest.raises(KeyboardInterrupt):
         recording.record(llama, tokens, tmp_path / "s", **options)
     partial = json.loads((tmp_path / "s.partial" / "store.json").read_text())
@@ -227,8 +227,8 @@ def test_killed_recording_goes_on(tmp_path):
 
 def test_overflow_is_an_error_and_leaves_nothing(llama, tokens, tmp_path, monkeypatch):
     huge = {"ffn_out": torch.full((2, 9, 24), 1e5).half()}
-    recorded = recording.Recorded(slice(0, 9), huge, None, None)
-    monkeypatch.setattr(recording, "forward_windows", lambda *_, **__: iter([recorded]))
+    recorded = forward.Recorded(slice(0, 9), huge, None, None)
+    monkeypatch.setattr(forward, "forward_windows", lambda *_, **__: iter([recorded]))
     with pytest.raises(OverflowError, match="store_dtype float32"):
         recording.record(
             llama, tokens.iloc[:9], tmp_path / "s", kinds=["ffn_out"], **WHOLE
@@ -261,18 +261,18 @@ def test_full_disk_leaves_what_can_be_gone_on_with(
 def test_writing_overlaps_the_models_pass(llama, tokens, tmp_path, monkeypatch):
     """The first block is not written before the second pass has begun."""
     begun, n_passes = threading.Event(), itertools.count()
-    forward, append = recording._forward, stores.Writer.append
+    run, append = forward._forward, stores.Writer.append
 
     def noticed(*args):
         if next(n_passes) == 1:
             begun.set()
-        return forward(*args)
+        return run(*args)
 
     def waiting(self, *args):
         assert begun.wait(timeout=60)
         append(self, *args)
 
-    monkeypatch.setattr(recording, "_forward", noticed)
+    monkeypatch.setattr(forward, "_forward", noticed)
     monkeypatch.setattr(stores.Writer, "append", waiting)
     options = {"kinds": ["ffn_out"], "window": 32, "stride": 32}
     recording.record(llama, tokens, tmp_path / "s", **options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from anbn import recording
+from anbn import forward
 
 
 class EvaluationError(ValueError):
@@ -40,7 +40,7 @@ def perplexity(language_model, tokens, *, window, stride):
     options = {"window": window, "stride": stride}
     losses = [
         recorded.surprisal
-        for recorded in recording.forward_windows(
+        for recorded in forward.forward_windows(
             language_model, tokens, surprisal=True, **options
         )
     ]

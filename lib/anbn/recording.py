@@ -1,218 +1,14 @@
-"""Streaming a model over text, and into a store of activations."""
+"""Recording a model's activations over text into a store."""
 
-import inspect
-import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import tqdm
+from anbn import forward, neurons, stores
+from anbn.artifacts import sha256
 
-from anbn import neurons, stores
-from anbn.architecture import input_device
-from anbn.tokenization import special_tokens, windows
-
-
-class Recorded(NamedTuple):
-    """What a model did over some consecutive tokens, on the CPU.
-
-    The memory of activations is used again: it holds until another two are handed out.
-    """
-
-    rows: slice  # which tokens these are
-    activations: dict  # of str to Tensor of shape (n_layers, n, n_neurons)
-    surprisal: torch.Tensor | None  # (n,), nats
-    entropy: torch.Tensor | None  # (n,), nats
-
-
-def forward_windows(
-    language_model,
-    tokens,
-    *,
-    window,
-    stride,
-    batch_size=1,
-    kinds=(),
-    dtype="float32",
-    surprisal=False,
-    entropy=False,
-    start=0,
-    **where,
-):
-    """Run a model over documents in windows.
-
-    Parameters
-    ----------
-    language_model : LanguageModel
-    tokens : DataFrame
-        From ``tokenization.tokenize``; a column ``document`` keeps documents apart.
-    window, stride : int
-        Tokens; see ``tokenization.windows``. A model's special tokens are added to each
-        window.
-    batch_size : int
-        Windows at a time, padded to the longest.
-    kinds : list of str
-        Kinds of neurons to capture.
-    dtype : {"float16", "float32"}
-        Precision of the activations that are handed out.
-    surprisal, entropy : bool
-        Of the model's predictions; computed for a model with a causal head only.
-    start : int
-        First token that is wanted.
-    **where
-        ``layers``, ``modules``, ``qk_pooling`` of ``neurons.capture``.
-
-    Yields
-    ------
-    recorded : Recorded
-        On a GPU the next batch already runs while this one is handed out.
-    """
-    causal = language_model.head == "causal"
-    wanted = {"surprisal": surprisal and causal, "entropy": entropy and causal}
-    options = {"kinds": kinds, "dtype": getattr(torch, dtype), **wanted, **where}
-    jobs = _jobs(language_model, tokens, window, stride)
-    batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
-    batches = [batch for batch in batches if batch[-1][-1] > start]
-    ids, waiting = tokens["id"].to_numpy(), None
-    memory = itertools.cycle([{}, {}, {}])
-    quiet = len(batches) < 4
-    for batch in tqdm(batches, "windows", mininterval=5, disable=quiet):
-        with torch.inference_mode():
-            recorded = _forward(language_model, ids, batch, next(memory), options)
-        recorded, copied = _less(recorded, start), _copies_of(language_model.model)
-        if not copied:
-            yield recorded
-            continue
-        if waiting:
-            yield _after(*waiting)
-        waiting = recorded, copied
-    if waiting:
-        yield _after(*waiting)
-
-
-def _jobs(language_model, tokens, window, stride):
-    """Windows (begin, new, end) of all documents, in tokens of the whole text."""
-    before, after = special_tokens(language_model.tokenizer)
-    room = min(window, language_model.max_tokens - len(before) - len(after))
-    if room < window:  # a model with a short context still gets overlapping windows
-        stride = min(stride, max(1, room // 2))
-    borders = [0, len(tokens)]
-    if "document" in tokens:
-        borders[1:1] = (np.flatnonzero(np.diff(tokens["document"])) + 1).tolist()
-    return [
-        (first + begin, first + new, first + end)
-        for first, last in itertools.pairwise(borders)
-        for begin, new, end in windows(last - first, room, stride)
-    ]
-
-
-def _forward(language_model, ids, batch, memory, options):
-    """One pass over a batch of windows; ``memory`` is kept for the next."""
-    model, tokenizer = language_model.model, language_model.tokenizer
-    before, after = special_tokens(tokenizer)
-    given = [[*before, *ids[begin:end], *after] for begin, _, end in batch]
-    keeps = [
-        slice(len(before) + new - begin, len(before) + end - begin)
-        for begin, new, end in batch
-    ]
-    rows = slice(batch[0][1], batch[-1][2])
-    n_rows = rows.stop - rows.start
-    longest = max(map(len, given))
-    padding = tokenizer.pad_token_id or 0
-    padded = torch.tensor([row + [padding] * (longest - len(row)) for row in given])
-    arguments = {"input_ids": padded.to(input_device(model))}
-    if any(len(row) < longest for row in given):
-        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in given])
-        arguments["attention_mask"] = mask.to(input_device(model))
-
-    kinds, dtype = options["kinds"], options["dtype"]
-    where = {k: options[k] for k in ("layers", "modules", "qk_pooling") if k in options}
-    activations = {}
-
-    def receive(kind, i, values):
-        values = values.reshape(*padded.shape, -1)  # OPT joins batch and position
-        if kind not in memory or memory[kind].shape[1] < n_rows:
-            shape = (n_layers, n_rows, values.shape[-1])
-            memory[kind] = _host(shape, dtype, values)
-        activations[kind] = memory[kind][:, :n_rows]
-        _copy(activations[kind][i], values, keeps)
-
-    with neurons.capture(model, kinds, receive, **where) as n_layers:
-        if not (options["surprisal"] or options["entropy"]):
-            model.base_model(**arguments)  # no logits
-            return Recorded(
-                slice(*batch[0][1:2], batch[-1][2]), activations, None, None
-            )
-        first = max(0, min(keep.start for keep in keeps) - 1)
-        if "logits_to_keep" in inspect.signature(model.forward).parameters:
-            arguments["logits_to_keep"] = longest - first
-        logits = model(**arguments).logits
-    scores = _predictions(logits, padded, longest - logits.shape[1], options["entropy"])
-    hosts = [_host((n_rows,), torch.float32, logits) for _ in scores]
-    for host, score in zip(hosts, scores, strict=True):
-        _copy(host, score, keeps)
-    return Recorded(rows, activations, hosts[0], (hosts[1:] or [None])[0])
-
-
-def _predictions(logits, ids, first, entropy, n_rows=256):
-    """Surprisal and entropy (nats) of tokens given those before them.
-
-    NaN where nothing comes before. ``logits`` begin at position ``first``.
-    """
-    scores = [logits.new_full(ids.shape, torch.nan, dtype=torch.float32)]
-    scores += [scores[0].clone()] if entropy else []
-    ids = ids.to(logits.device)
-    for i in range(0, logits.shape[1] - 1, n_rows):
-        log_p = logits[:, i : i + n_rows].float().log_softmax(-1)
-        at = slice(first + i + 1, first + i + 1 + n_rows)
-        log_p = log_p[:, : len(range(ids.shape[1])[at])]
-        scores[0][:, at] = -log_p.gather(-1, ids[:, at, None])[..., 0]
-        if entropy:
-            scores[1][:, at] = -(log_p.exp() * log_p).sum(-1)
-    return scores
-
-
-def _host(shape, dtype, like):
-    """Memory for results on the CPU: pinned, if they come from a CUDA device."""
-    return torch.empty(shape, dtype=dtype, pin_memory=like.is_cuda)
-
-
-def _copy(host, values, keeps):
-    """Copy the kept positions of every window of a batch; on CUDA without waiting."""
-    at = 0
-    for row, keep in zip(values, keeps, strict=True):
-        n = keep.stop - keep.start
-        kept = row[keep].to(host.dtype).contiguous() if values.is_cuda else row[keep]
-        host[at : at + n].copy_(kept, non_blocking=values.is_cuda)
-        at += n
-
-
-def _copies_of(model):
-    """Events after the copies that CUDA devices still make; none elsewhere."""
-    if not torch.cuda.is_available():
-        return []
-    devices = {p.device for p in model.parameters() if p.is_cuda}
-    return [torch.cuda.current_stream(device).record_event() for device in devices]
-
-
-def _after(recorded, copied):
-    for event in copied:
-        event.synchronize()
-    return recorded
-
-
-def _less(recorded, start):
-    """Without the tokens before ``start``."""
-    cut = max(0, start - recorded.rows.start)
-    if not cut:
-        return recorded
-    return Recorded(
-        slice(start, recorded.rows.stop),
-        {kind: values[:, cut:] for kind, values in recorded.activations.items()},
-        *(None if x is None else x[cut:] for x in recorded[2:]),
-    )
+# modules that decide what is recorded: none may change while a recording waits
+DECIDING = ("architecture", "attention", "forward", "neurons")
 
 
 def record(
@@ -247,7 +43,7 @@ def record(
     kinds : list of str
         See ``neurons``.
     window, stride, batch_size : int
-        See ``forward_windows``.
+        See ``forward.forward_windows``.
     dtype : {"float16", "float32"}
         Precision of the store.
     predictions : bool
@@ -278,6 +74,7 @@ def record(
         "dtype": dtype,
         "predictions": predictions,
         "model": language_model.fingerprint(),
+        "code": [sha256(Path(__file__).with_name(f"{m}.py")) for m in DECIDING],
     }
     options = {"kinds": kinds, "dtype": dtype, **reading, **where}
     begin = time.perf_counter()
@@ -286,7 +83,7 @@ def record(
         ThreadPoolExecutor(1) as writer,
     ):
         start, pending = store.n_recorded, None
-        for recorded in forward_windows(
+        for recorded in forward.forward_windows(
             language_model,
             tokens,
             surprisal=predictions,

@@ -22,7 +22,7 @@ import zarr
 from anbn import artifacts
 
 TOKEN_BLOCK = 512  # rows of a chunk
-TASK_BYTES = 2**24
+TASK_BYTES = 2**24  # read by one task of dask
 GROUP, TOKENS, ABOUT = "activations.zarr", "tokens.parquet", "store.json"
 PREDICTIONS = ("surprisal", "entropy")
 

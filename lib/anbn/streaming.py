@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from anbn import neurons, recording, stores
+from anbn import forward, neurons, stores
 
 STRETCH = 256  # tokens; a stretch of story reaches only a stretch of the scan
 
@@ -101,7 +101,7 @@ def stream_responses(language_model, tokens, H, *, kinds, **options):
     H : sparse array of shape (n_times, n_tokens)
     kinds : list of str
     **options
-        See ``recording.forward_windows``.
+        See ``forward.forward_windows``.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def stream_responses(language_model, tokens, H, *, kinds, **options):
         kind: Responses(H, *neurons.count_neurons(language_model.model, kind))
         for kind in kinds
     }
-    for recorded in recording.forward_windows(
+    for recorded in forward.forward_windows(
         language_model, tokens, kinds=kinds, **options
     ):
         for kind, values in recorded.activations.items():
