@@ -60,7 +60,7 @@ lint: $(ENV)  ## check style and formatting
 
 bench: $(ENV)  ## run benchmarks/NAME.py
 	@test -f "benchmarks/$(NAME).py" || { echo "NAME must be one of:" \
-	    $$(basename -s .py benchmarks/*.py); exit 2; }
+	    $$(basename -s .py benchmarks/*.py | grep -v peers); exit 2; }
 	$(BIN)/python benchmarks/$(NAME).py
 
 lock: $(ENV)  ## remake requirements/lock*.txt from environment.yml

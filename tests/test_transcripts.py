@@ -297,9 +297,21 @@ def test_interpolation_against_a_loop(tmp_path, rng):
 def test_small_overlaps_are_clipped():
     rows = [("a", 0, 1.01), ("b", np.nan, np.nan), ("c", 1.0, 1.2), ("d", 1.2, 1.21)]
     rows += [("e", 1.19, 1.195)]
-    words = check_words(pd.DataFrame(rows, columns=["word", "onset", "offset"]), "x")
+    rows = pd.DataFrame(rows, columns=["word", "onset", "offset"])
+    words = check_words(rows, "x", slack=0.05)
     np.testing.assert_allclose(words["onset"], [0, np.nan, 1.0, 1.2, 1.2])
     np.testing.assert_allclose(words["offset"], [1.0, np.nan, 1.2, 1.2, 1.2])
+
+
+def test_only_gentle_may_be_imprecise(tmp_path):
+    cases = [(1.5, 1.48, "overlaps the one before"), (0.51, 0.48, "sort them")]
+    for end, begin, wrong in cases:
+        rows = f"a,a,0.5,{end}\nb,b,{begin},1.9\n"
+        gentle = read_words(write(tmp_path, rows, "align.csv"))
+        assert gentle["onset"].is_monotonic_increasing
+        plain = "word,onset,offset\n" + rows.replace("a,a", "a").replace("b,b", "b")
+        with pytest.raises(StimulusError, match=wrong):
+            read_words(write(tmp_path, plain, "words.csv"))
 
 
 def test_clipping_leaves_sound_words_alone(rng):

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 SILENCES = {"", "sp", "sil", "<p>", "<s>", "</s>", "{sl}", "{ns}", "br"}
-TOLERANCE = 0.05  # s: aligners round to frames of 10 ms, speech itself overlaps
+ROUNDING = 1e-3  # s, overlap that any file may have
+SLACK_OF_GENTLE = 0.05  # s: it rounds to frames of 10 ms, and lets words overlap
 BLANK = {"": np.nan, "n/a": np.nan}  # BIDS writes n/a
 STAMP = r"(?:(\d+):)?(\d+):(\d+)[.,](\d+)"
 CUE = re.compile(rf"^[ \t]*{STAMP}[ \t]*-->[ \t]*{STAMP}(?!\S).*$", re.MULTILINE)
@@ -85,7 +86,8 @@ def read_words(path, *, missing="interpolate"):
             f"{path}: expected a .TextGrid, .tsv, .csv, .srt or .vtt transcript (or a "
             ".txt file, which gets synthetic timing)."
         )
-    words = check_words(reader(path), path)
+    words = reader(path)
+    words = check_words(words, path, slack=SLACK_OF_GENTLE * ("aligned" in words))
     words["timed"] = words.get("timed", words["onset"].notna())
     if missing == "interpolate":
         words = _interpolate(words)
@@ -227,12 +229,11 @@ READERS |= dict.fromkeys((".tsv", ".csv"), _read_table)
 READERS |= dict.fromkeys((".srt", ".vtt"), _read_captions)
 
 
-def check_words(words, source):
+def check_words(words, source, *, slack=0.0):
     """Raise StimulusError unless words are timed, in order, and do not overlap.
 
-    A word may be without time (onset and offset NaN). Words that overlap by up to 50
-    ms, as those of forced aligners do, are clipped: the earlier ends where the later
-    begins.
+    A word may be without time (onset and offset NaN). By up to ``slack`` seconds a word
+    may overlap the one before it, or begin before it: it is clipped.
 
     Returns
     -------
@@ -254,10 +255,10 @@ def check_words(words, source):
     _complain(source, words, onset < 0, "onset is negative")
     _complain(source, words, offset < onset, "offset lies before the onset")
     latest = onset.cummax()
-    early = latest.ffill().shift() - onset > TOLERANCE
+    early = latest.ffill().shift() - onset > slack
     _complain(source, words, early, "onset before that of the word before: sort them")
-    overlap = offset.cummax().ffill().shift() - onset > TOLERANCE
-    _complain(source, words, overlap, "word overlaps the one before it")
+    late = offset.cummax().ffill().shift() - onset > max(slack, ROUNDING)
+    _complain(source, words, late, "word overlaps the one before it")
     ends = offset.clip(lower=latest, upper=latest.bfill().shift(-1))
     return words.assign(onset=latest, offset=ends)
 
