@@ -48,7 +48,17 @@ import pandas as pd
 from nilearn.decomposition import CanICA
 from nilearn.masking import apply_mask, unmask
 
-from anbn import artifacts, hemodynamics, networks, plots, simulate, stores
+from anbn import (
+    artifacts,
+    hemodynamics,
+    intersubject,
+    matching,
+    networks,
+    plots,
+    simulate,
+    stores,
+    templates,
+)
 from anbn import bold as bold_data
 from anbn.params import current
 
@@ -117,15 +127,15 @@ else:
     canica = CanICA(n_components=n_brain_networks, mask=mask, **options)
     canica.fit([unmask(subject, mask) for subject in clean])
     maps = apply_mask(canica.components_img_, mask)
-    timecourses = networks.subject_timecourses(clean, maps)
+    timecourses = intersubject.subject_timecourses(clean, maps)
 print(f"{len(maps)} networks; (subjects, times, networks): {timecourses.shape}")
 
 # %%
 if mask is not None:
     sigma = 1.2 * np.abs(np.diag(mask.affine))[:3].max()
-    templates, template_names = networks.seitzman_templates(mask, sigma=sigma)
-    names, similarity = networks.label(
-        maps, templates, template_names, min_correlation=min_template_r
+    known, template_names = templates.seitzman_templates(mask, sigma=sigma)
+    names, similarity = templates.label(
+        maps, known, template_names, min_correlation=min_template_r
     )
     titles = [
         f"{name} (r = {r:.2f})" for name, r in zip(names, similarity, strict=True)
@@ -150,7 +160,7 @@ if mask is not None:
 # drives alike in everyone, and so bounds what any model of the story can explain.
 
 # %%
-isc = bold_data.intersubject_correlation(timecourses)
+isc = intersubject.correlation(timecourses)
 ax = plots.plot_subjects(isc, names, "leave-one-out\ninter-subject correlation (r)")
 ax.set_title(f"What subjects share, drift removed{note}")
 artifacts.write_figure(out, "intersubject_correlation", ax.figure)
@@ -159,7 +169,7 @@ if mask is None:
     line = np.column_stack([np.ones(n_times), np.arange(n_times)])
     for column, trend in [("raw", line[:, :1]), ("linear trend removed", line)]:
         other = bold_data.clean(subjects.values(), hemodynamics.orthonormal(trend))
-        table[column] = bold_data.intersubject_correlation(other).mean(0)
+        table[column] = intersubject.correlation(other).mean(0)
 print(table.round(3).to_string())
 
 # %% [markdown]
@@ -170,7 +180,7 @@ print(table.round(3).to_string())
 group = hemodynamics.zscore(hemodynamics.zscore(timecourses.swapaxes(0, 1)).mean(1))
 steps = np.arange(-10, 11)
 clean_rate = hemodynamics.remove(rate, hemodynamics.orthonormal(drift))
-lagged = bold_data.lagged_correlation(group, clean_rate, steps)
+lagged = intersubject.lagged_correlation(group, clean_rate, steps)
 ax = plots.plot_lag_profile(steps * tr, lagged, names)
 ax.set_title(f"Group mean against word rate{note}")
 artifacts.write_figure(out, "word_rate_lags", ax.figure)
@@ -220,7 +230,7 @@ pd.DataFrame(
 # %%
 order = rng.permutation(len(flat))
 again = networks.ica(flat[order], n_model_networks, random_state=seed + 1)
-stability = np.abs(networks.correlate(model_networks.networks, again.networks)).max(1)
+stability = np.abs(matching.correlate(model_networks.networks, again.networks)).max(1)
 print("best match of each model network in a second run, |r|:", stability.round(3))
 assert np.isfinite(timecourses).all() and np.isfinite(model_networks.networks).all()
 
@@ -232,7 +242,7 @@ artifacts.write_arrays(
     out / "data" / "brain.npz",
     timecourses=timecourses.astype(np.float32),
     group_bold=hemodynamics.zscore(clean.mean(0)).astype(np.float32),
-    ceiling=bold_data.group_noise_ceiling(clean),
+    ceiling=intersubject.group_noise_ceiling(clean),
 )
 artifacts.write_json(out / "data" / "names.json", names)
 artifacts.write_arrays(

@@ -45,7 +45,15 @@ import nibabel
 import numpy as np
 import pandas as pd
 
-from anbn import artifacts, coupling, encoding, hemodynamics, networks, plots
+from anbn import (
+    artifacts,
+    coupling,
+    encoding,
+    hemodynamics,
+    intersubject,
+    networks,
+    plots,
+)
 from anbn.params import current
 
 # %%
@@ -224,7 +232,7 @@ score = {}
 if simulated:
     truth = artifacts.read_json(extracted / "data" / "truth.json")
     arrays = artifacts.read_arrays(extracted / "data" / "truth.npz")
-    maps = networks.read_maps(extracted / "data")
+    maps = intersubject.read_maps(extracted / "data")
     score = coupling.score_truth(
         synchrony, threshold, names, maps, truth, arrays["maps"]
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anbn import bold, hemodynamics
+from anbn import bold, hemodynamics, intersubject
 from anbn.paths import fetch_alice, resolve
 
 README_ISC = {  # data README: leave-one-out, 6 mm; raw ones without a linear trend
@@ -136,35 +136,6 @@ def test_tables(tmp_path, rng):
         bold.load_subjects([])
 
 
-def test_isc_equals_the_naive_loop(rng):
-    data = rng.normal(size=(5, 60, 3)) + rng.normal(size=(60, 3))
-    isc = bold.intersubject_correlation(data)
-    for i in range(5):
-        z = hemodynamics.zscore(np.moveaxis(data, 0, 1))
-        others = np.delete(z, i, 1).mean(1)
-        for k in range(3):
-            assert isc[i, k] == pytest.approx(
-                np.corrcoef(data[i, :, k], others[:, k])[0, 1]
-            )
-
-
-def test_ceiling_is_what_the_true_signal_reaches(rng):
-    signal = rng.normal(size=(20000, 1))
-    data = signal + 2 * rng.normal(size=(8, 20000, 1))
-    truth = np.corrcoef(data.mean(0)[:, 0], signal[:, 0])[0, 1]
-    assert bold.group_noise_ceiling(data)[0] == pytest.approx(truth, abs=0.01)
-    assert bold.group_noise_ceiling(rng.normal(size=(4, 500, 9))).max() < 0.5
-
-
-def test_lagged_correlation_finds_a_shift(rng):
-    regressor = rng.normal(size=100)
-    r = bold.lagged_correlation(
-        np.roll(regressor, 3)[:, None], regressor, np.arange(-5, 6)
-    )
-    assert np.arange(-5, 6)[r[:, 0].argmax()] == 3
-    assert r.max() == pytest.approx(1)
-
-
 def test_alice_reproduces_the_published_data(alice_data):
     subjects, names = bold.load_alice()
     assert len(subjects) == 27
@@ -172,7 +143,7 @@ def test_alice_reproduces_the_published_data(alice_data):
     line = np.column_stack([np.ones(362), np.arange(362)])
     for kind, trend in [("raw", line), ("high-passed", hemodynamics.drift(362, 2.0))]:
         cleaned = bold.clean(subjects.values(), hemodynamics.orthonormal(trend))
-        isc = bold.intersubject_correlation(cleaned).mean(0)
+        isc = intersubject.correlation(cleaned).mean(0)
         for name, value in zip(names, isc, strict=True):
             assert value == pytest.approx(README_ISC[kind][name], abs=0.03)
 
@@ -188,9 +159,9 @@ def test_alice_word_rate(alice_data):
     shipped = np.loadtxt(alice_data / "alice/alice_data_shared/s18-rate.txt")[:362]
     assert np.corrcoef(rate, shipped)[0, 1] > 0.985
     basis = hemodynamics.orthonormal(hemodynamics.drift(362, 2.0))
-    group = bold.clean(bold.load_alice()[0].values(), basis).mean(0)
+    mean = bold.clean(bold.load_alice()[0].values(), basis).mean(0)
     steps = np.arange(-10, 11)
-    r = bold.lagged_correlation(group, hemodynamics.remove(rate, basis), steps)
+    r = intersubject.lagged_correlation(mean, hemodynamics.remove(rate, basis), steps)
     assert (steps[np.abs(r).argmax(0)] == 0).all()
     assert ((r[10] > 0.40) & (r[10] < 0.62)).all()
 

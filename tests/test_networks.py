@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from nilearn.datasets import load_mni152_brain_mask
 from sklearn.decomposition import FastICA
 
-from anbn import hemodynamics, networks
+from anbn import hemodynamics, matching, networks
 
 
 @pytest.fixture
@@ -20,12 +19,12 @@ def planted(rng):
 def test_ica_recovers_planted_networks(planted):
     data, maps = planted
     found = networks.ica(data, 5, random_state=0)
-    similarity = networks.correlate(found.networks, maps)
-    column = networks.match(np.abs(similarity))
+    similarity = matching.correlate(found.networks, maps)
+    column = matching.match(np.abs(similarity))
     assert sorted(column) == list(range(5))
     assert similarity[np.arange(5), column].min() > 0.95  # sign included
     members = networks.threshold(found.networks, 1.96)
-    assert np.diag(networks.dice(members, maps > 0)[:, column]).min() > 0.9
+    assert np.diag(matching.dice(members, maps > 0)[:, column]).min() > 0.9
     assert (np.diff(found.explained) <= 0).all()
     assert 0.8 < found.explained.sum() <= 1.0001
     assert found.timecourses.std(0) == pytest.approx(np.ones(5), abs=1e-3)
@@ -35,7 +34,7 @@ def test_ica_equals_fastica_on_the_whole_matrix(planted):
     data, _ = planted
     whole = FastICA(5, random_state=0, whiten_solver="svd", max_iter=500).fit(data)
     found = networks.ica(data, 5, random_state=3)
-    r = np.abs(networks.correlate(found.networks, whole.mixing_.T))
+    r = np.abs(matching.correlate(found.networks, whole.mixing_.T))
     assert r.max(1).min() >= 0.99
 
 
@@ -45,7 +44,7 @@ def test_ica_does_not_depend_on_the_sign_of_the_data(planted):
     for found in (a, b):
         centred = found.networks - found.networks.mean(1, keepdims=True)
         assert ((centred**3).sum(1) > 0).all()
-    r = networks.correlate(a.networks, b.networks)
+    r = matching.correlate(a.networks, b.networks)
     assert r.max(1).min() > 0.99
 
 
@@ -63,35 +62,12 @@ def test_threshold_dice_match(rng):
     for i in range(3):
         for j in range(4):
             expected = 2 * (a[i] & b[j]).sum() / (a[i].sum() + b[j].sum())
-            assert networks.dice(a, b)[i, j] == pytest.approx(expected)
-    assert networks.match(np.array([[0.9, 0.8], [0.9, 0.1], [0, 0]])).tolist() == [
+            assert matching.dice(a, b)[i, j] == pytest.approx(expected)
+    assert matching.match(np.array([[0.9, 0.8], [0.9, 0.1], [0, 0]])).tolist() == [
         1,
         0,
         -1,
     ]
-
-
-def test_templates_and_labels(rng):
-    mask = load_mni152_brain_mask(resolution=8)
-    templates, names = networks.seitzman_templates(mask, sigma=8)
-    assert templates.shape == (len(names), int(mask.get_fdata().sum()))
-    assert "unassigned" not in names
-    chosen = [names.index("Visual"), names.index("DefaultMode")]
-    noise = rng.normal(size=templates.shape[1])
-    maps = np.vstack(
-        [templates[chosen] + 0.1 * rng.normal(size=(2, len(noise))), noise]
-    )
-    labels, r = networks.label(maps, templates, names)
-    assert labels == ["Visual", "DefaultMode", "unlabelled-2"]
-    assert r[:2].min() > 0.8
-
-
-def test_subject_timecourses_equal_least_squares(rng):
-    maps, truth = rng.normal(size=(3, 200)), rng.normal(size=(2, 30, 3))
-    bold = truth @ maps + 5.0
-    np.testing.assert_allclose(
-        networks.subject_timecourses(bold, maps), truth, atol=1e-8
-    )
 
 
 def test_atoms_recover_planted_dictionary(rng):
@@ -104,4 +80,4 @@ def test_atoms_recover_planted_dictionary(rng):
     assert found.shape == (6, 900)
     assert not found[:, 0].any()
     assert (found != 0).mean() == pytest.approx((codes != 0).mean(), abs=0.05)
-    assert np.abs(networks.correlate(truth.T, atoms.T)).max(1).min() > 0.9
+    assert np.abs(matching.correlate(truth.T, atoms.T)).max(1).min() > 0.9

@@ -2,7 +2,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from anbn import artifacts, bold, hemodynamics, simulate
+from anbn import artifacts, bold, hemodynamics, intersubject, simulate
 
 
 @pytest.fixture
@@ -65,9 +65,7 @@ def core_isc(simulation):
     basis = hemodynamics.orthonormal(hemodynamics.drift(120, 2.0))
     cleaned = bold.clean(data, basis)
     core = simulation.maps > 0.9
-    return np.array(
-        [bold.intersubject_correlation(cleaned[..., c]).mean() for c in core]
-    )
+    return np.array([intersubject.correlation(cleaned[..., c]).mean() for c in core])
 
 
 def test_signal_sets_the_intersubject_correlation(simulation, responses, rng):

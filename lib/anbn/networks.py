@@ -3,11 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from nilearn.datasets import fetch_coords_seitzman_2018
-from nilearn.image import coord_transform
-from nilearn.masking import apply_mask
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 from sklearn.decomposition import FastICA, MiniBatchDictionaryLearning
 from sklearn.utils.extmath import randomized_svd
 
@@ -78,110 +73,6 @@ def threshold(networks, alpha, *, two_sided=False):
     members : bool array of shape (n_networks, n_units)
     """
     return (np.abs(networks) if two_sided else networks) > alpha
-
-
-def dice(a, b):
-    """Dice overlap of every row of ``a`` with every row of ``b`` (bool arrays)."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    return 2 * a @ b.T / np.maximum(a.sum(1)[:, None] + b.sum(1), 1)
-
-
-def correlate(a, b):
-    """Pearson correlation of every row of ``a`` with every row of ``b``."""
-    return hemodynamics.zscore(a.T).T @ hemodynamics.zscore(b.T) / a.shape[1]
-
-
-def match(similarity):
-    """One-to-one assignment of rows to columns with the largest total similarity.
-
-    Returns
-    -------
-    column : int array of shape (n_rows,)
-        -1 for a row left over.
-    """
-    rows, columns = linear_sum_assignment(-similarity)
-    column = np.full(len(similarity), -1)
-    column[rows] = columns
-    return column
-
-
-def seitzman_templates(mask, *, sigma=6.0):
-    """Maps of the Seitzman et al. 2018 networks, from nilearn's bundled coordinates.
-
-    Parameters
-    ----------
-    mask : image
-        Grid and voxels of the maps.
-    sigma : float
-        Width (standard deviation, mm) of the Gaussian at each region's centre.
-
-    Returns
-    -------
-    templates : array of shape (n_templates, n_voxels)
-        Largest of the regions' Gaussians, 0 to 1.
-    names : list of str
-    """
-    seitzman = fetch_coords_seitzman_2018()
-    centres = seitzman.rois[["x", "y", "z"]].to_numpy(float)
-    networks = np.array(seitzman.networks)
-    i, j, k = np.where(np.asarray(mask.dataobj) > 0)
-    voxels = np.column_stack(coord_transform(i, j, k, mask.affine))
-    names = sorted(set(networks) - {"unassigned"})
-    templates = []
-    for name in names:
-        distance, _ = cKDTree(centres[networks == name]).query(voxels)
-        templates.append(np.exp(-(distance**2) / (2 * sigma**2)))
-    return np.stack(templates), names
-
-
-def label(maps, templates, names, *, min_correlation=0.3):
-    """Name maps after the templates they match one to one.
-
-    Parameters
-    ----------
-    maps : array of shape (n_networks, n_voxels)
-    templates : array of shape (n_templates, n_voxels)
-    names : list of str
-    min_correlation : float
-        A map that correlates less with its template stays unnamed.
-
-    Returns
-    -------
-    labels : list of str
-        ``unlabelled-k`` for network k without a template.
-    correlations : array of shape (n_networks,)
-    """
-    similarity = correlate(maps, templates)
-    column = match(similarity)
-    best = np.where(column < 0, 0.0, similarity[np.arange(len(maps)), column])
-    labels = [
-        names[c] if r >= min_correlation else f"unlabelled-{k}"
-        for k, (c, r) in enumerate(zip(column, best, strict=True))
-    ]
-    return labels, best
-
-
-def read_maps(folder):
-    """Maps of stage 02 as an array (n_networks, n_voxels), from its data folder."""
-    return apply_mask(str(folder / "maps.nii.gz"), str(folder / "mask.nii.gz"))
-
-
-def subject_timecourses(bold, maps):
-    """Time courses of group maps in each subject: spatial regression.
-
-    The first step of dual regression: each volume is regressed on all maps at once.
-
-    Parameters
-    ----------
-    bold : array of shape (n_subjects, n_times, n_voxels)
-    maps : array of shape (n_networks, n_voxels)
-
-    Returns
-    -------
-    timecourses : array of shape (n_subjects, n_times, n_networks)
-    """
-    design = np.column_stack([maps.T, np.ones(maps.shape[1])])
-    return (bold @ np.linalg.pinv(design).T)[..., :-1]
 
 
 def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):

@@ -10,7 +10,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from nilearn.image import coord_transform
 from nilearn.masking import unmask
 
-from anbn import artifacts, coupling, hemodynamics, networks
+from anbn import artifacts, coupling, hemodynamics, templates
 from anbn.paths import resolve
 
 REST = "package:brainfc/data/rest01"
@@ -191,9 +191,9 @@ def simulate_bold(
     """
     n_times = len(responses)
     mask = load_mni152_brain_mask(resolution=resolution)
-    templates, names = networks.seitzman_templates(mask, sigma=1.2 * resolution)
+    atlas, names = templates.seitzman_templates(mask, sigma=1.2 * resolution)
     chosen = [*DRIVEN, *UNDRIVEN]
-    maps = templates[[names.index(name) for name in chosen]]
+    maps = atlas[[names.index(name) for name in chosen]]
     drivers, driven = driver_groups(responses, n_neurons, len(DRIVEN), n_drivers, rng)
     copies = [driven[:, [i % len(DRIVEN)]] for i in range(len(UNDRIVEN))]
     undriven = np.hstack([coupling.phase_randomise(copy, rng) for copy in copies])

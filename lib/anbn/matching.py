@@ -1,0 +1,31 @@
+"""Likeness of networks: overlap, correlation, one-to-one assignment."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from anbn import hemodynamics
+
+
+def dice(a, b):
+    """Dice overlap of every row of ``a`` with every row of ``b`` (bool arrays)."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return 2 * a @ b.T / np.maximum(a.sum(1)[:, None] + b.sum(1), 1)
+
+
+def correlate(a, b):
+    """Pearson correlation of every row of ``a`` with every row of ``b``."""
+    return hemodynamics.zscore(a.T).T @ hemodynamics.zscore(b.T) / a.shape[1]
+
+
+def match(similarity):
+    """One-to-one assignment of rows to columns with the largest total similarity.
+
+    Returns
+    -------
+    column : int array of shape (n_rows,)
+        -1 for a row left over.
+    """
+    rows, columns = linear_sum_assignment(-similarity)
+    column = np.full(len(similarity), -1)
+    column[rows] = columns
+    return column
