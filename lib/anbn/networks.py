@@ -1,10 +1,12 @@
 """Functional networks of any (samples x units) matrix: voxels of a brain or neurons."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from picard import picard
+from scipy import stats
 from sklearn.decomposition import FastICA, MiniBatchDictionaryLearning
-from sklearn.utils.extmath import randomized_svd
 
 from anbn import hemodynamics
 
@@ -16,63 +18,206 @@ class Decomposition:
     networks: np.ndarray  # (n_networks, n_units), z-scored over units, skew positive
     timecourses: np.ndarray  # (n_samples, n_networks), unit variance
     explained: np.ndarray  # (n_networks,), share of the matrix's variance
+    stability: np.ndarray | None = None  # (n_networks,), see ``stability.icasso``
 
 
-def ica(data, n_networks, *, random_state, max_iter=500, tol=1e-4):
-    """Independent component analysis over samples, with signs and order fixed.
+def in_order(weights, timecourses, explained):
+    """Decomposition with signs and order fixed.
 
-    The matrix is reduced by a randomised SVD to ``n_networks`` dimensions and rotated
-    by scikit-learn's FastICA: the components are those of FastICA on the whole matrix.
-    Networks are the z-scored rows of the transposed mixing matrix (Liu et al. 2025,
-    arXiv 2502.20408); a network whose weights are skewed to the negative is flipped
-    with its time course, so that thresholds do not depend on ICA's arbitrary sign.
+    A network whose weights are skewed to the negative is flipped with its time course,
+    so that a threshold does not depend on an arbitrary sign; then networks are sorted
+    by explained variance.
 
     Parameters
     ----------
-    data : array of shape (n_samples, n_units)
-    n_networks : int
-    random_state : int
+    weights : array of shape (n_networks, n_units)
+    timecourses : array of shape (n_samples, n_networks)
+    explained : array of shape (n_networks,)
 
     Returns
     -------
     decomposition : Decomposition
     """
-    data = np.asarray(data, np.float32)
-    n_samples, n_units = data.shape
-    if not 2 <= n_networks <= min(data.shape):
-        raise ValueError(
-            f"n_networks must lie in 2 to {min(data.shape)} for a matrix of "
-            f"{n_samples} samples x {n_units} units, found {n_networks}"
-        )
-    data = data - data.mean(0)
-    u, s, vt = randomized_svd(data, n_networks, n_iter=7, random_state=random_state)
-    rotation = FastICA(
-        whiten="unit-variance", random_state=random_state, max_iter=max_iter, tol=tol
-    )
-    timecourses = rotation.fit_transform((u * s).astype(np.float64))
-    mixing = rotation.mixing_.T @ vt  # (n_networks, n_units)
-    explained = (mixing**2).sum(1) / (data.astype(np.float64) ** 2).sum() * n_samples
-    order = np.argsort(-explained)
-    signs = _skew_sign(mixing)
-    weights = hemodynamics.zscore((mixing * signs[:, None]).T).T
-    return Decomposition(
-        weights[order], (timecourses * signs)[:, order], explained[order]
-    )
-
-
-def _skew_sign(weights):
     centred = weights - weights.mean(1, keepdims=True)
-    return np.where((centred**3).sum(1) < 0, -1.0, 1.0)
+    sign = np.where((centred**3).sum(1) < 0, -1.0, 1.0)
+    order = np.argsort(-explained)
+    z = hemodynamics.zscore((weights * sign[:, None])[order].T).T
+    timecourses = hemodynamics.zscore(timecourses * sign)[:, order]
+    return Decomposition(z, timecourses, explained[order])
 
 
-def threshold(networks, alpha, *, two_sided=False):
-    """Units that belong to each network: z > alpha, or |z| > alpha if two-sided.
+def ica(
+    reduction,
+    *,
+    over="samples",
+    solver="fastica",
+    random_state,
+    bootstrap=False,
+    max_iter=500,
+    tol=1e-4,
+):
+    """Independent component analysis of a reduced matrix.
+
+    ``over="samples"`` finds time courses that are independent, as scikit-learn's
+    FastICA does for (tokens x neurons) (Liu et al. 2025, arXiv 2502.20408): networks
+    are the z-scored rows of the transposed mixing matrix. ``over="units"`` finds maps
+    that are independent, as is usual for fMRI (McKeown et al. 1998).
+
+    Parameters
+    ----------
+    reduction : Reduction
+        From ``svd.reduce``: as many networks as it has components.
+    over : {"samples", "units"}
+    solver : {"fastica", "picard"}
+        scikit-learn's FastICA (logcosh), or Picard-O (Ablin et al. 2018), which
+        maximises the same function over rotations in fewer steps.
+    random_state : int
+        Of the first rotation. With FastICA over samples the components are those that
+        scikit-learn finds in the whole matrix from the same seed.
+    bootstrap : bool
+        Whether the rotation is found on rows drawn with replacement.
+    max_iter, tol : int, float
+        See the solver.
+
+    Returns
+    -------
+    decomposition : Decomposition
+    """
+    if over not in ("samples", "units"):
+        raise ValueError(f"over must be samples or units, found {over!r}")
+    u, s, vt = reduction.u.astype(float), reduction.s, reduction.vt.astype(float)
+    options = {"max_iter": max_iter, "tol": tol, "random_state": random_state}
+    white, unwhite = _whiten(u if over == "samples" else vt.T)
+    if bootstrap:
+        rng = np.random.default_rng(random_state)
+        drawn, back = _whiten(white[rng.integers(len(white), size=len(white))])
+        # what unmixes the draw, as a rotation of the whole
+        unmixing = _rotate(drawn, solver, **options) @ np.linalg.inv(back).T
+        left, _, right = np.linalg.svd(unmixing)
+        rotation = left @ right
+    else:
+        rotation = _rotate(white, solver, **options)
+    sources, mixing = white @ rotation.T, rotation @ unwhite
+    if over == "samples":
+        weights, timecourses = mixing * s @ vt, sources
+    else:
+        weights, timecourses = sources.T, u * s @ mixing.T
+    return in_order(
+        weights, timecourses, _explained(weights, timecourses, reduction.variance)
+    )
+
+
+def _whiten(rows):
+    """White data, and what undoes it: ``rows - mean = white @ unwhite``."""
+    n_rows, n = rows.shape
+    mean = rows.mean(0)
+    if np.allclose(rows.T @ rows - n_rows * np.outer(mean, mean), np.eye(n), atol=1e-4):
+        # singular vectors are left as they are, signs and all
+        return (rows - mean) * np.sqrt(n_rows), np.eye(n) / np.sqrt(n_rows)
+    u, s, vt = np.linalg.svd(rows - mean, full_matrices=False)
+    return u * np.sqrt(n_rows), s[:, None] * vt / np.sqrt(n_rows)
+
+
+def _rotate(white, solver, *, max_iter, tol, random_state):
+    """Rotation of white data (n_rows, k) to independent sources."""
+    options = {"max_iter": max_iter, "tol": tol, "random_state": random_state}
+    with warnings.catch_warnings():
+        # what does not converge differs between starts: the stability index tells
+        warnings.filterwarnings("ignore", message=".*did not converge.*")
+        if solver == "fastica":
+            return FastICA(whiten=False, **options).fit(white).components_
+        if solver == "picard":
+            return picard(white.T, whiten=False, centering=False, **options)[1]
+    raise ValueError(f"solver must be fastica or picard, found {solver!r}")
+
+
+def _explained(weights, timecourses, variance):
+    return (weights**2).sum(1) * timecourses.var(0) / variance
+
+
+def dictionary(reduction, *, alpha, random_state, n_epochs=10):
+    """Networks by sparse dictionary learning in a reduced matrix.
+
+    The time course of every unit, of unit length, is a sparse sum of those of the
+    networks (Mairal et al. 2009; scikit-learn)::
+
+        data ~ timecourses @ networks,  sparse networks (L1 penalty alpha)
+
+    Parameters
+    ----------
+    reduction : Reduction
+        From ``svd.reduce``: as many networks as it has components.
+    alpha : float
+        Penalty, 0 to 1: of 1 or more no unit would belong to any network.
+    random_state : int
+    n_epochs : int
+        Passes over the units.
+
+    Returns
+    -------
+    decomposition : Decomposition
+        Shares of explained variance do not add up where networks overlap.
+    """
+    loadings = reduction.vt.T.astype(float) * reduction.s
+    length = np.linalg.norm(loadings, axis=1)
+    samples = loadings / np.where(length > 0, length, 1)[:, None]
+    options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
+    atoms, codes = _sparse(samples, len(reduction.s), **options)
+    timecourses = reduction.u @ atoms.T
+    explained = _explained(codes * length, timecourses, reduction.variance)
+    return in_order(codes, timecourses, explained)
+
+
+def threshold(networks, value, *, by="z", two_sided=False):
+    """Units that belong to each network.
+
+    Parameters
+    ----------
+    networks : array of shape (n_networks, n_units)
+        z-scored over units.
+    value : float
+        For ``z`` the least z (published: 1.96, and 3.6 for masks); for ``percent`` the
+        percentage of units with the largest z; for ``fdr`` the share of false members.
+    by : {"z", "percent", "fdr"}
+        ``fdr`` takes each network's z values for a mixture of a normal distribution,
+        fitted to their middle half (the empirical null), and of members beyond it
+        (Efron 2004), and counts from the least t at which::
+
+            Fdr(t) = P(null > t) / share of units > t  <=  value
+
+    two_sided : bool
+        Whether |z| counts.
 
     Returns
     -------
     members : bool array of shape (n_networks, n_units)
     """
-    return (np.abs(networks) if two_sided else networks) > alpha
+    z = np.asarray(networks, float)
+    size = np.abs(z) if two_sided else z
+    if by == "z":
+        return size > value
+    if by == "percent":
+        least = np.quantile(size, 1 - value / 100, axis=1, keepdims=True)
+        return (size >= least) & (size > 0)
+    if by == "fdr":
+        return np.stack([_fdr_members(row, value, two_sided) for row in z])
+    raise ValueError(f"by must be z, percent or fdr, found {by!r}")
+
+
+def _fdr_members(z, level, two_sided):
+    """Units beyond the least threshold at which at most ``level`` are false."""
+    low, centre, high = np.quantile(z, [0.25, 0.5, 0.75])
+    if high == low:  # most weights are exactly zero, as in a sparse code
+        return (np.abs(z - centre) if two_sided else z - centre) > 0
+    null = (z - centre) / ((high - low) / (2 * stats.norm.ppf(0.75)))
+    distance = np.abs(null) if two_sided else null
+    order = np.argsort(-distance)
+    tail = stats.norm.sf(distance[order]) * (2 if two_sided else 1)
+    fdr = tail * len(z) / np.arange(1, len(z) + 1)  # as if all could be null
+    good = np.flatnonzero(fdr <= level)
+    members = np.zeros(len(z), bool)
+    members[order[: good[-1] + 1 if len(good) else 0]] = True
+    return members
 
 
 def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):
@@ -101,6 +246,15 @@ def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):
     """
     samples = hemodynamics.zscore(responses).T / np.sqrt(len(responses))
     alive = np.flatnonzero(np.abs(samples).sum(1) > 0)
+    codes = np.zeros((n_atoms, len(samples)), np.float32)
+    options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
+    learned, codes[:, alive] = _sparse(samples[alive], n_atoms, **options)
+    order = np.argsort(-np.abs(codes).sum(1))
+    return learned[order].T, codes[order]
+
+
+def _sparse(samples, n_atoms, *, alpha, random_state, n_epochs):
+    """Dictionary (n_atoms, n_features) of samples, and codes (n_atoms, n_samples)."""
     learner = MiniBatchDictionaryLearning(
         n_atoms,
         alpha=alpha,
@@ -112,7 +266,5 @@ def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):
         transform_max_iter=20000,
         random_state=random_state,
     )
-    codes = np.zeros((n_atoms, len(samples)), np.float32)
-    codes[:, alive] = learner.fit_transform(samples[alive]).T
-    order = np.argsort(-np.abs(codes).sum(1))
-    return learner.components_[order].T, codes[order]
+    codes = learner.fit_transform(samples)
+    return learner.components_, codes.T

@@ -1,0 +1,69 @@
+"""Any matrix (n_samples x n_units), block by block: stores, runs of BOLD, arrays."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+N_ROWS = 512  # samples of a block
+
+
+def size(data):
+    """Shape of what ``blocks`` walks through.
+
+    Parameters
+    ----------
+    data : array or DataArray of shape (n_samples, ...), or list of such
+        Of a list, the samples follow one another.
+
+    Returns
+    -------
+    n_samples, n_units : int
+    """
+    parts = data if isinstance(data, list) else [data]
+    n_units = {int(np.prod(part.shape[1:])) for part in parts}
+    if len(n_units) != 1:
+        raise ValueError(f"parts differ in their number of units: {sorted(n_units)}")
+    return sum(len(part) for part in parts), n_units.pop()
+
+
+def blocks(data, n_rows=N_ROWS):
+    """Walk through a matrix that need not fit into memory.
+
+    The next block is read while one is worked on.
+
+    Parameters
+    ----------
+    data : array or DataArray of shape (n_samples, ...), or list of such
+    n_rows : int
+        Most samples of a block; blocks do not reach over the parts of a list.
+
+    Yields
+    ------
+    rows : slice
+        Of the samples.
+    block : array of shape (n, ...)
+        In the data's own type.
+    """
+    parts, spans = data if isinstance(data, list) else [data], []
+    start = 0
+    for part in parts:
+        for begin in range(0, len(part), n_rows):
+            end = min(begin + n_rows, len(part))
+            spans.append((part, slice(begin, end), slice(start + begin, start + end)))
+        start += len(part)
+    if not spans:
+        return
+
+    def read(part, inside, rows):
+        block = part[inside]
+        # a DataArray loads here, and a memory map here rather than in the sum
+        block = block.to_numpy() if hasattr(block, "to_numpy") else np.array(block)
+        return rows, block
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, *spans[0])
+        for following in [*spans[1:], None]:
+            block = coming.result()
+            if following:
+                coming = reader.submit(read, *following)
+            yield block
