@@ -48,8 +48,8 @@ all: $(ENV)  ## run all stages of STUDY that are not up to date
 report: $(ENV)  ## print the headline numbers of STUDY
 	@$(BIN)/python -m anbn.pipeline $(STUDY) --report
 
-data: $(ENV)  ## fetch what STUDY needs from outside
-	$(BIN)/python -m anbn.pipeline $(STUDY) --data
+data: $(ENV)  ## fetch what STUDY needs from outside (Narratives: of SUBJECTS="sub-001 ...")
+	$(BIN)/python -m anbn.pipeline $(STUDY) --data --subjects="$(SUBJECTS)"
 
 test: $(ENV)  ## run the tests
 	$(BIN)/python -m pytest

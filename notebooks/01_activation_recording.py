@@ -44,7 +44,8 @@ words_without_time: str = "interpolate"  # from their neighbours, or left out of
 events: str = ""  # BIDS events.tsv with the onset of the audio; "" if word times are on the scan's clock already
 audio: str = ""  # file name of the audio in events
 language: str = "en"  # of the story, for word frequency
-corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8"]  # plain text
+corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8"]  # plain text, one file a domain
+corpora_kinds: list[str] = ["ffn_out"]  # of neurons, recorded over the corpora (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 corpus_tokens: int = 2048  # tokens of each corpus (32 to 100000000)
 document_tokens: int = 512  # tokens a document of a corpus is cut to (16 to 1000000)
 window: int = 1024  # tokens the model sees at a time (2 to 10000000)
@@ -67,6 +68,7 @@ import scipy.sparse
 
 from anbn import (
     artifacts,
+    blocks,
     hemodynamics,
     linguistics,
     models,
@@ -86,6 +88,7 @@ settings = current("01_activation_recording", globals())
 out = artifacts.begin_stage(study, "01_activation_recording")
 rng = np.random.default_rng(seed)
 neurons.check_kinds(kinds, modules)
+neurons.check_kinds(corpora_kinds, modules)
 reading = {"window": window, "stride": stride, "batch_size": batch_size}
 places = {"layers": layers, "modules": modules}
 
@@ -181,10 +184,8 @@ corpus, documents = tokenization.tokenize_corpora(
     language_model.tokenizer, files, corpus_tokens, document_tokens
 )
 store = out / "data" / "corpora"
-corpus_options = {"dtype": store_dtype, "modules": modules, "predictions": False}
-recording.record(
-    language_model, corpus, store, kinds=["ffn_out"], **reading, **corpus_options
-)
+options = {"kinds": corpora_kinds, "dtype": store_dtype, "qk_pooling": qk_pooling}
+recording.record(language_model, corpus, store, modules=modules, **reading, **options)
 artifacts.write_table(out / "data" / "documents.parquet", documents)
 n_read = corpus.groupby("document").size().groupby(documents["corpus"])
 print(n_read.agg(documents="size", tokens="sum"))
@@ -281,12 +282,13 @@ artifacts.write_table(out / "data" / "words.parquet", words.join(features))
 artifacts.write_arrays(out / "data" / "clock.npz", word_rate=rate)
 with artifacts.atomic(out / "data" / "H.npz") as temporary:
     scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))
-moments = streaming.statistics(
-    stores.open_activations(out / "data" / "corpora", "ffn_out")
-)
-artifacts.write_arrays(
-    out / "data" / "statistics.npz", mean=moments[0], variance=moments[1]
-)
+moments = {}
+for kind in corpora_kinds:
+    recorded = stores.open_activations(out / "data" / "corpora", kind)
+    mean, variance = blocks.moments(recorded)
+    moments[f"mean_{kind}"] = mean.reshape(recorded.shape[1:])
+    moments[f"variance_{kind}"] = variance.reshape(recorded.shape[1:])
+artifacts.write_arrays(out / "data" / "statistics.npz", **moments)
 
 # %%
 summary = {

@@ -15,52 +15,99 @@
 #
 # | reads | writes |
 # |---|---|
-# | stage 01 (words, clock, activations); BOLD: simulated, the Alice regions, or files | `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/maps.nii.gz`, `data/mask.nii.gz` · `data/names.json` · `data/model_networks.npz` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
+# | stage 01 (clock, activations, documents); BOLD: simulated, the Alice regions, files, or a BIDS folder | `data/runs/`: cleaned BOLD · `data/maps.nii.gz`, `data/mask.nii.gz`, `data/subject_maps.npy` · `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/model_networks.npz` · `data/networks.parquet`, `data/profiles.parquet`, `data/names.json` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
 #
-# Cost: about a minute on two CPU cores for 20 subjects of 290 volumes at 8 mm.
+# Cost: about three minutes on two CPU cores for 20 subjects of 290 volumes at 8 mm and
+# 10,240 tokens x 17,280 neurons.
 #
-# Methods: CanICA (Varoquaux et al. 2010) by nilearn; networks of neurons by FastICA (Liu
-# et al. 2025, arXiv 2502.20408), with signs fixed; template names from Seitzman et al. 2020.
+# Networks: ICA of neurons (Liu et al. 2025, arXiv 2502.20408) with signs fixed; CanICA
+# (Varoquaux et al. 2010) and DictLearning by nilearn; sparse dictionary learning; a
+# volumetric sparse deep belief network (used by Liu et al. 2023, arXiv 2303.14871).
+# Stability after Icasso (Himberg et al. 2004).
 
 # %% tags=["parameters"]
 # fmt: off
 study: str = "quickstart"  # name of the output folder
-bold: str = "simulated"  # where BOLD comes from (one of simulated, alice, files)
-bold_files: list[str] = []  # for files: one 4D NIfTI or one table of regions a subject
-mask_file: str = ""  # for NIfTI files: mask image; empty to compute one
+bold: str = "simulated"  # where BOLD comes from (one of simulated, alice, files, bids)
+bold_files: list[str] = []  # for files: 4D NIfTI, CIFTI or tables of regions, one a run
+confound_files: list[str] = []  # for files: one table a run, or none
+bids_folder: str = ""  # for bids: derivatives of fMRIPrep or laid out alike
+task: str = ""  # for bids: entity task
+space: str = ""  # for bids: entity space
+desc: str = ""  # for bids: entity desc
+subjects: list[str] = []  # for bids: such as sub-001; [] for all
+same_story: bool = True  # whether all heard the story of stage 01; if not, there is no ISC
 alice_radius: str = "6mm"  # for alice: radius of the regions (one of 6mm, 10mm)
 n_subjects: int = 20  # for simulated: number of subjects (3 to 1000)
 signal: float = 0.38  # for simulated: s.d. of the shared signal, noise is 1 (0 to 10)
 n_drivers: int = 15  # for simulated: neurons that drive each driven network (1 to 500)
 resolution: int = 8  # for simulated: mm, voxel size (4 to 12)
+mask_file: str = ""  # mask image; mni for nilearn's brain mask; "" to compute one
+atlas_file: str = ""  # label or probabilistic atlas: its regions instead of voxels
+voxel_size: float = 0.0  # mm, grid that runs are resampled to, 0 for their own (0 to 20)
+smoothing: float = 0.0  # mm, full width at half maximum, 0 for none (0 to 30)
+cut_start: int = 0  # volumes dropped at the beginning of each run (0 to 100000)
+cut_end: int = 0  # volumes dropped at the end of each run (0 to 100000)
 high_pass: float = 128.0  # s, slower drift is removed (20 to 100000)
-n_brain_networks: int = 14  # components of CanICA (2 to 200)
+confounds: list[str] = []  # columns of the confound tables to remove, such as trans_*
+standardise: str = "zscore"  # of each voxel of a run (one of zscore, psc, none)
+check_tr: bool = True  # whether the files' own TR must be that of stage 01
+brain_method: str = "canica"  # regions: a table's as they are (one of canica, dictlearning, ica, dictionary, vsdbn, regions)
+n_brain_networks: int = 14  # components of the brain (2 to 1000)
+template_sets: list[str] = ["seitzman"]  # names or paths; the first one gives the labels
 min_template_r: float = 0.4  # a map below this correlation with its template stays unnamed (0 to 1)
+n_permutations: int = 200  # surrogates of every null (20 to 1000000)
+level: float = 0.05  # of the p-value of a label (0.0001 to 1)
+model_kind: str = "ffn_out"  # neurons of the model, recorded over the corpora (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
+model_method: str = "ica"  # decomposition of the model (one of ica, dictionary, vsdbn)
 n_model_networks: int = 10  # components of the model (2 to 1000)
-alpha: float = 3.6  # z above which a neuron belongs to a network (0 to 20)
+standardise_neurons: bool = False  # whether each neuron is scaled to unit variance
+leave_out_massive: bool = False  # whether massive neurons are left out of the networks
+massive_ratio: float = 1000.0  # to what is typical, from which a neuron is massive (2 to 1000000)
+solver: str = "fastica"  # of ICA; picard is faster (one of fastica, picard)
+dictionary_alpha: float = 0.3  # for dictionary: L1 penalty (0.0001 to 1)
+layer_sizes: list[int] = [100, 100, 100]  # for vsdbn: hidden units of every depth (1 to 10000)
+n_runs: int = 5  # decompositions from other seeds and draws, for stability (2 to 1000)
+min_stability: float = 0.0  # less stable networks are left out (0 to 1)
+membership: str = "z"  # what alpha is (one of z, percent, fdr)
+alpha: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
+two_sided: bool = False  # whether neurons of large negative weight belong, too
+sample_tokens: int = 512  # tokens of a single text, decomposed on its own (32 to 1000000)
+scan: list[int] = []  # numbers of networks to compare, as [5, 10, 20, 40] (2 to 1000)
 seed: int = 0  # of simulation and decompositions (0 to 4294967295)
+device: str = "auto"  # where the model's networks are computed: auto, cpu, cuda, cuda:1
 # fmt: on
 
 # %%
+from functools import partial
+
 import nibabel
 import numpy as np
 import pandas as pd
-from nilearn.decomposition import CanICA
-from nilearn.masking import apply_mask, unmask
+from nilearn.connectome import ConnectivityMeasure
+from nilearn.masking import unmask
 
 from anbn import (
     artifacts,
+    bids,
+    decomposition,
     hemodynamics,
     intersubject,
-    matching,
+    massive,
+    models,
+    network_plots,
     networks,
     plots,
+    profiles,
+    recurrence,
     simulate,
+    stability,
     stores,
     templates,
 )
 from anbn import bold as bold_data
 from anbn.params import current
+from anbn.paths import resolve
 
 # %%
 settings = current("02_fbn_extraction", globals())
@@ -69,6 +116,11 @@ out = artifacts.begin_stage(study, "02_fbn_extraction")
 rng = np.random.default_rng(seed)
 simulated = bold == "simulated"
 note = " (simulated BOLD)" if simulated else ""
+runs_of = {"n_runs": n_runs, "solver": solver, "alpha": dictionary_alpha}
+runs_of |= {"layer_sizes": layer_sizes, "random_state": seed}
+belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
+runs_of |= {"device": models.choose_device(device)}
+draws = {"rng": rng, "n_permutations": n_permutations}
 
 # %% [markdown]
 # ## The brain: load
@@ -83,7 +135,7 @@ note = " (simulated BOLD)" if simulated else ""
 tr, n_times = manifest01["params"]["tr"], manifest01["summary"]["n_times"]
 rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"]
 drift = hemodynamics.drift(n_times, tr, high_pass)
-files = bold_files
+files, mask_path = bold_files, mask_file
 if simulated:
     ffn_hidden = artifacts.read_array(
         recorded / "data" / "responses_model_ffn_hidden.npy"
@@ -95,63 +147,80 @@ if simulated:
     clean = hemodynamics.remove(ffn_hidden, basis)
     truth = simulate.simulate_bold(clean, n_units, rate, **options)
     files = simulate.write_simulation(truth, out / "data")
+    mask_path = str(out / "data" / "mask.nii.gz")
 
 # %%
+region_names = None
 if bold == "alice":
-    subjects, region_names, mask = *bold_data.load_alice(alice_radius), None
+    found, region_names = bold_data.load_alice(alice_radius)
+elif bold == "bids":
+    entities = {"task": task, "space": space, "desc": desc, "subjects": subjects}
+    found = bids.find_runs(resolve(bids_folder), **entities)
 else:
-    mask_path = str(out / "data" / "mask.nii.gz") if simulated else mask_file
-    subjects, region_names, mask = bold_data.load_subjects(files, mask_path)
-subjects = {
-    name: bold_data.check_bold(data, name, n_times=n_times)
-    for name, data in subjects.items()
-}
-shape = next(iter(subjects.values())).shape
-print(
-    f"{len(subjects)} subjects, {shape[0]} volumes x {shape[1]} voxels or regions{note}"
-)
+    found = bold_data.runs_of_files(files, confound_files)
+reading = {"mask": mask_path, "atlas": atlas_file, "voxel_size": voxel_size}
+reading |= {"smoothing": smoothing, "high_pass": high_pass, "confounds": confounds}
+reading |= {"cut": (cut_start, cut_end), "standardise": standardise}
+reading |= {"n_times": n_times if same_story else None, "check_tr": check_tr}
+folder = out / "data" / "runs"
+brain = bold_data.prepare(found, folder, tr=tr, names=region_names, **reading)
+print(f"{len(brain.runs)} runs of {len(set(brain.subjects))} subjects{note}")
+print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 
 # %% [markdown]
-# ## The brain: compute
+# ## The brain: networks
 #
-# Drift slower than `high_pass` is removed by projection and every voxel is standardised.
-# Volumes are then decomposed by group ICA; tables of regions are taken as they are.
+# Each run was read, cut, smoothed, rid of drift and confounds by one projection, and
+# standardised, one after another. Group networks come from all runs at once, several
+# times over. Dual regression carries the group's maps to every subject.
 
 # %%
-clean = bold_data.clean(subjects.values(), hemodynamics.orthonormal(drift))
-if mask is None:
-    names, maps, timecourses = region_names, np.eye(clean.shape[2]), clean
+of_brain = {"over": "units", "mask": brain.mask, **runs_of}
+if brain_method == "regions":
+    assert brain.mask is None, "brain_method: regions is for tables and atlases"
+    maps, brain_networks = np.eye(len(brain.names)), None
 else:
-    options = {"smoothing_fwhm": None, "threshold": None, "n_init": 3}
-    options |= {"standardize": "zscore_sample", "random_state": seed}
-    canica = CanICA(n_components=n_brain_networks, mask=mask, **options)
-    canica.fit([unmask(subject, mask) for subject in clean])
-    maps = apply_mask(canica.components_img_, mask)
-    timecourses = intersubject.subject_timecourses(clean, maps)
-print(f"{len(maps)} networks; (subjects, times, networks): {timecourses.shape}")
+    brain_networks = decomposition.decompose(
+        brain.runs, n_brain_networks, brain_method, **of_brain
+    ).stable(min_stability)
+    maps = brain_networks.networks
+people, series = brain.by_subject() if same_story else (brain.subjects, brain.runs)
+if brain_networks is None:
+    timecourses, subject_maps = series, None
+else:
+    both = [intersubject.dual_regression(one, maps) for one in series]
+    timecourses, subject_maps = map(list, zip(*both, strict=True))
+print(f"{len(maps)} networks of {len(series)} subjects or runs")
 
 # %%
-if mask is not None:
-    sigma = 1.2 * np.abs(np.diag(mask.affine))[:3].max()
-    known, template_names = templates.seitzman_templates(mask, sigma=sigma)
-    names, similarity = templates.label(
-        maps, known, template_names, min_correlation=min_template_r
-    )
-    titles = [
-        f"{name} (r = {r:.2f})" for name, r in zip(names, similarity, strict=True)
-    ]
-    figure = plots.plot_maps(maps, mask, titles)
-    figure.suptitle(
-        f"Networks of the brain, and correlation with their template{note}", y=0.95
-    )
+labels, known_names = None, set(brain.names or [])
+names = brain.names or [f"component {k}" for k in range(len(maps))]
+if brain.mask is not None:
+    naming = {"min_correlation": min_template_r, "level": level, **draws}
+    several = {}
+    for chosen in reversed(template_sets):
+        known, known_names = templates.load_templates(chosen, brain.mask)
+        several[chosen] = templates.label(
+            maps, known, known_names, brain.mask, **naming
+        )
+    labels = several[template_sets[0]]
+    names = labels["label"].tolist()
+    print(pd.concat(several, names=["templates", "network"]).round(3).to_string())
+
+# %%
+if labels is not None:
+    rows = labels.itertuples()
+    titles = [f"{row.label}\nr = {row.r:.2f}, p = {row.p:.3f}" for row in rows]
+    figure = plots.plot_maps(maps, brain.mask, titles)
+    figure.suptitle(f"Networks of the brain, and their templates{note}", y=0.97)
     artifacts.write_figure(out, "brain_networks", figure)
 
 # %% [markdown]
-# Each panel cuts a network's map at its peak (z in mm). A map is named after the Seitzman
-# template that an optimal one-to-one assignment gives it; maps that fit none stay
-# unlabelled, which is where noise and artefacts end up. Colours: red above, blue below
-# zero, the strongest tenth of the voxels. (FastICA may warn of starts that did not
-# converge: CanICA keeps the best of three.)
+# Each panel cuts a network's map at its peak (z in mm). A map is named after the template
+# that an optimal one-to-one assignment gives it, if it correlates enough and if random
+# maps as smooth rarely fit any template as well (p). Maps that fit none stay unlabelled,
+# which is where noise and artefacts end up. Colours: red above, blue below zero, the
+# strongest tenth of the voxels.
 
 # %% [markdown]
 # ## The brain: look
@@ -160,35 +229,32 @@ if mask is not None:
 # drives alike in everyone, and so bounds what any model of the story can explain.
 
 # %%
-isc = intersubject.correlation(timecourses)
-ax = plots.plot_subjects(isc, names, "leave-one-out\ninter-subject correlation (r)")
-ax.set_title(f"What subjects share, drift removed{note}")
-artifacts.write_figure(out, "intersubject_correlation", ax.figure)
-table = pd.DataFrame({"drift removed": isc.mean(0)}, index=names)
-if mask is None:
-    line = np.column_stack([np.ones(n_times), np.arange(n_times)])
-    for column, trend in [("raw", line[:, :1]), ("linear trend removed", line)]:
-        other = bold_data.clean(subjects.values(), hemodynamics.orthonormal(trend))
-        table[column] = intersubject.correlation(other).mean(0)
-print(table.round(3).to_string())
+table = pd.DataFrame(index=names)
+if same_story:
+    isc = intersubject.correlation(timecourses)
+    label = "leave-one-out\ninter-subject correlation (r)"
+    ax = plots.plot_subjects(isc, names, label)
+    ax.set_title(f"What subjects share, drift removed{note}")
+    artifacts.write_figure(out, "intersubject_correlation", ax.figure)
+    table["isc"] = isc.mean(0)
+    print(table.round(3).to_string())
 
 # %% [markdown]
 # Dots are subjects. Networks far above zero follow the story (or anything else that all
 # share, the word rate first of all); networks near zero go their own way in everyone.
 
 # %%
-group = hemodynamics.zscore(hemodynamics.zscore(timecourses.swapaxes(0, 1)).mean(1))
-steps = np.arange(-10, 11)
-clean_rate = hemodynamics.remove(rate, hemodynamics.orthonormal(drift))
-lagged = intersubject.lagged_correlation(group, clean_rate, steps)
-ax = plots.plot_lag_profile(steps * tr, lagged, names)
-ax.set_title(f"Group mean against word rate{note}")
-artifacts.write_figure(out, "word_rate_lags", ax.figure)
-peak = steps[np.abs(lagged).argmax(0)] * tr
-profile = pd.DataFrame(
-    {"r at 0 s": lagged[steps == 0][0], "peak lag (s)": peak}, index=names
-)
-print(profile.round(3).to_string())
+if same_story:
+    group = hemodynamics.zscore(np.mean([*map(hemodynamics.zscore, timecourses)], 0))
+    steps = np.arange(-10, 11)
+    clean_rate = hemodynamics.remove(rate, hemodynamics.orthonormal(drift))
+    lagged = intersubject.lagged_correlation(group, clean_rate, steps)
+    ax = plots.plot_lag_profile(steps * tr, lagged, names)
+    ax.set_title(f"Group mean against word rate{note}")
+    artifacts.write_figure(out, "word_rate_lags", ax.figure)
+    table["word rate, r at 0 s"] = lagged[steps == 0][0]
+    table["peak lag (s)"] = steps[np.abs(lagged).argmax(0)] * tr
+    print(table.round(3).to_string())
 
 # %% [markdown]
 # If clock and haemodynamic response are right, networks that follow speech peak at a lag
@@ -196,79 +262,253 @@ print(profile.round(3).to_string())
 # wrong `first_volume` in stage 01: do not go on before it is understood.
 
 # %% [markdown]
-# ## The model
+# ## The model: load
 #
-# The same question for neurons: independent components of (tokens x neurons) over text of
-# several corpora. Signs are fixed (positive skew) before the threshold is applied.
+# The same question for neurons, over text of several domains. First, the few neurons that
+# drown all others: *massive activations* (hundreds of times what is typical, mostly on
+# first tokens; Sun et al. 2024) and neurons of as outstanding a variance. They dominate
+# any decomposition; `leave_out_massive` takes them out, and stage 04 reports their part.
 
 # %%
-corpora = stores.open_activations(recorded / "data" / "corpora", "ffn_out")
-n_layers = corpora.sizes["layer"]
-flat = corpora.to_numpy().astype(np.float32).reshape(corpora.sizes["token"], -1)
-model_networks = networks.ica(flat, n_model_networks, random_state=seed)
-members = networks.threshold(model_networks.networks, alpha)
-counts = members.reshape(n_model_networks, n_layers, -1).sum(2)
-ax = plots.plot_layer_histogram(counts)
-ax.set_title(f"Neurons with z > {alpha} in each of the model's networks (ffn_out)")
-artifacts.write_figure(out, "model_networks", ax.figure)
-explained = model_networks.explained
-pd.DataFrame(
-    {"neurons": members.sum(1), "variance explained (%)": 100 * explained}
-).round(2).T
+corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
+tokens = stores.read_tokens(recorded / "data" / "corpora")
+documents = pd.read_parquet(recorded / "data" / "documents.parquet")
+n_layers, n_neurons = corpora.shape[1:]
+peaks = massive.streaming_peaks(corpora)
+limits = {"ratio": massive_ratio, "variance_ratio": massive_ratio}
+is_massive = massive.massive_neurons(
+    peaks.peak, peaks.typical, peaks.variance, **limits
+)
+loudest = massive.describe_massive(peaks, is_massive, tokens)
+print(f"(tokens, layers, neurons): {corpora.shape}; {len(documents)} documents")
+print(
+    f"{len(loudest)} massive neurons hold {loudest['share'].sum():.0%} of the variance"
+)
+loudest.head(10).round(3)
 
 # %% [markdown]
-# Networks with very few neurons that explain much variance are *massive activations*: a
-# handful of neurons with values hundreds of times larger than the rest, mostly on first
-# tokens. Stage 04 reports what they do apart from all else.
+# ## The model: networks
+
+# %%
+of_model = {"standardise": standardise_neurons, **runs_of}
+of_model |= {"keep": ~is_massive.ravel() if leave_out_massive else None}
+found = decomposition.decompose(corpora, n_model_networks, model_method, **of_model)
+model_networks = found.stable(min_stability)
+n_found = len(model_networks.networks)
+shape = (n_found, n_layers, n_neurons)
+members = belong(model_networks.networks).reshape(shape)
+ax = plots.plot_layer_histogram(members.sum(2))
+ax.set_title(
+    f"Neurons of each network of the model ({model_kind}, {membership} > {alpha})"
+)
+artifacts.write_figure(out, "model_networks", ax.figure)
+explained = {"model": model_networks.explained}
+reliable = {"model": model_networks.stability}
+
+# %% [markdown]
+# A row is a network, strongest first; colour is how many of its neurons a layer holds.
+# Networks of very few neurons that explain much variance are those of massive neurons.
+
+# %%
+if brain_networks is not None:
+    explained["brain"] = brain_networks.explained
+    reliable["brain"] = brain_networks.stability
+ax = network_plots.plot_stability(reliable, explained, stability.STABLE)
+ax.set_title(f"Which networks come back in {n_runs} runs{note}")
+artifacts.write_figure(out, "stability", ax.figure)
+if scan:
+    again = partial(decomposition.decompose, corpora, method=model_method, **of_model)
+    scanned = {"model": stability.scan(again, scan)}
+    if brain_networks is not None:
+        again = partial(
+            decomposition.decompose, brain.runs, method=brain_method, **of_brain
+        )
+        scanned["brain"] = stability.scan(again, scan)
+    axes = network_plots.plot_scan(scanned)
+    artifacts.write_figure(out, "numbers_of_networks", axes[0].figure)
+
+# %% [markdown]
+# Each dot is a network. Stability is how alike a network is over decompositions of drawn
+# samples from other seeds, less how alike it is to other networks; below the dashed line
+# (open dots) it is not to be trusted. `scan` shows how both depend on their number.
+
+# %% [markdown]
+# Do the networks of all text come back in single texts? A match is an overlap (IoU) above
+# .2, as published. Its null shuffles the neurons within each layer: networks that sit in
+# the same layers overlap by chance.
+
+# %%
+domain = documents["corpus"].to_numpy()[tokens["document"]]
+spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
+once = {**of_model, "method": model_method, "n_networks": n_model_networks, "n_runs": 1}
+single = []
+for rows in spans.values():
+    for first in range(rows[0], rows[-1] + 2 - sample_tokens, sample_tokens):
+        found = decomposition.decompose(corpora[first : first + sample_tokens], **once)
+        single.append(belong(found.networks).reshape(-1, n_layers, n_neurons))
+counts = recurrence.recurrence(members, np.stack(single))
+null = recurrence.recurrence_null(members, np.stack(single), **draws)
+ax = network_plots.plot_recurrence(counts, null, sum(map(len, single)))
+ax.set_title(f"Networks of all text that come back in {len(single)} single texts")
+artifacts.write_figure(out, "recurrence", ax.figure)
+
+# %% [markdown]
+# Bars above the black marks come back more often than their place in the layers explains.
+
+# %%
+of_domain = {}
+for name, rows in spans.items():
+    found = decomposition.decompose(corpora[rows[0] : rows[-1] + 1], **once)
+    of_domain[name] = belong(found.networks).reshape(-1, n_layers, n_neurons)
+other = decomposition.decompose(corpora, **{**once, "random_state": seed + 1000})
+of_domain |= {"all text": members}
+of_domain |= {"other seed": belong(other.networks).reshape(-1, n_layers, n_neurons)}
+overlap = pd.DataFrame(
+    {
+        a: {b: recurrence.agreement(of_domain[a], of_domain[b])[0] for b in of_domain}
+        for a in of_domain
+    }
+)
+print("Jaccard index of networks, paired one to one, mean:")
+overlap.round(2)
+
+# %%
+on_story = {}
+for name in ["model", *map(artifacts.slug, manifest01["params"]["comparison_models"])]:
+    file = recorded / "data" / f"responses_{name}_{model_kind}.npy"
+    if model_kind in manifest01["params"]["kinds"]:
+        responses = hemodynamics.remove(
+            artifacts.read_array(file), hemodynamics.orthonormal(drift)
+        )
+        again = {**once, "keep": None, "standardise": True}
+        on_story[name] = decomposition.decompose(responses, **again).timecourses
+between = pd.DataFrame(
+    {
+        a: {
+            b: recurrence.agreement_of_timecourses(x, y)[0] for b, y in on_story.items()
+        }
+        for a, x in on_story.items()
+    }
+)
+print("networks of the responses to the story, |r| of time courses, paired one to one:")
+between.round(2)
+
+# %% [markdown]
+# The first table pairs networks by their neurons, the second by their time courses on the
+# same story, as neurons of different models cannot be paired. The random-weights model
+# shows how much of that any network of neurons shares that reads the same words.
+
+# %% [markdown]
+# What does each network answer to?
+
+# %%
+described = profiles.describe_tokens(tokens, documents)
+responses = model_networks.timecourses
+top = profiles.top_tokens(responses, described, n=4, column="word")
+words = (
+    top.groupby("network")["text"].agg(", ".join).reindex(range(n_found), fill_value="")
+)
+labels_of_model = [f"{k}: {text}" for k, text in words.items()]
+means, selective = profiles.domain_selectivity(responses, tokens, documents, **draws)
+features = described[["surprisal", "log_frequency", "content", "position"]].dropna(
+    axis=1, how="all"
+)
+answers = profiles.feature_correlations(
+    responses, features, tokens["document"], **draws
+)
+r = answers.pivot(index="network", columns="feature", values="r")
+axes = network_plots.plot_profiles(means, r, labels_of_model)
+axes[0].set_title("domains of text")
+axes[1].set_title("features of words")
+artifacts.write_figure(out, "profiles", axes[0].figure)
+selective.join(r.add_prefix("r ")).round(3)
+
+# %% [markdown]
+# Left: the mean response of each network to each domain; right: its correlation with
+# features of the word at hand, within documents. p and q of the table deal the domains
+# out anew among whole documents, as tokens of a document are not independent.
+
+# %% [markdown]
+# ## Brain and model side by side
+#
+# How networks go together over time: correlation of their time courses (mean over
+# subjects), ordered so that what is alike stands together.
+
+# %%
+connect = partial(ConnectivityMeasure, kind="correlation", standardize=False)
+matrices = {f"brain{note}": connect().fit_transform(timecourses).mean(0)}
+matrices["model"] = connect().fit_transform([responses])[0]
+axes = network_plots.plot_connectivity(
+    matrices, {f"brain{note}": names, "model": labels_of_model}
+)
+artifacts.write_figure(out, "connectivity", axes[0].figure)
+
+# %% [markdown]
+# Networks that are independent over tokens have no correlation among them by
+# construction; those of the brain, independent over voxels, have.
 
 # %% [markdown]
 # ## Check
 #
-# Networks of the same data in another order of tokens and from another seed must be the
-# same ones: the best matching |r| of each network tells which are stable.
+# Time courses and networks are whole numbers of what they should be, runs are clean of
+# drift, and the decomposition does not depend on the order in which tokens came.
 
 # %%
-order = rng.permutation(len(flat))
-again = networks.ica(flat[order], n_model_networks, random_state=seed + 1)
-stability = np.abs(matching.correlate(model_networks.networks, again.networks)).max(1)
-print("best match of each model network in a second run, |r|:", stability.round(3))
-assert np.isfinite(timecourses).all() and np.isfinite(model_networks.networks).all()
+assert all(np.isfinite(one).all() for one in timecourses)
+assert np.isfinite(model_networks.networks).all()
+left = np.abs(drift[:, :-1].T @ brain.runs[0][: len(drift)]).max() if same_story else 0
+print(f"drift left in the first run: {left:.1e} of the voxels' standard deviation")
+print(
+    f"stable networks of the model: {(model_networks.stability >= stability.STABLE).sum()} of {n_found}"
+)
 
 # %% [markdown]
 # ## Write
 
 # %%
+if same_story:
+    artifacts.write_arrays(
+        out / "data" / "brain.npz",
+        timecourses=np.stack(timecourses).astype(np.float32),
+        group_bold=hemodynamics.zscore(sum(series) / len(series)).astype(np.float32),
+        ceiling=intersubject.group_noise_ceiling(series),
+    )
 artifacts.write_arrays(
-    out / "data" / "brain.npz",
-    timecourses=timecourses.astype(np.float32),
-    group_bold=hemodynamics.zscore(clean.mean(0)).astype(np.float32),
-    ceiling=intersubject.group_noise_ceiling(clean),
+    out / "data" / "timecourses.npz", **dict(zip(people, timecourses, strict=True))
 )
 artifacts.write_json(out / "data" / "names.json", names)
 artifacts.write_arrays(
     out / "data" / "model_networks.npz",
-    networks=model_networks.networks.reshape(n_model_networks, n_layers, -1),
-    stability=stability,
+    networks=model_networks.networks.reshape(shape),
+    members=members,
+    stability=model_networks.stability,
 )
 
 # %%
-if mask is not None:
-    with artifacts.atomic(out / "data" / "maps.nii.gz") as temporary:
-        nibabel.save(unmask(maps.astype(np.float32), mask), temporary)
-    with artifacts.atomic(out / "data" / "mask.nii.gz") as temporary:
-        nibabel.save(mask, temporary)
+if brain.mask is not None:
+    images = {"mask": brain.mask, "maps": unmask(maps.astype(np.float32), brain.mask)}
+    for name, image in images.items():
+        with artifacts.atomic(out / "data" / f"{name}.nii.gz") as temporary:
+            nibabel.save(image, temporary)
+    stacked = np.stack(subject_maps).astype(np.float32)
+    artifacts.write_array(out / "data" / "subject_maps.npy", stacked)
+artifacts.write_table(out / "data" / "networks.parquet", table)
+artifacts.write_table(out / "data" / "profiles.parquet", answers)
 
 # %%
-artifacts.write_table(out / "data" / "networks.parquet", table.join(profile))
+n_stable = int((model_networks.stability >= stability.STABLE).sum())
 summary = {
-    "n_subjects": len(subjects),
+    "n_subjects": len(set(brain.subjects)),
     "n_networks_brain": len(names),
-    "n_networks_labelled": sum(not name.startswith("unlabelled") for name in names),
-    "n_networks_model": n_model_networks,
-    "n_networks_model_stable": int((stability > 0.9).sum()),
-    "isc_mean": isc.mean(),
-    "word_rate_r_max": np.abs(lagged[steps == 0]).max(),
+    "n_networks_labelled": sum(name in known_names for name in names),
+    "n_networks_model": n_found,
+    "n_networks_model_stable": n_stable,
+    "n_massive": int(is_massive.sum()),
+    "variance_massive": loudest["share"].sum(),
 }
+if same_story:
+    summary["isc_mean"] = isc.mean()
+    summary["word_rate_r_max"] = np.abs(lagged[steps == 0]).max()
 artifacts.finish_stage(
     out, summary, params=settings, simulated=simulated or manifest01["simulated"]
 )

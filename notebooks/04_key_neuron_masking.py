@@ -60,10 +60,10 @@ from anbn.paths import resolve
 # %%
 settings = current("04_key_neuron_masking", globals())
 recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
-extracted, _ = artifacts.stage_inputs(study, "02_fbn_extraction")
+extracted, manifest02 = artifacts.stage_inputs(study, "02_fbn_extraction")
 out = artifacts.begin_stage(study, "04_key_neuron_masking")
 rng = np.random.default_rng(seed)
-kind = "ffn_out"
+kind = manifest02["params"]["model_kind"]
 
 # %% [markdown]
 # ## Load
@@ -86,7 +86,8 @@ print(f"{name}: evaluated on {len(tokens)} tokens, fitted on {len(fitted)} docum
 
 # %%
 z = artifacts.read_arrays(extracted / "data" / "model_networks.npz")["networks"]
-variance = artifacts.read_arrays(recorded / "data" / "statistics.npz")["variance"]
+statistics = artifacts.read_arrays(recorded / "data" / "statistics.npz")
+variance = statistics[f"variance_{kind}"]
 strength = z.max(0)  # how clearly a neuron belongs to its clearest network
 mask = networks.threshold(z, alpha).any(0)
 massive = masking.strongest(variance, n_massive)
@@ -135,7 +136,7 @@ table.rename(columns="{:.2%}".format).round(1)
 
 # %%
 ax = plots.plot_damage(damage, base)
-ax.set_title("Damage by silencing ffn_out neurons")
+ax.set_title(f"Damage by silencing {kind} neurons")
 artifacts.write_figure(out, "silencing", ax.figure)
 
 # %% [markdown]
@@ -156,7 +157,7 @@ keeping = pd.DataFrame(rows)
 
 # %%
 ax = plots.plot_damage(keeping, base)
-ax.set_title("What is left when only these ffn_out neurons are kept")
+ax.set_title(f"What is left when only these {kind} neurons are kept")
 artifacts.write_figure(out, "keeping", ax.figure)
 
 # %% [markdown]

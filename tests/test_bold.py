@@ -1,11 +1,13 @@
-import gzip
+import tracemalloc
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from test_volumes import save
 
-from anbn import bold, hemodynamics, intersubject
+from anbn import artifacts, bold, cleaning, hemodynamics, intersubject, volumes
 from anbn.paths import fetch_alice, resolve
 
 README_ISC = {  # data README: leave-one-out, 6 mm; raw ones without a linear trend
@@ -16,19 +18,37 @@ README_ISC = {  # data README: leave-one-out, 6 mm; raw ones without a linear tr
 }
 
 
-def volumes(tmp_path, data, name="sub-01.nii.gz"):
-    path = tmp_path / name
-    nibabel.save(
-        nibabel.Nifti1Image(data.astype(np.float32), np.diag([8, 8, 8, 1])), path
-    )
-    return str(path)
+CLOCK = {"tr": 2.0, "high_pass": 20.0}
 
 
 @pytest.fixture
-def mask():
-    inside = np.zeros((4, 5, 6), np.uint8)
-    inside[1:3, 1:4, 2:5] = 1
-    return nibabel.Nifti1Image(inside, np.diag([8, 8, 8, 1]))
+def arrays(rng):
+    return {name: 500 + rng.normal(size=(60, 3)) for name in ("s1", "s2", "s3")}
+
+
+@pytest.fixture
+def files(tmp_path, rng):
+    """Two runs of one subject and one of another, of 120 voxels, and their mask."""
+    paths = []
+    for name in ("sub-01_run-1", "sub-01_run-2", "sub-02_run-1"):
+        data = 100 + rng.normal(size=(4, 5, 6, 60))
+        paths.append(str(save(tmp_path / f"{name}.nii.gz", data)))
+    return paths, str(save(tmp_path / "mask.nii", np.ones((4, 5, 6))))
+
+
+def naive(data, *confounds, standardise="zscore"):
+    """Least squares of one voxel at a time, in float64."""
+    n_times = len(data)
+    design = [np.ones(n_times), *hemodynamics.drift(n_times, 2.0, 20.0).T, *confounds]
+    design, cleaned = np.column_stack(design), []
+    for voxel in np.asarray(data, float).T:
+        if standardise == "psc":
+            voxel = 100 * voxel / voxel.mean()
+        beta = np.linalg.lstsq(design, voxel, rcond=None)[0]
+        residual = voxel - design @ beta
+        scale = residual.std() if standardise == "zscore" else 1.0
+        cleaned.append(residual / scale)
+    return np.column_stack(cleaned)
 
 
 def test_check_bold_accepts_and_cuts(rng):
@@ -61,82 +81,260 @@ def test_fewer_volumes_than_the_story(rng):
         bold.check_bold(rng.normal(size=(12, 3)), "s", n_times=13)
 
 
-def test_volumes_equal_plain_indexing(tmp_path, mask, rng):
-    data = rng.normal(size=(4, 5, 6, 9))
-    subjects, names, found = bold.load_subjects(
-        [volumes(tmp_path, data)], volumes(tmp_path, np.asarray(mask.dataobj), "m.nii")
-    )
-    expected = data[np.asarray(mask.dataobj) > 0].T
-    np.testing.assert_allclose(next(iter(subjects.values())), expected, rtol=1e-5)
-    assert names is None
-    assert found.shape == mask.shape
+@pytest.mark.parametrize("standardise", ["zscore", "psc", "none"])
+def test_prepare_equals_one_voxel_at_a_time(tmp_path, arrays, standardise, monkeypatch):
+    monkeypatch.setattr(cleaning, "COLUMNS", 2)
+    before = {name: data.copy() for name, data in arrays.items()}
+    brain = bold.prepare(arrays, tmp_path / "out", standardise=standardise, **CLOCK)
+    assert brain.subjects == list(arrays)
+    assert brain.names == ["region 1", "region 2", "region 3"]
+    assert brain.mask is None
+    for run, (name, data) in zip(brain.runs, arrays.items(), strict=True):
+        expected = naive(data, standardise=standardise)
+        np.testing.assert_allclose(run, expected, atol=1e-4)
+        assert isinstance(run, np.memmap)
+        assert run.dtype == np.float32
+        np.testing.assert_array_equal(data, before[name])  # callers keep their own
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == ["s1.npy", "s2.npy", "s3.npy"]
 
 
-def test_same_file_names_in_different_folders_are_different_subjects(tmp_path, rng):
-    files = []
-    for subject in ("sub-01", "sub-02"):
-        (tmp_path / subject).mkdir()
-        files.append(
-            volumes(tmp_path / subject, rng.normal(size=(4, 5, 6, 9)), "b.nii")
-        )
-    mask = volumes(tmp_path, np.ones((4, 5, 6)), "m.nii")
-    assert len(bold.load_subjects(files, mask)[0]) == 2
+def test_zscore_is_the_same_as_clean(tmp_path, arrays):
+    basis = hemodynamics.orthonormal(hemodynamics.drift(60, 2.0, 20.0))
+    expected = bold.clean(arrays.values(), basis)
+    brain = bold.prepare(arrays, tmp_path, names=list("abc"), **CLOCK)
+    np.testing.assert_allclose(brain.by_subject()[1], expected, atol=1e-5)
+    assert brain.names == ["a", "b", "c"]
+    old = hemodynamics.zscore(np.float32(arrays["s2"]))
+    old = hemodynamics.zscore(hemodynamics.remove(old, basis))
+    np.testing.assert_allclose(expected[1], old, atol=1e-5)
 
 
-def test_constant_voxels_leave_the_mask(tmp_path, rng, capsys):
-    data = rng.normal(size=(4, 5, 6, 9))
-    data[0, 0, :3] = 7.0
-    mask = volumes(tmp_path, np.ones((4, 5, 6)), "m.nii")
-    subjects, _, found = bold.load_subjects([volumes(tmp_path, data)], mask)
-    assert next(iter(subjects.values())).shape == (9, 117)
-    assert found.get_fdata().sum() == 117
-    assert "3 voxels are constant" in capsys.readouterr().out
+def test_volumes_are_cut_with_their_confounds(tmp_path, files, rng):
+    paths, mask = files
+    motion = rng.normal(size=(60, 2))
+    table = tmp_path / "confounds.tsv"
+    pd.DataFrame(motion, columns=["x", "y"]).to_csv(table, sep="\t", index=False)
+    runs = bold.runs_of_files(paths, [str(table)] * 3)
+    options = {"mask": mask, "cut": (4, 6), "n_times": 45, "confounds": ["x", "y"]}
+    brain = bold.prepare(runs, tmp_path / "out", **options, **CLOCK)
+    rows = slice(4, 49)
+    for run, path in zip(brain.runs, paths, strict=True):
+        data = nibabel.load(path).get_fdata().reshape(120, 60).T
+        np.testing.assert_allclose(run, naive(data[rows], *motion[rows].T), atol=1e-3)
+    assert brain.subjects == ["sub-01", "sub-01", "sub-02"]
+    assert brain.names is None
+    assert brain.mask.get_fdata().all()
+    with pytest.raises(bold.BoldError, match="has 50 volumes, the story needs 51"):
+        bold.prepare(runs, tmp_path / "out", **options | {"n_times": 51}, **CLOCK)
+
+
+def test_a_subject_is_the_mean_of_its_runs(tmp_path, files):
+    paths, mask = files
+    runs = bold.runs_of_files(paths)
+    brain = bold.prepare(runs, tmp_path / "z", mask=mask, **CLOCK)
+    subjects, (one, two) = brain.by_subject()
+    assert subjects == ["sub-01", "sub-02"]
+    mean = (brain.runs[0] + brain.runs[1]) / 2
+    np.testing.assert_allclose(one, mean / mean.std(0), atol=1e-4)
+    assert two is brain.runs[2]
+    options = {"mask": mask, "standardise": "psc"}
+    brain = bold.prepare(runs, tmp_path / "psc", **options, **CLOCK)
+    mean = (brain.runs[0] + brain.runs[1]) / 2
+    np.testing.assert_allclose(brain.by_subject()[1][0], mean, atol=1e-5)
+
+
+def test_runs_of_different_lengths_are_not_of_one_story(tmp_path, arrays):
+    arrays["s2"] = arrays["s2"][:50]
+    brain = bold.prepare(arrays, tmp_path, **CLOCK)
+    assert [len(run) for run in brain.runs] == [60, 50, 60]
+    with pytest.raises(bold.BoldError, match="runs of 50, 60 volumes cannot be"):
+        brain.by_subject()
+    brain = bold.prepare(arrays, tmp_path, n_times=50, **CLOCK)
+    assert brain.by_subject()[1][0].shape == (50, 3)
+
+
+def test_constant_voxels_leave_the_mask(tmp_path, files, capsys):
+    paths, mask = files
+    for path, voxels in zip(paths[:2], [(0, 0), (3, 2)], strict=True):
+        data = nibabel.load(path).get_fdata()
+        data[voxels][:3] = 7.0
+        save(path, data)
+    runs, out = bold.runs_of_files(paths), tmp_path / "out"
+    brain = bold.prepare(runs, out, mask=mask, **CLOCK)
+    kept = np.asarray(brain.mask.dataobj) > 0
+    assert not kept[0, 0, :3].any() and not kept[3, 2, :3].any()
+    assert kept.sum() == 114
+    assert "6 voxels are constant" in capsys.readouterr().out
+    for run, path in zip(brain.runs, paths, strict=True):
+        data = nibabel.load(path).get_fdata()[kept].T
+        np.testing.assert_allclose(run, naive(data), atol=1e-3)
+    data = nibabel.load(paths[2]).get_fdata()
     data[:2] = 0
-    with pytest.raises(bold.BoldError, match="only 50% of the mask's 120 voxels"):
-        bold.load_subjects([volumes(tmp_path, data)], mask)
+    save(paths[2], data)
+    with pytest.raises(bold.BoldError, match=r"only 4[78]% of the mask's 120 .*sub-02"):
+        bold.prepare(runs, out, mask=mask, **CLOCK)
+    save(paths[2], 0 * data)
+    with pytest.raises(bold.BoldError, match=r"sub-02.*all 120 columns are constant"):
+        bold.prepare(runs, out, mask=mask, **CLOCK)
+    assert not list(out.glob(".tmp*"))
 
 
-def test_bad_volumes(tmp_path, mask, rng):
-    data = rng.normal(size=(4, 5, 6, 9))
-    with pytest.raises(bold.BoldError, match="expected a 4D image"):
-        bold.load_volumes(volumes(tmp_path, data[..., 0]), mask)
-    data[2, 2, 2, 3] = np.nan
-    with pytest.raises(bold.BoldError, match="holds NaN"):
-        bold.load_volumes(volumes(tmp_path, data), mask)
-    path = tmp_path / "cut.nii.gz"
-    path.write_bytes(gzip.compress(b"no header"))
-    with pytest.raises(bold.BoldError, match="cannot be read as NIfTI"):
-        bold.load_volumes(str(path), mask)
-    whole = volumes(tmp_path, rng.normal(size=(4, 5, 6, 9)), "whole.nii.gz")
-    with open(whole, "rb") as file:
-        path.write_bytes(file.read()[:-400])
-    with pytest.raises(bold.BoldError, match="cannot be read as NIfTI"):
-        bold.load_volumes(str(path), mask)
+def test_regions_of_an_atlas(tmp_path, files, capsys):
+    paths, _ = files
+    labels = np.repeat([1, 2, 3, 4, 5, 6], 20).reshape(6, 4, 5).transpose(1, 2, 0)
+    atlas = save(tmp_path / "atlas.nii", labels)
+    (tmp_path / "atlas.txt").write_text("\n".join("abcdef"))
+    runs = bold.runs_of_files(paths)
+    brain = bold.prepare(runs, tmp_path / "out", atlas=str(atlas), **CLOCK)
+    assert brain.names == list("abcdef")
+    assert brain.mask is None
+    data = nibabel.load(paths[0]).get_fdata()
+    means = np.column_stack([data[labels == k].mean(0) for k in range(1, 7)])
+    np.testing.assert_allclose(brain.runs[0], naive(means), atol=1e-2)
+    data[..., 2, :] = 9.0
+    save(paths[0], data)
+    brain = bold.prepare(runs, tmp_path / "out", atlas=str(atlas), **CLOCK)
+    assert brain.names == list("abdef")
+    assert {run.shape for run in brain.runs} == {(60, 5)}
+    assert "1 regions are constant" in capsys.readouterr().out
 
 
-def test_tables(tmp_path, rng):
+def test_resampled_runs_share_a_grid(tmp_path, rng):
     files = []
-    for name in ("a.tsv", "b.tsv"):
-        frame = pd.DataFrame(rng.normal(size=(9, 2)), columns=["V1", "STG"])
-        frame.to_csv(tmp_path / name, sep="\t", index=False)
-        files.append(str(tmp_path / name))
-    subjects, names, mask = bold.load_subjects(files)
-    assert names == ["V1", "STG"]
-    assert mask is None
-    assert subjects[files[1]].shape == (9, 2)
-    frame.rename(columns={"V1": "x"}).to_csv(files[1], sep="\t", index=False)
-    with pytest.raises(bold.BoldError, match="differ from"):
-        bold.load_subjects(files)
-    frame.assign(V1="high").to_csv(files[1], sep="\t", index=False)
-    with pytest.raises(bold.BoldError, match="found text in column 'V1'"):
-        bold.load_subjects(files)
-    with pytest.raises(FileNotFoundError, match="nothing found at"):
-        bold.load_subjects(["nowhere/sub.nii.gz"])
-    with pytest.raises(bold.BoldError, match="one file a subject"):
-        bold.load_subjects([])
+    for k, shape in enumerate([(13, 15, 13), (12, 15, 13)]):
+        affine = np.diag([16.0, 16, 16, 1])
+        affine[:3, 3] = -98 + k, -134, -72
+        data = 100 + rng.normal(size=(*shape, 30))
+        files.append(str(save(tmp_path / f"sub-0{k}.nii.gz", data, affine)))
+    runs, options = bold.runs_of_files(files), {"mask": "mni", **CLOCK}
+    with pytest.raises(bold.BoldError, match=r"different grids.*Set voxel_size"):
+        bold.prepare(runs, tmp_path / "out", **options)
+    options |= {"voxel_size": 16.0, "smoothing": 20.0}
+    brain = bold.prepare(runs, tmp_path / "out", **options)
+    assert brain.mask.shape == (14, 16, 13)
+    assert brain.by_subject()[1][0].shape == (30, brain.mask.get_fdata().sum())
 
 
-def test_alice_reproduces_the_published_data(alice_data):
+def test_next_run_is_read_when_the_last_one_is_written(tmp_path, files, monkeypatch):
+    paths, mask = files
+    events, extract, write = [], volumes.extract, artifacts.write_array
+
+    def reading(path, *args, **options):
+        events.append(("read", path.name[:12]))
+        return extract(path, *args, **options)
+
+    def writing(path, data):
+        events.append(("write", path.name[:12]))
+        write(path, data)
+
+    monkeypatch.setattr(volumes, "extract", reading)
+    monkeypatch.setattr(artifacts, "write_array", writing)
+    bold.prepare(bold.runs_of_files(paths), tmp_path / "out", mask=mask, **CLOCK)
+    names = ["sub-01_run-1", "sub-01_run-2", "sub-02_run-1"]
+    assert events == [(what, name) for name in names for what in ("read", "write")]
+
+
+def test_memory_is_that_of_one_run(tmp_path, rng):
+    files = []
+    for k in range(4):
+        path = tmp_path / f"sub-0{k}.npy"
+        np.save(path, rng.normal(size=(100, 20_000)).astype(np.float32))  # 8 MB
+        files.append(str(path))
+    peaks = []
+    for some in (files[:1], files[:1], files):  # the first call imports and caches
+        runs = bold.runs_of_files(some)
+        tracemalloc.start()
+        bold.prepare(runs, tmp_path / "out", **CLOCK)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1]
+    assert peaks[1] < 4 * 8e6
+
+
+def test_failed_write_leaves_nothing_half_written(tmp_path, arrays, monkeypatch):
+    def full(file, *args, **options):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        bold.prepare(arrays, tmp_path / "out", **CLOCK)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_bad_runs(tmp_path, arrays):
+    for change, options, expected in [
+        (lambda d: d[:1], {}, r"s2: 1 volumes, 1 after the cut, expected at least 10"),
+        (lambda d: d, {"cut": (30, 25)}, r"s1: 60 volumes, 5 after the cut"),
+        (lambda d: d, {"cut": (-1, 0)}, r"cut: expected numbers of volumes"),
+        (lambda d: d, {"high_pass": 4.0}, "60 volumes are too few to remove 60 regr"),
+        (lambda d: d * 0, {}, "s2: all 3 columns are constant"),
+        (lambda d: d[:, :2], {}, "s2 and the runs before it.*: 2 and 3"),
+        (lambda d: d[:, 0], {}, r"s2: expected \(volumes x regions\)"),
+        (lambda d: d, {"standardise": "unit"}, "standardise: found 'unit'"),
+        (lambda d: d - d.mean(0), {"standardise": "psc"}, "s2: the mean of column 0"),
+        (lambda d: d, {"confounds": ["x"]}, "s1 has no table of confounds to take x"),
+        (lambda d: d, {"tr": 0.0}, "tr: found 0.0 s"),
+        (lambda d: d, {"tr": np.nan}, "tr: found nan s"),
+    ]:
+        changed = arrays | {"s2": change(arrays["s2"])}
+        with pytest.raises(bold.BoldError, match=expected):
+            bold.prepare(changed, tmp_path, **CLOCK | options)
+    with pytest.raises(bold.BoldError, match="no runs"):
+        bold.prepare([], tmp_path, **CLOCK)
+    with pytest.raises(bold.BoldError, match="another run is called a/b"):
+        bold.prepare({"a b": arrays["s1"], "a/b": arrays["s1"]}, tmp_path, **CLOCK)
+
+
+def test_bad_files(tmp_path, files, rng):
+    paths, mask = files
+    runs, out = bold.runs_of_files(paths), tmp_path / "out"
+    with pytest.raises(bold.BoldError, match=r"TR 2 s in its header.*expected tr 1\.5"):
+        bold.prepare(runs, out, mask=mask, tr=1.5)
+    bold.prepare(runs, out, mask=mask, tr=1.5, check_tr=False)
+    save(paths[1], rng.normal(size=(4, 5, 6, 1)))
+    with pytest.raises(bold.BoldError, match=r"run-2\.nii\.gz: 1 volumes, 1 after"):
+        bold.prepare(runs, out, mask=mask, **CLOCK)
+    table = tmp_path / "confounds.tsv"
+    table.write_text("x\n" + "1.5\n" * 59)
+    runs = bold.runs_of_files(paths[:1], [str(table)])
+    with pytest.raises(ValueError, match=r"confounds\.tsv.* 59 .* 60 "):
+        bold.prepare(runs, out, mask=mask, confounds=["x"], **CLOCK)
+
+
+def test_tables_of_different_regions(tmp_path, rng):
+    files = [str(tmp_path / name) for name in ("a.tsv", "b.tsv")]
+    for file, columns in zip(files, (["V1", "STG"], ["V1", "IFG"]), strict=True):
+        frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=columns)
+        frame.to_csv(file, sep="\t", index=False)
+    with pytest.raises(bold.BoldError, match=r"b\.tsv and .*'IFG' where.*'STG'"):
+        bold.prepare(bold.runs_of_files(files), tmp_path / "out", **CLOCK)
+    brain = bold.prepare(bold.runs_of_files(files[:1]), tmp_path / "out", **CLOCK)
+    assert brain.names == ["V1", "STG"]
+
+
+def test_real_volumes(tmp_path, alice_data):
+    folder = alice_data / "gift_lowres_bold"
+    if not folder.is_dir():
+        pytest.skip("ANBN_DATA holds no gift_lowres_bold/")
+    files = [str(p) for p in sorted(folder.glob("*.nii.gz"))[:3]]
+    runs, options = bold.runs_of_files(files), {"tr": 2.0, "check_tr": False}
+    brain = bold.prepare(runs, tmp_path / "own", **options)
+    n_voxels = int(brain.mask.get_fdata().sum())
+    assert 2000 < n_voxels < 4500
+    assert brain.stacked().shape == (3, 50, n_voxels)
+    folder = alice_data / "templates/schaefer2018_mni2009c_4mm"
+    atlas = next(folder.glob("*-100Parcels7Networks_dseg.nii.gz"))
+    brain = bold.prepare(runs, tmp_path / "atlas", atlas=str(atlas), **options)
+    assert len(brain.names) == 100
+    r = np.mean([np.corrcoef(run[:, 0], run[:, 50])[0, 1] for run in brain.runs])
+    assert r > 0.3  # the same visual region of the left and right hemisphere
+    with pytest.raises(bold.BoldError, match="TR 1 s in its header, expected tr 2 s"):
+        bold.prepare(runs, tmp_path / "own", tr=2.0)
+
+
+def test_alice_reproduces_the_published_data(tmp_path, alice_data):
     subjects, names = bold.load_alice()
     assert len(subjects) == 27
     assert "s33" not in subjects
@@ -146,6 +344,9 @@ def test_alice_reproduces_the_published_data(alice_data):
         isc = intersubject.correlation(cleaned).mean(0)
         for name, value in zip(names, isc, strict=True):
             assert value == pytest.approx(README_ISC[kind][name], abs=0.03)
+    brain = bold.prepare(subjects, tmp_path, names=names, tr=2.0, n_times=362)
+    np.testing.assert_allclose(brain.stacked(), cleaned, atol=1e-5)
+    assert brain.names == names
 
 
 def test_alice_word_rate(alice_data):

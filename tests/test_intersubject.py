@@ -39,3 +39,35 @@ def test_subject_timecourses_equal_least_squares(rng):
     np.testing.assert_allclose(
         intersubject.subject_timecourses(bold, maps), truth, atol=1e-8
     )
+
+
+def test_subjects_may_come_one_by_one(rng, tmp_path):
+    data = rng.normal(size=(4, 50, 3)) + rng.normal(size=(50, 3))
+    for i, subject in enumerate(data):
+        np.save(tmp_path / f"{i}.npy", subject)
+    maps = [np.load(tmp_path / f"{i}.npy", mmap_mode="r") for i in range(4)]
+    for function in (intersubject.correlation, intersubject.group_noise_ceiling):
+        np.testing.assert_allclose(function(maps), function(data))
+        with pytest.raises(ValueError, match="needs 2 subjects or more, found 1"):
+            function(maps[:1])
+
+
+def test_dual_regression_recovers_a_subject(rng):
+    """Group maps, the subject's own maps a little different."""
+    group, own = rng.normal(size=(2, 3, 400))
+    own = group + 0.3 * own
+    truth = hemodynamics.zscore(rng.normal(size=(80, 3)))
+    bold = truth @ own + 0.1 * rng.normal(size=(80, 400)) + 7.0
+    timecourses, maps = intersubject.dual_regression(bold, group)
+    for k in range(3):
+        assert np.corrcoef(timecourses[:, k], truth[:, k])[0, 1] > 0.98
+        r = [np.corrcoef(maps[k], m[k])[0, 1] for m in (own, group)]
+        assert r[0] > 0.98 and r[0] > r[1] + 0.02
+
+
+def test_back_projection_equals_least_squares(rng):
+    bold, timecourses = rng.normal(size=(60, 20)), rng.normal(size=(60, 3))
+    maps = intersubject.subject_maps(bold, timecourses)
+    design = np.column_stack([hemodynamics.zscore(timecourses), np.ones(60)])
+    expected = np.linalg.lstsq(design, bold, rcond=None)[0][:3]
+    np.testing.assert_allclose(maps, expected, atol=1e-10)

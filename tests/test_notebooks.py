@@ -6,7 +6,7 @@ import re
 import jupytext
 import pytest
 
-from anbn import params, pipeline
+from anbn import fingerprints, params, pipeline
 
 SUMMARY = {
     "01_activation_recording": "n_tokens n_words n_layers n_neurons perplexity "
@@ -40,7 +40,7 @@ def test_form(stage):
 
 @pytest.mark.parametrize("stage", pipeline.STAGES)
 def test_pipeline_knows_what_a_notebook_reads(stage):
-    text = pipeline.notebook_source(stage)
+    text = fingerprints.notebook_source(stage)
     assert re.findall(r'stage_inputs\(study, "(\w+)"\)', text) == pipeline.STAGES[stage]
 
 

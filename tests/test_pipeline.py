@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from anbn import artifacts, params, pipeline
+from anbn import artifacts, fingerprints, params, pipeline
 
 HEADER = """# ---
 # jupyter:
@@ -60,19 +60,21 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def fingerprints():
+def now():
     found = {}
     for stage, reads in pipeline.STAGES.items():
-        found[stage] = pipeline.fingerprint("mine", stage, {r: found[r] for r in reads})
+        found[stage] = fingerprints.fingerprint(
+            "mine", stage, {r: found[r] for r in reads}
+        )
     return found
 
 
 def changed(before):
-    return [stage for stage, value in fingerprints().items() if value != before[stage]]
+    return [stage for stage, value in now().items() if value != before[stage]]
 
 
 def test_what_counts_and_what_does_not(project):
-    before = fingerprints()
+    before = now()
     notebook = project / "notebooks" / f"{FOURTH}.py"
     text = notebook.read_text()
     for path in project.rglob("*.py"):
@@ -95,10 +97,10 @@ def test_what_counts_and_what_does_not(project):
 
 
 def test_imports_are_followed(project):
-    found = pipeline.imported_modules("from anbn import masking\nimport numpy")
+    found = fingerprints.imported_modules("from anbn import masking\nimport numpy")
     assert {"masking", "neurons"} <= set(found)
     assert "bold" not in found
-    found = pipeline.imported_modules("from anbn.params import current")
+    found = fingerprints.imported_modules("from anbn.params import current")
     assert found == ["params", "paths"]
 
 
@@ -106,7 +108,7 @@ def test_data_files_count(project):
     (project / "story.txt").write_text("one")
     values = project / "params" / "mine" / f"{FIRST}.yaml"
     values.write_text("file: story.txt")
-    before = fingerprints()
+    before = now()
     (project / "story.txt").touch()
     assert changed(before) == []
     (project / "story.txt").write_text("two")

@@ -71,15 +71,21 @@ def test_one_run_is_refused(planted):
 
 
 def test_scan_shows_how_many_there_are(planted):
-    reduction = svd.reduce(planted[0], 8)
-    table = stability.scan(
-        lambda n, seed: networks.ica(
-            reduction.first(n), random_state=seed, bootstrap=True
-        ),
-        [2, 3, 8],
-        n_runs=5,
-    )
+    def decompose(n_networks):
+        return stability.icasso(runs(planted[0], n_networks, 6, bootstrap=True))
+
+    table = stability.scan(decompose, [2, 3, 8])
     assert table.index.tolist() == [2, 3, 8]
     assert table["n_stable"].tolist() == [2, 3, 3]
     assert table["stability"].idxmax() in (2, 3)
     assert table["explained"].is_monotonic_increasing
+
+
+def test_unstable_networks_can_be_left_out(planted):
+    found = stability.icasso(runs(planted[0], 8, 6, bootstrap=True))
+    stable = found.stable(stability.STABLE)
+    assert stable.networks.shape == (3, 400)
+    assert stable.timecourses.shape == (900, 3)
+    assert stable.explained.shape == (3,)
+    with pytest.raises(ValueError, match=r"no network has a stability of 1\.5, the"):
+        found.stable(1.5)

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from anbn import svd
-from anbn.blocks import blocks, size
+from anbn.blocks import blocks, moments, size
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_blocks_cover_everything_once(rng):
 
 
 def test_moments_equal_numpy(data):
-    mean, variance = svd.moments([data[:100], data[100:]])
+    mean, variance = moments([data[:100], data[100:]])
     np.testing.assert_allclose(mean, data.mean(0), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(variance, data.var(0), rtol=1e-4)
 

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 N_ROWS = 512  # samples of a block
 
@@ -67,3 +68,50 @@ def blocks(data, n_rows=N_ROWS):
             if following:
                 coming = reader.submit(read, *following)
             yield block
+
+
+def floats(data, device):
+    """Blocks as float32 tensors (n, n_units), all in the same memory.
+
+    Finding memory anew for every block takes longer than converting it.
+
+    Yields
+    ------
+    rows : slice
+    block : Tensor of shape (n, n_units)
+        To be used, or overwritten, before the next is asked for.
+    """
+    memory = torch.empty(0, device=device)
+    for rows, block in blocks(data):
+        block = torch.from_numpy(block.reshape(len(block), -1)).to(device)
+        if len(memory) < len(block):
+            memory = torch.empty(block.shape, device=device)
+        yield rows, memory[: len(block)].copy_(block)
+
+
+def moments(data, *, device="cpu"):
+    """Mean and variance of every unit over samples, streamed, in float64.
+
+    Returns
+    -------
+    mean, variance : float64 arrays of shape (n_units,)
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
+    """
+    n, mean, squares = 0, 0.0, 0.0
+    for rows, x in floats(data, device):
+        m, centre = n + len(x), x.mean(0)
+        if not torch.isfinite(centre).all():
+            raise ValueError(
+                f"the data holds NaN or infinite values in samples {rows.start} to "
+                f"{rows.stop - 1}: record or load it again"
+            )
+        # Chan et al. 1979: merge the block's moments into those so far
+        delta = centre.double() - mean
+        squares = squares + x.sub_(centre).square_().sum(0).double()
+        squares = squares + delta**2 * n * len(x) / m
+        mean, n = mean + delta * len(x) / m, m
+    return mean.cpu().numpy(), (squares / n).cpu().numpy()

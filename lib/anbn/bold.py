@@ -1,73 +1,244 @@
-"""Loading BOLD: volumes with a mask, tables of regions, the Alice data set.
+"""BOLD: runs read, cleaned and kept on disk, one at a time; the Alice data set."""
 
-A subject's data is a float32 array (n_times, n_voxels or n_regions).
-"""
-
+import re
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
-import pandas as pd
-from nilearn.maskers import NiftiMasker
 from nilearn.masking import unmask
+from tqdm import tqdm
 
-from anbn import hemodynamics
+from anbn import artifacts, cleaning, hemodynamics, sources
+from anbn.bids import Run
+from anbn.cleaning import check_bold as check_bold
+from anbn.cleaning import clean as clean
 from anbn.paths import resolve
+from anbn.sources import runs_of_files as runs_of_files
+from anbn.volumes import BoldError
 
 ALICE_REGIONS = ["LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG"]
 ALICE_EMPTY = "s33"  # all zeros as published
-MIN_COVERAGE = 0.8  # of a mask's voxels must vary in every subject
 
 
-class BoldError(ValueError):
-    """BOLD data cannot be used."""
+@dataclass(frozen=True)
+class Brain:
+    """Cleaned runs on disk.
+
+    Attributes
+    ----------
+    runs : list of float32 arrays of shape (n_times, n_voxels or n_regions)
+        Memory-mapped ``.npy`` files.
+    subjects : list of str
+        Of each run.
+    names : list of str or None
+        Regions; None for voxels.
+    mask : image or None
+        3D, of voxels, without those constant in some run.
+    standardise : str
+    """
+
+    runs: list
+    subjects: list
+    names: list | None
+    mask: nibabel.Nifti1Image | None
+    standardise: str = "zscore"
+
+    def by_subject(self):
+        """Runs of the same story: the mean over each subject's, standardised again.
+
+        Returns
+        -------
+        subjects : list of str
+            In the order of their first run.
+        bold : list of float32 arrays of shape (n_times, n_voxels or n_regions)
+            Still on disk for a subject of one run.
+
+        Raises
+        ------
+        BoldError
+            Runs of different lengths.
+        """
+        lengths = Counter(len(run) for run in self.runs)
+        if len(lengths) > 1:
+            raise BoldError(
+                f"runs of {', '.join(map(str, sorted(lengths)))} volumes cannot be of "
+                "the same story: cut them to one length, or set same_story: false."
+            )
+        of = {subject: [] for subject in self.subjects}
+        for subject, run in zip(self.subjects, self.runs, strict=True):
+            of[subject].append(run)
+        return list(of), [self._mean(runs) for runs in of.values()]
+
+    def _mean(self, runs):
+        if len(runs) == 1:
+            return runs[0]
+        mean = sum(runs) / np.float32(len(runs))
+        return hemodynamics.zscore(mean) if self.standardise == "zscore" else mean
 
 
-def check_bold(data, source, *, n_times=None):
-    """Check one subject's data and cut it to the story.
+def prepare(
+    runs,
+    folder,
+    *,
+    tr,
+    names=None,
+    mask="",
+    atlas="",
+    voxel_size=0.0,
+    smoothing=0.0,
+    high_pass=128.0,
+    n_times=None,
+    cut=(0, 0),
+    confounds=(),
+    standardise="zscore",
+    check_tr=True,
+):
+    """Clean runs one after another and keep them on disk.
+
+    NIfTI runs are resampled, smoothed and reduced to the voxels of a mask or the
+    regions of an atlas; all are cut, and drift and confounds leave in one projection.
 
     Parameters
     ----------
-    data : array of shape (n_volumes, n_voxels or n_regions)
-    source : str
-        Named in errors.
+    runs : list of Run, or dict of str to array of shape (n_volumes, n_regions)
+    folder : path-like
+        Gets one ``<name>.npy`` a run.
+    tr : float
+        s.
+    names : list of str, optional
+        Regions of arrays.
+    mask : path-like or {"", "mni"}
+        See ``regions.mask_of``; with an atlas, "" stands for no mask.
+    atlas : path-like, optional
+        See ``regions.atlas_weights``.
+    voxel_size : float
+        mm, of the grid that runs are resampled to; 0 keeps their own.
+    smoothing : float
+        mm, full width at half maximum; 0 for none.
+    high_pass : float
+        s, slower drift is removed.
     n_times : int, optional
-        Volumes of the story; further ones are cut off.
+        Volumes kept, after the cut.
+    cut : tuple of int
+        Volumes dropped at the beginning and at the end.
+    confounds : sequence of str
+        Columns of the runs' tables of confounds that are removed.
+    standardise : {"zscore", "psc", "none"}
+        Unit variance, percent of the voxel's mean, or the units of the data. The mean
+        is removed by all.
+    check_tr : bool
+        Whether the files' own TR must be ``tr``; tables have none.
 
     Returns
     -------
-    data : float32 array of shape (n_times, n_voxels or n_regions)
+    brain : Brain
 
     Raises
     ------
     BoldError
-        NaN or infinite values, a constant region, fewer volumes than the story.
+        Data that cannot be used, with the file, what was found and what to do.
     """
-    data = np.asarray(data)
-    if data.ndim != 2:
+    if not runs:
+        raise BoldError("no runs: name one file a run in bold_files")
+    if standardise not in cleaning.STANDARDISE:
         raise BoldError(
-            f"{source}: expected (volumes x regions), found shape {data.shape}"
+            f"standardise: found {standardise!r}, expected {cleaning.STANDARDISE}"
         )
-    n_times = len(data) if n_times is None else n_times
-    if len(data) < n_times:
+    if not (np.isfinite(tr) and tr > 0):
+        raise BoldError(f"tr: found {tr} s, expected more than 0")
+    of_images = {"mask": mask, "atlas": atlas, "voxel_size": voxel_size}
+    of_images["smoothing"] = smoothing
+    arrays = isinstance(runs, dict)
+    if arrays:
+        runs, read = _arrays(runs, names)
+        mask, strict = None, True
+    else:
+        read, mask, strict = sources.reader(runs, **of_images)
+    if check_tr and not arrays:
+        for run in runs:
+            sources.check_tr(run, tr)
+    how = {"tr": tr, "high_pass": high_pass, "n_times": n_times, "cut": cut}
+    how |= {"confounds": confounds, "standardise": standardise, "strict": strict}
+    paths, names, varies = [], None, True
+    for run in tqdm(runs, "runs", mininterval=5, disable=len(runs) < 2):
+        paths.append(_path(folder, run, paths))
+        found, varied = _prepare_run(run, read, paths[-1], **how)
+        if len(paths) > 1:
+            _check_names(run, names, found, varies, varied)
+        names, varies = found, varies & varied
+        cleaning.check_coverage(varies, run)
+    if not varies.all():
+        names, mask = _leave_out(varies, paths, names, mask)
+    loaded = [np.load(path, mmap_mode="r") for path in paths]
+    return Brain(loaded, [run.subject for run in runs], names, mask, standardise)
+
+
+def _prepare_run(
+    run, read, path, *, tr, high_pass, n_times, cut, confounds, standardise, strict
+):
+    """Clean one run; its data is gone before the next one is read."""
+    data, names = read(run)
+    n_volumes = len(data)
+    rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
+    nuisance = [hemodynamics.drift(rows.stop - rows.start, tr, high_pass)]
+    if confounds:
+        nuisance.append(cleaning.confounds_of(run, confounds, n_volumes)[rows])
+    basis = hemodynamics.orthonormal(np.column_stack(nuisance))
+    if len(basis) <= basis.shape[1] + 2:
         raise BoldError(
-            f"{source} has {len(data)} volumes, the story needs {n_times}. Shorten the "
-            "story (n_words or n_volumes of stage 01) or check tr and first_volume."
+            f"{run.bold}: {len(basis)} volumes are too few to remove {basis.shape[1]} "
+            "regressors of drift and confounds from. Raise high_pass or name fewer "
+            "confounds."
         )
-    data = data[:n_times]
-    bad = np.argwhere(~np.isfinite(data))
-    if len(bad):
-        raise BoldError(
-            f"{source}: {len(bad)} values are NaN or infinite, the first at volume "
-            f"{bad[0][0]}, column {bad[0][1]}. Mask or interpolate them first."
-        )
-    constant = np.flatnonzero(np.ptp(data, axis=0) == 0)
-    if len(constant):
-        raise BoldError(
-            f"{source}: {len(constant)} of {data.shape[1]} columns are constant, the "
-            f"first is column {constant[0]}. Leave this subject or region out."
-        )
-    return np.ascontiguousarray(data, dtype=np.float32)
+    data = cleaning.check_values(data[rows], run.bold, constant=not strict)
+    spread = np.ptp(data, axis=0)
+    data = cleaning.clean_run(data, basis, standardise, run.bold)
+    artifacts.write_array(path, data)
+    # where resampled volumes are empty, splines leave a ripple
+    return names, spread > 1e-6 * spread.max()
+
+
+def _check_names(run, names, found, varies, varied):
+    if names == found and len(varies) == len(varied):
+        return
+    pairs = zip(names, found, strict=False)
+    other = next((f"{f!r} where they have {n!r}" for n, f in pairs if n != f), "")
+    raise BoldError(
+        f"{run.bold} and the runs before it have different columns: {len(found)} and "
+        f"{len(names)}{', ' + other if other else ''}. Runs need the same regions in "
+        "the same order."
+    )
+
+
+def _leave_out(varies, paths, names, mask):
+    """Take columns that are constant in some run out of all."""
+    what = "voxels" if names is None else "regions"
+    print(f"{(~varies).sum()} {what} are constant in some run: left out")
+    for path in paths:
+        artifacts.write_array(path, np.load(path, mmap_mode="r")[:, varies])
+    if names is None:
+        return None, unmask(varies.astype(np.uint8), mask)
+    return [name for name, v in zip(names, varies, strict=True) if v], mask
+
+
+def _arrays(arrays, names):
+    """Arrays as runs, and how they are read."""
+    runs = [Run(name, name, Path(name), None, None) for name in arrays]
+
+    def read(run):
+        data = np.array(arrays[run.name])  # a copy: cleaning is done in place
+        return data, list(names or sources.numbered(run.name, data))
+
+    return runs, read
+
+
+def _path(folder, run, taken):
+    path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', run.name)}.npy"
+    if path in taken:
+        raise BoldError(f"{run.bold}: another run is called {run.name} as well")
+    return path
 
 
 def load_alice(radius="6mm"):
@@ -83,117 +254,3 @@ def load_alice(radius="6mm"):
     loaded = {path.name[:3]: np.loadtxt(path) for path in sorted(folder.iterdir())}
     del loaded[ALICE_EMPTY]
     return loaded, ALICE_REGIONS
-
-
-def load_table(path):
-    """One subject's regions from a TSV or CSV table with a header row.
-
-    Returns
-    -------
-    data : array of shape (n_times, n_regions)
-    names : list of str
-    """
-    separator = "\t" if str(path).endswith(".tsv") else ","
-    table = pd.read_csv(path, sep=separator)
-    words = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
-    if words:
-        raise BoldError(f"{path}: expected numbers, found text in column {words[0]!r}")
-    return table.to_numpy(float), [str(c) for c in table]
-
-
-def load_volumes(path, mask):
-    """One subject's voxels from a 4D NIfTI.
-
-    Parameters
-    ----------
-    path : path-like or image
-    mask : image
-        3D; the data is resampled to its grid by nilearn where grids differ.
-
-    Returns
-    -------
-    data : float32 array of shape (n_times, n_voxels)
-    """
-    try:
-        image = nibabel.load(path) if isinstance(path, str | Path) else path
-        if len(image.shape) != 4:
-            raise BoldError(f"{path}: expected a 4D image, found shape {image.shape}")
-        masker = NiftiMasker(mask, standardize=None, dtype="float32")
-        # nilearn sets NaN to 0 unless it is looked for first
-        if not np.isfinite(np.asanyarray(image.dataobj)).all():
-            raise BoldError(
-                f"{path} holds NaN or infinite values. Repair or mask them."
-            )
-        return masker.fit_transform(image)
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise BoldError(f"{path} cannot be read as NIfTI: {error}") from error
-
-
-def load_subjects(files, mask_file=None):
-    """Several subjects' own data: all NIfTI (with a mask) or all tables.
-
-    Parameters
-    ----------
-    files : list of str
-        One 4D NIfTI or one TSV/CSV a subject.
-    mask_file : str, optional
-        Mask image; without it nilearn computes one from the first subject.
-
-    Returns
-    -------
-    bold : dict of str to array of shape (n_volumes, n_voxels or n_regions)
-    names : list of str or None
-        Region names of tables.
-    mask : image or None
-        Mask of volumes, without the voxels that are constant in some subject.
-
-    Raises
-    ------
-    BoldError
-        Tables of different regions, unreadable images, a mask that misses the data.
-    """
-    paths = [resolve(file) for file in files]
-    if not paths:
-        raise BoldError("bold_files is empty: name one file a subject")
-    if not any(".nii" in p.name for p in paths):
-        tables = {f: load_table(p) for f, p in zip(files, paths, strict=True)}
-        names = next(iter(tables.values()))[1]
-        for file, (_, found) in tables.items():
-            if found != names:
-                raise BoldError(f"{file}: columns {found} differ from {names}")
-        return {file: data for file, (data, _) in tables.items()}, names, None
-    if mask_file:
-        mask = nibabel.load(resolve(mask_file))
-    else:
-        mask = NiftiMasker(standardize=None).fit(nibabel.load(paths[0])).mask_img_
-    loaded = {f: load_volumes(p, mask) for f, p in zip(files, paths, strict=True)}
-    varies = np.all([np.ptp(data, axis=0) > 0 for data in loaded.values()], axis=0)
-    if varies.mean() < MIN_COVERAGE:
-        raise BoldError(
-            f"only {varies.mean():.0%} of the mask's {len(varies)} voxels vary in "
-            f"every subject, expected {MIN_COVERAGE:.0%}. Does the mask fit the images?"
-        )
-    if not varies.all():
-        print(f"{(~varies).sum()} voxels are constant in some subject: left out")
-        mask = unmask(varies.astype(np.uint8), mask)
-    return {file: data[:, varies] for file, data in loaded.items()}, None, mask
-
-
-def clean(bold, basis):
-    """Remove confounds from every subject and standardise.
-
-    Parameters
-    ----------
-    bold : list of arrays of shape (n_times, n_voxels)
-    basis : array of shape (n_times, n_kept)
-        From ``hemodynamics.orthonormal``.
-
-    Returns
-    -------
-    cleaned : float32 array of shape (n_subjects, n_times, n_voxels)
-    """
-    cleaned = [
-        hemodynamics.zscore(hemodynamics.remove(hemodynamics.zscore(b), basis))
-        for b in bold
-    ]
-    return np.stack(cleaned).astype(np.float32)

@@ -7,21 +7,37 @@ from anbn import hemodynamics
 
 
 def correlation(bold):
-    """Leave-one-out inter-subject correlation.
+    """Leave-one-out inter-subject correlation, in every voxel or network.
 
     Parameters
     ----------
-    bold : array of shape (n_subjects, n_times, n_voxels)
+    bold : array of shape (n_subjects, n_times, n_voxels), or list of its subjects
+        Subjects are gone through one by one, twice: memory maps need not fit together.
 
     Returns
     -------
     isc : array of shape (n_subjects, n_voxels)
         Pearson r of each subject with the mean of the others (z-scored first).
     """
-    z = hemodynamics.zscore(np.moveaxis(np.asarray(bold, float), 0, 1))
-    total = z.sum(1, keepdims=True)
-    others = hemodynamics.zscore(total - z)
-    return (z * others).mean(0)
+    total = _total(bold)
+    others = ((z, hemodynamics.zscore(total - z)) for z in map(_z, bold))
+    return np.stack([(z * other).mean(0) for z, other in others])
+
+
+def _z(subject):
+    return hemodynamics.zscore(np.asarray(subject, float))
+
+
+def _total(bold):
+    """Sum of the standardised subjects."""
+    if len(bold) < 2:
+        raise ValueError(
+            f"what subjects share needs 2 subjects or more, found {len(bold)}"
+        )
+    total = 0.0
+    for subject in bold:
+        total = total + _z(subject)
+    return total
 
 
 def group_noise_ceiling(bold):
@@ -34,17 +50,15 @@ def group_noise_ceiling(bold):
 
     Parameters
     ----------
-    bold : array of shape (n_subjects, n_times, n_voxels)
+    bold : array of shape (n_subjects, n_times, n_voxels), or list of its subjects
 
     Returns
     -------
     ceiling : array of shape (n_voxels,)
         0 where subjects do not correlate positively.
     """
-    z = hemodynamics.zscore(np.moveaxis(np.asarray(bold, float), 0, 1))
-    n = z.shape[1]
-    rho = (z.sum(1).var(0) / n - 1) / (n - 1)
-    rho = rho.clip(min=0)
+    n = len(bold)
+    rho = ((_total(bold).var(0) / n - 1) / (n - 1)).clip(min=0)
     return np.sqrt(n * rho / (1 + (n - 1) * rho))
 
 
@@ -93,3 +107,40 @@ def subject_timecourses(bold, maps):
     """
     design = np.column_stack([maps.T, np.ones(maps.shape[1])])
     return (bold @ np.linalg.pinv(design).T)[..., :-1]
+
+
+def subject_maps(bold, timecourses):
+    """Maps of one run that belong to given time courses: temporal regression.
+
+    The second step of dual regression; with the group's own time courses of that run it
+    is back-projection (back-reconstruction, Calhoun et al. 2001).
+
+    Parameters
+    ----------
+    bold : array of shape (n_times, n_voxels)
+    timecourses : array of shape (n_times, n_networks)
+
+    Returns
+    -------
+    maps : array of shape (n_networks, n_voxels)
+        Change of BOLD for one standard deviation of each time course, the others held.
+    """
+    design = hemodynamics.zscore(np.asarray(timecourses, float))
+    return np.linalg.pinv(design) @ (bold - bold.mean(0))
+
+
+def dual_regression(bold, maps):
+    """Time courses and maps of group networks in one run (Nickerson et al. 2017).
+
+    Parameters
+    ----------
+    bold : array of shape (n_times, n_voxels)
+    maps : array of shape (n_networks, n_voxels)
+
+    Returns
+    -------
+    timecourses : array of shape (n_times, n_networks)
+    maps : array of shape (n_networks, n_voxels)
+    """
+    timecourses = subject_timecourses(bold, maps)
+    return timecourses, subject_maps(bold, timecourses)

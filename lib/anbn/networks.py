@@ -20,6 +20,22 @@ class Decomposition:
     explained: np.ndarray  # (n_networks,), share of the matrix's variance
     stability: np.ndarray | None = None  # (n_networks,), see ``stability.icasso``
 
+    def stable(self, least):
+        """Without the networks of less stability than ``least``."""
+        kept = self.stability >= least
+        if not kept.any():
+            raise ValueError(
+                f"no network has a stability of {least}, the best one has "
+                f"{self.stability.max():.2f}: lower min_stability, or ask for another "
+                "number of networks (see scan)"
+            )
+        return Decomposition(
+            self.networks[kept],
+            self.timecourses[:, kept],
+            self.explained[kept],
+            self.stability[kept],
+        )
+
 
 def in_order(weights, timecourses, explained):
     """Decomposition with signs and order fixed.

@@ -8,6 +8,9 @@ import pooch
 
 PACKAGE = "package:"  # marks a file or folder inside an installed Python package
 ALICE = "alice:"  # marks one of the Alice data set (Brennan et al. 2016)
+NARRATIVES = "narratives:"  # marks one of the Narratives data set (ds002345)
+DATA = "data:"  # marks one inside the folder ANBN_DATA
+SOURCES = (PACKAGE, ALICE, NARRATIVES, DATA)
 ALICE_URL = (
     "https://raw.githubusercontent.com/daandouwe/Thesis/"
     "ec54039b6ac5ad7bf8c81b91768108e5be5c1ce0/brain-data/syntax-in-rnng/"
@@ -54,8 +57,9 @@ def resolve(spec):
     ----------
     spec : str
         ``package:name/inner/path`` (a file shipped in an installed package, which is
-        never imported), ``alice:inner/path`` (see ``fetch_alice``), an absolute path,
-        or a path relative to the project's root.
+        never imported), ``alice:inner/path`` (see ``fetch_alice``),
+        ``narratives:inner/path`` (see ``anbn.narratives_fetch``), ``data:inner/path``
+        (inside ``ANBN_DATA``), an absolute path, or one relative to the project's root.
 
     Raises
     ------
@@ -73,11 +77,32 @@ def resolve(spec):
         path = Path(next(iter(found.submodule_search_locations))) / inner
     elif spec.startswith(ALICE):
         path = fetch_alice(spec.removeprefix(ALICE))
+    elif spec.startswith(NARRATIVES):
+        path = data_dir("narratives") / spec.removeprefix(NARRATIVES)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{spec!r}: nothing at {path}. Fetch it: `make data STUDY=... "
+                'SUBJECTS="sub-001 sub-002"`, or set ANBN_DATA to a folder that holds '
+                "narratives/."
+            )
+    elif spec.startswith(DATA):
+        if not os.environ.get("ANBN_DATA"):
+            raise FileNotFoundError(
+                f"{spec!r}: the environment variable ANBN_DATA is not set. Set it to "
+                f"the folder that holds {spec.removeprefix(DATA)}."
+            )
+        path = data_dir(spec.removeprefix(DATA))
     else:
         path = project_root() / Path(spec).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{spec!r}: nothing found at {path}. Check the path.")
     return path
+
+
+def data_dir(name):
+    """Folder of a data set: ``ANBN_DATA/name`` where that is set, else in the cache."""
+    local = os.environ.get("ANBN_DATA")
+    return (Path(local).resolve() if local else cache_dir()) / name
 
 
 def fetch_alice(inner=""):
@@ -96,8 +121,7 @@ def fetch_alice(inner=""):
     FileNotFoundError
         If a file is missing, cannot be downloaded, or is not the published one.
     """
-    local = os.environ.get("ANBN_DATA")
-    folder = Path(local).resolve() / "alice" if local else cache_dir() / "alice"
+    local, folder = os.environ.get("ANBN_DATA"), data_dir("alice")
     fetcher = pooch.create(path=folder, base_url=ALICE_URL)
     fetcher.load_registry(Path(__file__).with_name("alice_registry.txt"))
     wanted = [name for name in fetcher.registry if name.startswith(inner)]

@@ -7,19 +7,22 @@ not count.
 """
 
 import argparse
-import ast
 import fcntl
-import hashlib
-import json
 import os
-import re
 import shutil
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
-from anbn import artifacts, params
-from anbn.paths import ALICE, PACKAGE, cache_dir, project_root, resolve, stage_dir
+from anbn import artifacts, bids, downloads, fingerprints, narratives, params
+from anbn.paths import (
+    NARRATIVES,
+    data_dir,
+    project_root,
+    resolve,
+    stage_dir,
+)
 
 # What each stage reads of earlier ones (its notebook's `stage_inputs` calls).
 STAGES = {
@@ -32,106 +35,6 @@ STAGES = {
 
 class StageError(RuntimeError):
     """A stage's notebook did not run to its end."""
-
-
-def notebook_source(stage):
-    """Text of a stage's notebook without its jupytext header."""
-    text = params.notebook_path(stage).read_text(encoding="utf-8")
-    return re.sub(r"\A# ---\n.*?\n# ---\n", "", text, flags=re.DOTALL)
-
-
-def imported_modules(source):
-    """Names of the anbn modules that Python source imports, and those they import."""
-    folder = project_root() / "lib" / "anbn"
-    found, todo = set(), [source]
-    while todo:
-        for node in ast.walk(ast.parse(todo.pop())):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module == "anbn":
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module.removeprefix("anbn.")]
-            elif isinstance(node, ast.Import):
-                names = [alias.name.removeprefix("anbn.") for alias in node.names]
-            for name in names:
-                if name not in found and (folder / f"{name}.py").is_file():
-                    found.add(name)
-                    todo.append((folder / f"{name}.py").read_text(encoding="utf-8"))
-    return sorted(found)
-
-
-def fingerprint(study, stage, upstream):
-    """SHA-256 of all that decides a stage's result.
-
-    Parameters
-    ----------
-    study, stage : str
-    upstream : dict of str to str
-        Fingerprints of the stages it reads.
-
-    Returns
-    -------
-    fingerprint : str
-        64 hexadecimal digits.
-    """
-    source, values = notebook_source(stage), params.read(study, stage)
-    folder = project_root() / "lib" / "anbn"
-    parts = {
-        "notebook": source,
-        "params": {k: v for k, v in values.items() if k not in params.EXECUTION_KNOBS},
-        "modules": {
-            m: artifacts.sha256(folder / f"{m}.py") for m in imported_modules(source)
-        },
-        "lists": {p.name: artifacts.sha256(p) for p in sorted(folder.glob("*.txt"))},
-        "upstream": upstream,
-        "data": {spec: _data_hash(spec) for spec in _data_specs(values)},
-    }
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _data_specs(values):
-    """Parameter values that name data: `package:...`, `alice:...`, or a path."""
-    lists = [v if isinstance(v, list) else [v] for v in values.values()]
-    named = {v for values in lists for v in values if isinstance(v, str) and v}
-    if values.get("bold") == "alice":
-        named.add(f"{ALICE}alice_data_shared/{values['alice_radius']}")
-    root = project_root()
-    return sorted(
-        v
-        for v in named
-        if v.startswith((PACKAGE, ALICE))
-        or (root / v).is_file()
-        or ("/" in v and (root / v).is_dir())
-    )
-
-
-def _data_hash(spec):
-    """Hash of a data file, remembered by its path, size and time of change."""
-    path = resolve(spec)
-    files = sorted(
-        p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()
-    )
-    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-    known = cache_dir() / "hashes" / key
-    if not known.is_file():
-        with artifacts.atomic(known) as temporary:
-            temporary.write_text(artifacts.sha256(path))
-    return known.read_text()
-
-
-def is_current(study, stage, expected):
-    """Whether a stage's manifest has this fingerprint and its files are all there."""
-    out = stage_dir(study, stage)
-    try:
-        manifest = artifacts.read_json(out / artifacts.MANIFEST)
-        files = manifest["files"].items()
-        whole = all(artifacts.size(out / name) == f["bytes"] for name, f in files)
-    except (artifacts.ArtifactError, KeyError, OSError):
-        return False
-    whole &= all((out / f"notebook.{kind}").is_file() for kind in ("ipynb", "html"))
-    return whole and manifest["fingerprint"] == expected
 
 
 def run_stage(study, stage, expected):
@@ -245,35 +148,61 @@ def run_study(study, stages):
     wanted = [s for s in STAGES if s in stages or any(s in STAGES[t] for t in stages)]
     for stage in wanted:  # all parameters are checked before anything runs
         params.read(study, stage)
-    fingerprints, n_run = {}, 0
+    found, n_run = {}, 0
     with study_lock(study):
         remove_leftovers(study)
         for stage in wanted:
-            reads = {name: fingerprints[name] for name in STAGES[stage]}
-            fingerprints[stage] = fingerprint(study, stage, reads)
-            if is_current(study, stage, fingerprints[stage]):
+            reads = {name: found[name] for name in STAGES[stage]}
+            found[stage] = fingerprints.fingerprint(study, stage, reads)
+            if fingerprints.is_current(study, stage, found[stage]):
                 print(f"{study}/{stage}: up to date", flush=True)
                 continue
             log = os.path.relpath(stage_dir(study, stage) / "stage.log")
             print(f"{study}/{stage}: running (progress in {log})", flush=True)
             start = time.perf_counter()
-            run_stage(study, stage, fingerprints[stage])
+            run_stage(study, stage, found[stage])
             n_run += 1
             seconds = time.perf_counter() - start
             print(f"{study}/{stage}: done in {seconds:.0f} s", flush=True)
     return n_run
 
 
-def fetch_data(study):
-    """Fetch, or find, every file a study's parameters name, and say where it is."""
-    for stage in STAGES:
-        for spec in _data_specs(params.read(study, stage)):
+def stages_of(study):
+    """Stages that a study has parameters for; all, if it has none at all."""
+    folder = project_root() / "params" / study
+    return [s for s in STAGES if (folder / f"{s}.yaml").is_file()] or list(STAGES)
+
+
+def fetch_data(study, subjects=()):
+    """Fetch, or find, every file a study's parameters name, and say where it is.
+
+    Parameters
+    ----------
+    study : str
+    subjects : list of str
+        Of the Narratives data, instead of the study's own.
+    """
+    values = {stage: params.read(study, stage) for stage in stages_of(study)}
+    story = values["01_activation_recording"]["story"]
+    if story.startswith(NARRATIVES):
+        from anbn import narratives_fetch
+
+        of_brain = values["02_fbn_extraction"]
+        narratives_fetch.fetch_story(
+            data_dir("narratives"),
+            Path(story).stem,
+            subjects=subjects or of_brain["subjects"],
+            derivative=Path(of_brain["bids_folder"]).name,
+            space=of_brain["space"],
+        )
+    for of_stage in values.values():
+        for spec in fingerprints.data_specs(of_stage):
             print(f"{spec}\n  {resolve(spec)}")
 
 
 def report(study):
     """Print the summary of every stage that has run."""
-    for stage in STAGES:
+    for stage in stages_of(study):
         path = stage_dir(study, stage) / artifacts.MANIFEST
         if not path.is_file():
             print(f"{study}/{stage}: has not run")
@@ -293,6 +222,7 @@ def main(arguments=None):
         "stages", nargs="*", help="as 01 02 03 04; all if none is given"
     )
     parser.add_argument("--data", action="store_true", help="only fetch the data")
+    parser.add_argument("--subjects", default="", help="whose data to fetch")
     parser.add_argument(
         "--report", action="store_true", help="only print the summaries"
     )
@@ -301,10 +231,11 @@ def main(arguments=None):
     unknown = [n for n in options.stages if n not in numbers]
     if unknown:
         parser.error(f"no stage {unknown[0]!r}; stages are {' '.join(numbers)}")
-    chosen = [s for s in STAGES if not options.stages or s[:2] in options.stages]
+    there = stages_of(options.study)
+    chosen = [s for s in STAGES if s[:2] in (options.stages or [n[:2] for n in there])]
     try:
         if options.data:
-            fetch_data(options.study)
+            fetch_data(options.study, options.subjects.replace(",", " ").split())
         elif options.report:
             report(options.study)
         else:
@@ -314,6 +245,9 @@ def main(arguments=None):
         artifacts.ArtifactError,
         StageError,
         FileNotFoundError,
+        bids.BidsError,
+        downloads.DownloadError,
+        narratives.NarrativesError,
     ) as error:
         sys.exit(f"error: {error}")
 

@@ -255,6 +255,6 @@ def plot_damage(damage, base, ax=None):
     ticks = 100 * np.unique(damage["share"])
     ax.set_xticks(ticks, [f"{t:.2g}" for t in ticks])
     ax.set_xticks([], minor=True)
-    ax.set(xlabel="share of the ffn_out neurons (%)", ylabel="perplexity")
+    ax.set(xlabel="share of the neurons (%)", ylabel="perplexity")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

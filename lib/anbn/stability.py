@@ -9,6 +9,7 @@ from anbn import matching
 from anbn.networks import Decomposition
 
 SAME = 0.5  # |r| from which networks of two runs are taken for one
+STABLE = 0.8
 
 
 def icasso(estimates):
@@ -66,32 +67,30 @@ def icasso(estimates):
     )
 
 
-def scan(decompose, sizes, *, n_runs):
+def scan(decompose, sizes):
     """Stability and explained variance over numbers of networks.
 
     Parameters
     ----------
     decompose : callable
-        Of the number of networks and a seed, gives a Decomposition.
+        Takes ``n_networks``, gives a Decomposition with stability.
     sizes : list of int
-    n_runs : int
-        Seeds for each number.
 
     Returns
     -------
     table : DataFrame
         Index ``n_networks``; columns ``explained`` (share of variance by all networks
-        together), ``stability`` (mean), ``n_stable`` (networks with 0.8 or more).
+        together), ``stability`` (mean), ``n_stable`` (networks of ``STABLE`` or more).
     """
     rows = []
     for n in sizes:
-        found = icasso([decompose(n, seed) for seed in range(n_runs)])
+        found = decompose(n_networks=n)
         rows.append(
             {
                 "n_networks": n,
                 "explained": found.explained.sum(),
                 "stability": found.stability.mean(),
-                "n_stable": int((found.stability >= 0.8).sum()),
+                "n_stable": int((found.stability >= STABLE).sum()),
             }
         )
     return pd.DataFrame(rows).set_index("n_networks")

@@ -177,7 +177,7 @@ def read_corpus(path):
     """Documents of a plain-text corpus.
 
     Documents are separated by ``<doc ...>`` tags where there are any, else by blank
-    lines; pieces under 200 characters are joined to the next.
+    lines, else by ends of lines; pieces under 200 characters are joined to the next.
 
     Returns
     -------
@@ -187,7 +187,8 @@ def read_corpus(path):
     if "<doc " in text:
         pieces = re.split(r"</?doc[^>]*>", text)
     else:
-        pieces = re.split(r"\n\s*\n", text)
+        pieces = re.split(r"\n\s*\n", text.strip())
+        pieces = pieces if len(pieces) > 1 else text.split("\n")
     documents, short = [], ""
     for piece in pieces:
         short = f"{short}\n\n{piece.strip()}".strip()

@@ -1,12 +1,11 @@
-"""What needs all tokens, block by block: responses on the BOLD clock, statistics."""
-
-from concurrent.futures import ThreadPoolExecutor
+"""Responses on the BOLD clock, from activations that come block by block."""
 
 import numpy as np
 import scipy.sparse
 import torch
 
-from anbn import forward, neurons, stores
+from anbn import forward, neurons
+from anbn.blocks import blocks
 
 STRETCH = 256  # tokens; a stretch of story reaches only a stretch of the scan
 
@@ -66,29 +65,9 @@ def responses(activations, H):
     if H.shape[1] != n_tokens:
         raise ValueError(f"H has {H.shape[1]} tokens, the activations have {n_tokens}")
     total = Responses(H, *activations.shape[1:])
-    for rows, block in _blocks(activations):
+    for rows, block in blocks(activations):
         total.add(rows, torch.from_numpy(block))
     return total.numpy()
-
-
-def _blocks(activations):
-    """Token blocks (rows, array), each read while the one before is worked on."""
-
-    def read(begin):
-        rows = slice(begin, min(begin + stores.TOKEN_BLOCK, len(activations)))
-        return rows, activations[rows].to_numpy()
-
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, 0)
-        for begin in range(
-            stores.TOKEN_BLOCK,
-            len(activations) + stores.TOKEN_BLOCK,
-            stores.TOKEN_BLOCK,
-        ):
-            block = coming.result()
-            if begin < len(activations):
-                coming = reader.submit(read, begin)
-            yield block
 
 
 def stream_responses(language_model, tokens, H, *, kinds, **options):
@@ -117,21 +96,3 @@ def stream_responses(language_model, tokens, H, *, kinds, **options):
         for kind, values in recorded.activations.items():
             totals[kind].add(recorded.rows, values.transpose(0, 1))
     return {kind: total.numpy() for kind, total in totals.items()}
-
-
-def statistics(activations):
-    """Mean and variance of every neuron over tokens, streamed.
-
-    Returns
-    -------
-    mean, variance : float64 arrays of shape (n_layers, n_neurons)
-    """
-    n, mean, squares = 0, 0.0, 0.0
-    for _, block in _blocks(activations):
-        block = block.astype(np.float64)
-        # Chan et al. 1979: merge the block's moments into those so far
-        m, delta = n + len(block), block.mean(0) - mean
-        squares = squares + ((block - block.mean(0)) ** 2).sum(0)
-        squares = squares + delta**2 * n * len(block) / m
-        mean, n = mean + delta * len(block) / m, m
-    return mean, squares / n

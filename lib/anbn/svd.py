@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from anbn.blocks import blocks, size
+from anbn.blocks import floats, moments, size
 
 TINY = 1e-7  # of the largest singular value: below it is rounding
 
@@ -24,47 +24,6 @@ class Reduction:
         """The leading components alone."""
         n = n_components
         return replace(self, u=self.u[:, :n], s=self.s[:n], vt=self.vt[:n])
-
-
-def moments(data, *, device="cpu"):
-    """Mean and variance of every unit over samples, streamed, in float64.
-
-    Returns
-    -------
-    mean, variance : float64 arrays of shape (n_units,)
-
-    Raises
-    ------
-    ValueError
-        If a value is NaN or infinite.
-    """
-    n, mean, squares = 0, 0.0, 0.0
-    for rows, x in _floats(data, device):
-        m, centre = n + len(x), x.mean(0)
-        if not torch.isfinite(centre).all():
-            raise ValueError(
-                f"the data holds NaN or infinite values in samples {rows.start} to "
-                f"{rows.stop - 1}: record or load it again"
-            )
-        # Chan et al. 1979: merge the block's moments into those so far
-        delta = centre.double() - mean
-        squares = squares + x.sub_(centre).square_().sum(0).double()
-        squares = squares + delta**2 * n * len(x) / m
-        mean, n = mean + delta * len(x) / m, m
-    return mean.cpu().numpy(), (squares / n).cpu().numpy()
-
-
-def _floats(data, device):
-    """Blocks as float32 tensors (n, n_units), all in the same memory.
-
-    Finding memory anew for every block takes longer than converting it.
-    """
-    memory = torch.empty(0, device=device)
-    for rows, block in blocks(data):
-        block = torch.from_numpy(block.reshape(len(block), -1)).to(device)
-        if len(memory) < len(block):
-            memory = torch.empty(block.shape, device=device)
-        yield rows, memory[: len(block)].copy_(block)
 
 
 def reduce(
@@ -112,6 +71,8 @@ def reduce(
     ValueError
         Too many components for the data, or NaN in it.
     """
+    if str(device).startswith("mps"):
+        device = "cpu"  # Metal has no float64
     n_samples, n_units = size(data)
     limit = min(n_samples - 1, n_units if keep is None else int(np.sum(keep)))
     if not 1 <= n_components <= limit:
@@ -138,7 +99,7 @@ def reduce(
         product = torch.empty(n_samples, basis.shape[1], device=device)
         back = torch.zeros_like(basis)
         single = basis.float()
-        for rows, x in _floats(data, device):
+        for rows, x in floats(data, device):
             x.sub_(centre)
             if scaled:
                 x.mul_(weight)

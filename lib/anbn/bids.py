@@ -1,0 +1,280 @@
+"""Runs and confounds in a BIDS or fMRIPrep folder, found by their entities.
+
+An entity is a part such as ``task-pieman`` of a file's name.
+"""
+
+import difflib
+import fnmatch
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+IMAGES = ("_bold.nii", "_bold.nii.gz", "_bold.dtseries.nii")
+SCAN = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")  # entities of a scan
+NAMES = ("sub", "ses", "task", "run")  # those that name a run here
+PARAMETERS = ("task", "space", "desc", "res")  # of find_runs, to tell files apart
+NONE = "none"  # stands for: the name does not have this entity
+CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+MISSING = {"n/a", "", "nan", "na"}
+SHOWN = 20  # names that an error lists
+
+
+class BidsError(ValueError):
+    """A file is missing, ambiguous, or not as BIDS has it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scan of one subject.
+
+    Attributes
+    ----------
+    subject : str
+        ``sub-001``.
+    name : str
+        Unique: ``sub-001_task-pieman_run-1``.
+    bold : Path
+    confounds : Path or None
+    tr : float or None
+        Seconds, RepetitionTime of its JSON file; None if there is none.
+    """
+
+    subject: str
+    name: str
+    bold: Path
+    confounds: Path | None
+    tr: float | None
+
+
+def entities(name):
+    """Entities of a file name: ``sub-001_task-x_bold.nii`` gives sub and task."""
+    return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([^_.]+)", Path(name).name))
+
+
+def find_runs(folder, *, task, subjects=(), runs=(), space="", desc="", res=""):
+    """Runs in a BIDS or derivatives folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``sub-*/[ses-*/]func/*_bold.nii``, ``.nii.gz`` or ``.dtseries.nii``.
+    task : str
+    subjects, runs : sequence of str or int
+        "sub-001", "001" or 1; all there are, if empty.
+    space, desc, res : str
+        As in the file names; "none" for names without the entity. Left empty, any
+        will do, as long as one file a run is left.
+
+    Returns
+    -------
+    runs : list of Run
+        Sorted by subject, session and run.
+
+    Raises
+    ------
+    BidsError
+        If the folder, a subject, a run or another entity is not there (says what
+        there is), or several files of one run are left (says in what they differ).
+    """
+    folder = Path(folder)
+    paths = [p for f in ("func", "ses-*/func") for p in folder.glob(f"sub-*/{f}/*")]
+    found = [(entities(p), p) for p in sorted(paths) if p.name.endswith(IMAGES)]
+    if not found:
+        raise BidsError(
+            f"{folder}: expected sub-*/func/*_bold.nii[.gz] (or .dtseries.nii), found "
+            f"{_some(p.name for p in folder.glob('*'))}. Name the folder that holds "
+            "the sub-* folders."
+        )
+    subjects = [str(s).removeprefix("sub-") for s in _sequence(subjects)]
+    wanted = {"sub": subjects, "task": _sequence(task), "run": _sequence(runs)}
+    wanted |= {"space": _sequence(space), "desc": _sequence(desc)}
+    for entity, values in (wanted | {"res": _sequence(res)}).items():
+        found = _keep(found, entity, values, folder)
+    for subject in subjects:
+        if not any(_same(e["sub"], subject) for e, _ in found):
+            raise BidsError(
+                f"{folder}: sub-{subject} has no file with all of task={task!r}, "
+                f"runs={runs!r}, space={space!r}, desc={desc!r}, res={res!r}. Leave "
+                "the subject out or loosen these."
+            )
+    groups = {}
+    for parts, path in found:
+        key = tuple(parts.get(name, "") for name in ("sub", "ses", "run"))
+        groups.setdefault(key, []).append((parts, path))
+    return [_run(groups[key], folder) for key in sorted(groups)]
+
+
+def _sequence(values):
+    if isinstance(values, str | int):
+        return [values] if values != "" else []
+    return list(values)
+
+
+def _same(found, wanted):
+    found, wanted = str(found), str(wanted)
+    if found.isdigit() and wanted.isdigit():
+        return int(found) == int(wanted)
+    return found == wanted
+
+
+def _some(names):
+    names = sorted({str(name) for name in names})
+    more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+    return (", ".join(names[:SHOWN]) or "nothing") + more
+
+
+def _keep(found, entity, wanted, folder):
+    """Files whose entity is one of those wanted; all, if none is."""
+    there = {e.get(entity, NONE) for e, _ in found}
+    for value in wanted:
+        if not any(_same(other, value) for other in there):
+            raise BidsError(
+                f"{folder}: no file with {entity}-{value} (of those that match so "
+                f"far). Values of {entity} there: {_some(there)}."
+            )
+    return [
+        (e, path)
+        for e, path in found
+        if not wanted or any(_same(e.get(entity, NONE), value) for value in wanted)
+    ]
+
+
+def _run(files, folder):
+    """The run of one file; an error if there are several."""
+    parts, path = files[0]
+    if len(files) > 1:
+        keys = sorted({key for e, _ in files for key in e})
+        values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
+        differ = {k: v for k, v in values.items() if len(v) > 1}
+        choices = "; ".join(f"{k}: {', '.join(v)}" for k, v in differ.items())
+        ours = [k for k in differ if k in PARAMETERS]
+        raise BidsError(
+            f"{path.parent}: {len(files)} files of one run are left: "
+            f"{_some(p.name for _, p in files)}. They differ in "
+            f"{choices or 'their suffix only'}. "
+            + (f"Set {' and '.join(ours)}." if ours else "Keep one in this folder.")
+        )
+    return Run(
+        subject=f"sub-{parts['sub']}",
+        name="_".join(f"{k}-{parts[k]}" for k in NAMES if k in parts),
+        bold=path,
+        confounds=_confounds(parts, path),
+        tr=_tr(parts, path, folder),
+    )
+
+
+def _confounds(parts, path):
+    scan = {k: v for k, v in parts.items() if k in SCAN}
+    for suffix in CONFOUNDS:
+        for table in sorted(path.parent.glob(f"sub-{parts['sub']}_*{suffix}")):
+            if {k: v for k, v in entities(table).items() if k in SCAN} == scan:
+                return table
+    return None
+
+
+def _tr(parts, path, folder):
+    """RepetitionTime of the nearest JSON file that applies (BIDS inheritance)."""
+    parent = path.parent
+    while True:
+        # of one folder's files, the one that shares most entities is nearest
+        sidecars = sorted(parent.glob("*_bold*.json"), key=lambda p: -len(entities(p)))
+        for sidecar in sidecars:
+            if entities(sidecar).items() <= parts.items():
+                tr = _repetition_time(sidecar)
+                if tr is not None:
+                    return tr
+        if parent == folder:
+            return None
+        parent = parent.parent
+
+
+def _repetition_time(sidecar):
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BidsError(f"{sidecar} cannot be read as JSON: {error}") from error
+    tr = content.get("RepetitionTime") if isinstance(content, dict) else None
+    number = isinstance(tr, int | float) and not isinstance(tr, bool)
+    if tr is not None and not (number and 0 < tr < np.inf):
+        raise BidsError(
+            f"{sidecar}: expected RepetitionTime in seconds, above 0, found {tr!r}. "
+            "Correct the file."
+        )
+    return None if tr is None else float(tr)
+
+
+def read_confounds(path, columns, *, n_volumes):
+    """Confounds of a run, from fMRIPrep's table or another one.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.tsv``, or ``.csv``, with a line of names.
+    columns : sequence of str
+        Names, or patterns such as ``trans_*``, ``rot_?``, ``a_comp_cor_0[0-5]``.
+    n_volumes : int
+        Of the run: the table must have as many rows.
+
+    Returns
+    -------
+    confounds : array of shape (n_volumes, n_columns)
+        In the order of ``columns``, then of the file; each column once. A first value
+        that is missing (of derivatives and displacements) is 0.
+
+    Raises
+    ------
+    BidsError
+        If the table has another length or no names, a pattern matches no column, or a
+        value is not a finite number.
+    """
+    path = Path(path)
+    separator = "," if path.name.lower().endswith((".csv", ".csv.gz")) else "\t"
+    try:
+        options = {"sep": separator, "dtype": str, "keep_default_na": False}
+        table = pd.read_csv(path, header=None, **options)
+    except FileNotFoundError as error:
+        raise BidsError(f"{path}: no such table of confounds") from error
+    except (OSError, ValueError) as error:
+        raise BidsError(f"{path} cannot be read as a table: {error}") from error
+    header = [str(name).strip() for name in table.iloc[0]]
+    table = table.iloc[1:].set_axis(header, axis=1)
+    numbers = pd.to_numeric(pd.Series(header), errors="coerce").notna().all()
+    if numbers or len(set(header)) < len(header):
+        raise BidsError(
+            f"{path}: expected a first line of names, each once, found "
+            f"{', '.join(header[:SHOWN])}."
+        )
+    if len(table) != n_volumes:
+        raise BidsError(
+            f"{path} has {len(table)} rows, the run has {n_volumes} volumes. Is it the "
+            "table of this run? Cut volumes after confounds are removed, not before."
+        )
+    names = []
+    for pattern in _sequence(columns):
+        hits = [name for name in table if fnmatch.fnmatchcase(name, pattern)]
+        if not hits:
+            close = difflib.get_close_matches(pattern.strip("*?"), table.columns)
+            hint = f" Did you mean {', '.join(close)}?" if close else ""
+            raise BidsError(
+                f"{path}: no column matches {pattern!r}.{hint} There are "
+                f"{_some(table.columns)}."
+            )
+        names += [name for name in hits if name not in names]
+    cells = table[names].apply(lambda column: column.str.strip())
+    values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    values = values.reshape(n_volumes, len(names)).copy()
+    first = cells.iloc[:1].apply(lambda column: column.str.lower()).isin(MISSING)
+    values[:1][first.to_numpy(bool)] = 0.0
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        raise BidsError(
+            f"{path}: expected a number in column {names[column]!r}, row {row + 1} of "
+            f"{n_volumes}, found {cells.iloc[row, column]!r}; {len(bad)} such cells. "
+            "Only the first row may be missing: leave the column out or repair it."
+        )
+    return values

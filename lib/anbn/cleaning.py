@@ -1,0 +1,141 @@
+"""Cleaning of one run: volumes kept, values checked, drift and confounds removed."""
+
+import numpy as np
+
+from anbn import hemodynamics
+from anbn.bids import read_confounds
+from anbn.volumes import BoldError
+
+MIN_COVERAGE = 0.8  # of a mask's voxels must vary in every run
+MIN_VOLUMES = 10
+COLUMNS = 8192  # voxels cleaned at once
+STANDARDISE = ("zscore", "psc", "none")
+
+
+def rows_kept(n_volumes, source, n_times, cut):
+    """Volumes kept of a run."""
+    begin, end = cut
+    if begin < 0 or end < 0:
+        raise BoldError(f"cut: expected numbers of volumes, found {tuple(cut)}")
+    found = n_volumes - begin - end
+    if found < MIN_VOLUMES:
+        raise BoldError(
+            f"{source}: {n_volumes} volumes, {max(found, 0)} after the cut, expected "
+            f"at least {MIN_VOLUMES}. Is it a whole run?"
+        )
+    if found < (n_times or 0):
+        raise BoldError(
+            f"{source} has {found} volumes, the story needs {n_times}. Shorten the "
+            "story (n_words or n_volumes of stage 01) or check tr and first_volume."
+        )
+    return slice(begin, begin + (n_times or found))
+
+
+def confounds_of(run, columns, n_volumes):
+    if run.confounds is None:
+        raise BoldError(
+            f"{run.bold} has no table of confounds to take {', '.join(columns)} from. "
+            "Name one in confound_files, or leave confounds empty."
+        )
+    return read_confounds(run.confounds, columns, n_volumes=n_volumes)
+
+
+def check_values(data, source, *, constant):
+    """Two dimensions, finite, and constant columns only where they can be left out."""
+    if data.ndim != 2:
+        raise BoldError(
+            f"{source}: expected (volumes x regions), found shape {data.shape}"
+        )
+    bad = np.argwhere(~np.isfinite(data))
+    if len(bad):
+        raise BoldError(
+            f"{source}: {len(bad)} values are NaN or infinite, the first at volume "
+            f"{bad[0][0]}, column {bad[0][1]}. Mask or interpolate them first."
+        )
+    still = np.flatnonzero(np.ptp(data, axis=0) == 0)
+    if len(still) == data.shape[1]:
+        raise BoldError(
+            f"{source}: all {len(still)} columns are constant. Leave this run out, or "
+            "check that the mask fits it."
+        )
+    if len(still) and not constant:
+        raise BoldError(
+            f"{source}: {len(still)} of {data.shape[1]} columns are constant, the "
+            f"first is column {still[0]}. Leave this subject or region out."
+        )
+    return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def check_coverage(varies, run):
+    if varies.mean() < MIN_COVERAGE:
+        raise BoldError(
+            f"only {varies.mean():.0%} of the mask's {len(varies)} voxels vary in "
+            f"every run up to {run.bold}, expected {MIN_COVERAGE:.0%}. Does the mask "
+            "fit the images?"
+        )
+
+
+def clean_run(data, basis, standardise, source):
+    """Clean one run in place, a block of columns at a time."""
+    for start in range(0, data.shape[1], COLUMNS):
+        block = data[:, start : start + COLUMNS]
+        if standardise == "zscore":
+            block = hemodynamics.zscore(block)
+        elif standardise == "psc":
+            mean, sd = block.mean(0), block.std(0)
+            if (np.abs(mean) < sd).any():
+                column = start + int(np.flatnonzero(np.abs(mean) < sd)[0])
+                raise BoldError(
+                    f"{source}: the mean of column {column} is about 0, so there is no "
+                    "percent of it. The run was centred before: use zscore or none."
+                )
+            block = 100 * (block / np.where(mean == 0, np.inf, mean) - 1)
+        else:
+            block = block - block.mean(0)  # float32 has few digits for what is left
+        block = hemodynamics.remove(block, basis)
+        if standardise == "zscore":
+            block = hemodynamics.zscore(block)
+        data[:, start : start + COLUMNS] = block
+    return data
+
+
+def clean(bold, basis):
+    """Remove confounds from every subject and standardise.
+
+    Parameters
+    ----------
+    bold : list of arrays of shape (n_times, n_voxels)
+    basis : array of shape (n_times, n_kept)
+        From ``hemodynamics.orthonormal``.
+
+    Returns
+    -------
+    cleaned : float32 array of shape (n_subjects, n_times, n_voxels)
+    """
+    copies = (np.array(b, dtype=np.float32) for b in bold)
+    return np.stack([clean_run(copy, basis, "zscore", "bold") for copy in copies])
+
+
+def check_bold(data, source, *, n_times=None):
+    """Check one subject's regions and cut them to the story.
+
+    Parameters
+    ----------
+    data : array of shape (n_volumes, n_regions)
+    source : str
+        Named in errors.
+    n_times : int, optional
+        Volumes of the story; further ones are cut off.
+
+    Returns
+    -------
+    data : float32 array of shape (n_times, n_regions)
+
+    Raises
+    ------
+    BoldError
+        NaN or infinite values, a constant region, fewer volumes than the story.
+    """
+    data = np.asarray(data)
+    rows = rows_kept(len(data), source, n_times, (0, 0))
+    return check_values(data[rows], source, constant=False)

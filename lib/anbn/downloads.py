@@ -1,0 +1,252 @@
+"""Large files over HTTPS: sizes checked, broken connections resumed.
+
+pooch fetches whole files only; what is cut off after an hour has to go on from there.
+"""
+
+import errno
+import fcntl
+import functools
+import hashlib
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+CHUNK = 2**14  # bytes; what a broken connection sent of one is lost
+ABSENT = (404, 410)
+PASSING = (408, 429)  # and all of 5xx: worth another try
+
+
+class DownloadError(RuntimeError):
+    """A file could not be fetched."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on a server.
+
+    Attributes
+    ----------
+    url : str
+    size : int
+        Bytes.
+    version : str
+        ETag or date, which change with the file; empty if the server names none.
+    """
+
+    url: str
+    size: int
+    version: str
+
+
+@functools.cache
+def _session():
+    session = requests.Session()
+    session.headers["Accept-Encoding"] = "identity"  # else sizes are those of a gzip
+    return session
+
+
+def probe(url, *, retries=5, backoff=1.0, timeout=30.0):
+    """What a server says about a file (HTTP HEAD).
+
+    Parameters
+    ----------
+    url : str
+    retries : int
+        Further attempts after a broken connection or a busy server.
+    backoff : float
+        Seconds before the first of them; each next waits twice as long.
+    timeout : float
+        Seconds without an answer.
+
+    Returns
+    -------
+    remote : Remote or None
+        None if there is no such file.
+
+    Raises
+    ------
+    DownloadError
+        If the server cannot be reached, refuses, or does not tell the size.
+    """
+    return _try(lambda: _head(url, timeout), url, retries, backoff)
+
+
+def _head(url, timeout):
+    with _session().head(url, timeout=timeout, allow_redirects=True) as response:
+        if response.status_code in ABSENT:
+            return None
+        _check_status(response)
+        length = response.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise DownloadError(
+                f"{url}: expected Content-Length, found {length!r}: a whole file could "
+                "not be told from a part. Use another server (url)."
+            )
+        return Remote(url, int(length), _version(response))
+
+
+def download(remote, path, *, retries=5, backoff=1.0, timeout=30.0, progress=None):
+    """Fetch a file unless it is there with the right size.
+
+    What has come so far stays in ``<path>.<version>.part`` and is gone on with, at
+    once or in a later run, as long as the file has not changed on the server.
+
+    Parameters
+    ----------
+    remote : Remote
+        From ``probe``.
+    path : path-like
+    retries, backoff, timeout
+        As in ``probe``.
+    progress : tqdm, optional
+        Updated with bytes.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    DownloadError
+        If the connection breaks more than ``retries`` times, the size is not the one
+        announced, the disk is full, or another process fetches the same file.
+    """
+    path = Path(path)
+    tell = progress.update if progress is not None else lambda n: None
+    if path.is_file() and path.stat().st_size == remote.size:
+        tell(remote.size)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = [remote]
+
+    def attempt():
+        # after a failure, ask again: the file may have been replaced meanwhile
+        now = known.pop() if known else _head(remote.url, timeout)
+        if now is None:
+            raise DownloadError(f"{remote.url} was there and is there no more.")
+        return _transfer(now, path, timeout, tell)
+
+    return _try(attempt, remote.url, retries, backoff)
+
+
+def _part(remote, path):
+    """Where the bytes of this version of the file gather."""
+    version = hashlib.sha256(f"{remote.version} {remote.size}".encode()).hexdigest()
+    return path.with_name(f"{path.name}.{version[:12]}.part")
+
+
+def _transfer(remote, path, timeout, tell):
+    part = _part(remote, path)
+    for old in path.parent.glob(f"{path.name}.*.part"):
+        if old != part or not remote.version:
+            old.unlink(missing_ok=True)
+    try:
+        with open(part, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _fill(file, remote, timeout, tell)
+    except BlockingIOError as error:
+        raise DownloadError(f"{part} is being written by another process.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        size = part.stat().st_size if part.exists() else 0
+        raise DownloadError(
+            f"{path}: the disk is full after {size} of {remote.size} bytes. Make room "
+            f"and run again: it goes on from {part.name}."
+        ) from error
+    os.replace(part, path)
+    return path
+
+
+def _fill(file, remote, timeout, tell):
+    """Append what is absent, or all if the server begins anew."""
+    done = os.fstat(file.fileno()).st_size
+    if done > remote.size:
+        done = file.truncate(0)
+    told = done
+    tell(done)
+    try:
+        if done < remote.size:
+            with _get(remote, done, timeout) as response:
+                if response.status_code != 206 and done:
+                    file.truncate(0)
+                    tell(-done)
+                    told = done = 0
+                length = int(response.headers.get("Content-Length", remote.size - done))
+                if done + length != remote.size:
+                    file.truncate(0)  # of no use
+                    raise DownloadError(
+                        f"{remote.url}: {remote.size} bytes were announced, then "
+                        f"{done + length}. Nothing of it is kept: try again later."
+                    )
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    told += len(chunk)
+                    tell(len(chunk))
+        file.flush()
+        size = os.fstat(file.fileno()).st_size
+        if size > remote.size:
+            file.truncate(0)
+        if size != remote.size:
+            raise requests.ConnectionError(f"{size} of {remote.size} bytes came")
+    except BaseException:
+        tell(-told)  # whoever goes on counts them again
+        with suppress(OSError):
+            file.flush()
+        if os.fstat(file.fileno()).st_size == 0:
+            os.unlink(file.name)
+        raise
+
+
+def _get(remote, begin, timeout):
+    """Ask for a file from a byte on; the server may send all of it."""
+    headers = {"Range": f"bytes={begin}-", "If-Range": remote.version} if begin else {}
+    response = _session().get(remote.url, headers=headers, timeout=timeout, stream=True)
+    try:
+        _check_status(response)
+        if _version(response) != remote.version:
+            raise requests.ConnectionError("the file has changed on the server")
+        span = response.headers.get("Content-Range", "")
+        if response.status_code == 206 and not span.startswith(f"bytes {begin}-"):
+            raise requests.ConnectionError(f"asked from byte {begin}, found {span!r}")
+    except BaseException:
+        response.close()
+        raise
+    return response
+
+
+def _version(response):
+    version = response.headers.get("ETag", "")
+    # a weak ETag does not promise the same bytes
+    if not version or version.startswith("W/"):
+        version = response.headers.get("Last-Modified", "")
+    return version
+
+
+def _check_status(response):
+    code = response.status_code
+    if 400 <= code < 500 and code not in PASSING:
+        raise DownloadError(
+            f"{response.url}: the server answers {code} {response.reason}. Check the "
+            "address (url)."
+        )
+    response.raise_for_status()
+
+
+def _try(attempt, url, retries, backoff):
+    """Call again, a little later each time, as long as the connection fails."""
+    for n in range(retries + 1):
+        if n:
+            time.sleep(backoff * 2 ** (n - 1))
+        try:
+            return attempt()
+        except requests.RequestException as error:
+            last = error
+    raise DownloadError(
+        f"{url}: gave up after {retries + 1} attempts, the last of which ended with: "
+        f"{last}. Is there a network? What has come is kept: run again to go on."
+    ) from last

@@ -1,0 +1,114 @@
+"""Whether a stage is up to date: what its result depends on, as one hash."""
+
+import ast
+import hashlib
+import json
+import re
+
+from anbn import artifacts, bids, params
+from anbn.paths import ALICE, SOURCES, cache_dir, project_root, resolve, stage_dir
+
+
+def notebook_source(stage):
+    """Text of a stage's notebook without its jupytext header."""
+    text = params.notebook_path(stage).read_text(encoding="utf-8")
+    return re.sub(r"\A# ---\n.*?\n# ---\n", "", text, flags=re.DOTALL)
+
+
+def imported_modules(source):
+    """Names of the anbn modules that Python source imports, and those they import."""
+    folder = project_root() / "lib" / "anbn"
+    found, todo = set(), [source]
+    while todo:
+        for node in ast.walk(ast.parse(todo.pop())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module == "anbn":
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module.removeprefix("anbn.")]
+            elif isinstance(node, ast.Import):
+                names = [alias.name.removeprefix("anbn.") for alias in node.names]
+            for name in names:
+                if name not in found and (folder / f"{name}.py").is_file():
+                    found.add(name)
+                    todo.append((folder / f"{name}.py").read_text(encoding="utf-8"))
+    return sorted(found)
+
+
+def fingerprint(study, stage, upstream):
+    """SHA-256 of all that decides a stage's result.
+
+    Parameters
+    ----------
+    study, stage : str
+    upstream : dict of str to str
+        Fingerprints of the stages it reads.
+
+    Returns
+    -------
+    fingerprint : str
+        64 hexadecimal digits.
+    """
+    source, values = notebook_source(stage), params.read(study, stage)
+    folder = project_root() / "lib" / "anbn"
+    parts = {
+        "notebook": source,
+        "params": {k: v for k, v in values.items() if k not in params.EXECUTION_KNOBS},
+        "modules": {
+            m: artifacts.sha256(folder / f"{m}.py") for m in imported_modules(source)
+        },
+        "lists": {p.name: artifacts.sha256(p) for p in sorted(folder.glob("*.txt"))},
+        "upstream": upstream,
+        "data": {spec: _data_hash(spec) for spec in data_specs(values)},
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def data_specs(values):
+    """Parameter values that name data: `package:...`, `alice:...`, ..., or a path."""
+    lists = [v if isinstance(v, list) else [v] for v in values.values()]
+    named = {v for values in lists for v in values if isinstance(v, str) and v}
+    if values.get("bold") == "alice":
+        named.add(f"{ALICE}alice_data_shared/{values['alice_radius']}")
+    if values.get("bold") == "bids":  # the runs that are read, not the whole folder
+        named.discard(values["bids_folder"])
+        entities = {k: values[k] for k in ("task", "space", "desc", "subjects")}
+        for run in bids.find_runs(resolve(values["bids_folder"]), **entities):
+            named |= {str(path) for path in (run.bold, run.confounds) if path}
+    root = project_root()
+    return sorted(
+        v
+        for v in named
+        if v.startswith(SOURCES)
+        or (root / v).is_file()
+        or ("/" in v and (root / v).is_dir())
+    )
+
+
+def _data_hash(spec):
+    """Hash of a data file, remembered by its path, size and time of change."""
+    path = resolve(spec)
+    files = sorted(
+        p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()
+    )
+    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+    known = cache_dir() / "hashes" / key
+    if not known.is_file():
+        with artifacts.atomic(known) as temporary:
+            temporary.write_text(artifacts.sha256(path))
+    return known.read_text()
+
+
+def is_current(study, stage, expected):
+    """Whether a stage's manifest has this fingerprint and its files are all there."""
+    out = stage_dir(study, stage)
+    try:
+        manifest = artifacts.read_json(out / artifacts.MANIFEST)
+        files = manifest["files"].items()
+        whole = all(artifacts.size(out / name) == f["bytes"] for name, f in files)
+    except (artifacts.ArtifactError, KeyError, OSError):
+        return False
+    whole &= all((out / f"notebook.{kind}").is_file() for kind in ("ipynb", "html"))
+    return whole and manifest["fingerprint"] == expected

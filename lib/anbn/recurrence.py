@@ -1,0 +1,268 @@
+"""How often networks come back: over texts, seeds, corpora and models."""
+
+import numpy as np
+
+from anbn import hemodynamics, matching
+
+PUBLISHED_IOU = 0.2  # Liu et al. 2025
+
+
+def iou(a, b):
+    """Intersection over union (Jaccard) of every row of ``a`` with every row of ``b``.
+
+    ::
+
+        iou[i, j] = |a_i and b_j| / |a_i or b_j|,  0 where both are empty
+
+    Parameters
+    ----------
+    a, b : bool arrays of shape (n_a, ...), (n_b, ...)
+        The same units in both; all dimensions but the first are units.
+
+    Returns
+    -------
+    iou : array of shape (n_a, n_b)
+    """
+    a, b = _members(a, "a"), _members(b, "b")
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"networks of different units, {a.shape[1:]} and {b.shape[1:]}, have no "
+            "overlap: compare their time courses (agreement_of_timecourses) or depths "
+            "(agreement_of_layers)"
+        )
+    a, b = (
+        x.reshape(len(x), int(np.prod(x.shape[1:]))).astype(np.float32) for x in (a, b)
+    )
+    both = a @ b.T
+    either = a.sum(1)[:, None] + b.sum(1) - both
+    return (both / np.maximum(either, 1)).astype(float)
+
+
+def _members(members, name):
+    members = np.asarray(members)
+    if members.dtype != bool:
+        raise ValueError(
+            f"{name} must say which units belong (bool, see networks.threshold), found "
+            f"{members.dtype}"
+        )
+    return members
+
+
+def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
+    """Count the individual networks in which each template comes back.
+
+    Parameters
+    ----------
+    templates : bool array of shape (n_templates, n_layers, n_neurons)
+        Networks of a group of texts.
+    individuals : bool array of shape (n_individuals, n_networks, n_layers, n_neurons)
+        Networks of single texts.
+    min_iou : float
+        A match is an intersection over union of more; 0.2 is the published value
+        (Liu et al. 2025, arXiv 2502.20408).
+
+    Returns
+    -------
+    counts : int array of shape (n_templates,)
+        Of ``n_individuals * n_networks``. Several networks of one text may match.
+    """
+    templates, individuals = _texts(templates, individuals)
+    overlap = iou(templates, individuals.reshape(-1, *templates.shape[1:]))
+    return (overlap > min_iou).sum(1)
+
+
+def _texts(templates, individuals):
+    templates = _members(templates, "templates")
+    individuals = _members(individuals, "individuals")
+    if templates.ndim != 3 or individuals.ndim != 4:
+        raise ValueError(
+            "expected templates of shape (n_templates, n_layers, n_neurons) and "
+            "individuals of shape (n_individuals, n_networks, n_layers, n_neurons); "
+            f"found {templates.shape} and {individuals.shape}"
+        )
+    return templates, individuals
+
+
+def recurrence_null(
+    templates, individuals, *, n_permutations, rng, min_iou=PUBLISHED_IOU
+):
+    """The same counts for templates whose neurons are shuffled within layers.
+
+    A draw permutes the neurons of each layer, the same way for all templates: their
+    sizes, spread over layers and overlaps with each other stay, only which neurons
+    they are does not. So a high count that comes of sitting in the same layers is no
+    evidence.
+
+    Parameters
+    ----------
+    templates, individuals, min_iou
+        See ``recurrence``.
+    n_permutations : int
+    rng : numpy Generator
+
+    Returns
+    -------
+    null : int array of shape (n_permutations, n_templates)
+    """
+    templates, individuals = _texts(templates, individuals)
+    flat = individuals.reshape(-1, templates[0].size)
+    individual_sizes = flat.sum(1)
+    sizes = templates.sum((1, 2))
+    # only the few neurons of a template are looked up: quicker than a matrix product
+    by_neuron = np.ascontiguousarray(flat.T)
+    n_layers, n_neurons = templates.shape[1:]
+    places = [np.nonzero(template) for template in templates]
+    null = np.empty((n_permutations, len(templates)), int)
+    for draw in null:
+        shuffled = rng.permuted(np.tile(np.arange(n_neurons), (n_layers, 1)), axis=1)
+        for k, (layer, neuron) in enumerate(places):
+            both = by_neuron[layer * n_neurons + shuffled[layer, neuron]].sum(
+                0, dtype=np.int32
+            )
+            either = np.maximum(sizes[k] + individual_sizes - both, 1)
+            draw[k] = (both / either > min_iou).sum()
+    return null
+
+
+def p_values(observed, null):
+    """One-sided p-value of each count.
+
+    ::
+
+        p = (1 + #(null >= observed)) / (1 + n_permutations)
+
+    Parameters
+    ----------
+    observed : array of shape (n,)
+    null : array of shape (n_permutations, n)
+
+    Returns
+    -------
+    p : array of shape (n,)
+        Not corrected for ``n`` tests.
+    """
+    return (1 + (np.asarray(null) >= observed).sum(0)) / (1 + len(null))
+
+
+def agreement(a, b):
+    """Jaccard agreement of two sets of networks of the same neurons.
+
+    For two seeds, two corpora, or two models of one shape whose neurons correspond,
+    such as a model before and after fine-tuning. Networks are paired one to one so
+    that the total is largest; of sets of different sizes the smaller one is paired.
+
+    Parameters
+    ----------
+    a, b : bool arrays of shape (n_a, n_layers, n_neurons), (n_b, n_layers, n_neurons)
+
+    Returns
+    -------
+    mean : float
+        Over pairs. It is above 0 for any two sets: compare it with that of shuffled
+        neurons.
+    pairs : list of (row of a, row of b, iou)
+        By row of ``a``.
+    """
+    return _paired(iou(a, b))
+
+
+def _paired(similarity):
+    """Mean and pairs of the best one-to-one assignment."""
+    if not similarity.size:
+        raise ValueError(f"no networks to compare: {similarity.shape} pairs")
+    column = matching.match(similarity)
+    pairs = [
+        (i, int(j), float(similarity[i, j])) for i, j in enumerate(column) if j >= 0
+    ]
+    return float(np.mean([value for *_, value in pairs])), pairs
+
+
+def agreement_of_timecourses(a, b):
+    """Agreement of networks of two models by what they answer on the same words.
+
+    Neurons of different models cannot be paired, their networks can: by the absolute
+    correlation of time courses, one to one. Signs are left aside.
+
+    Parameters
+    ----------
+    a, b : arrays of shape (n_samples, n_a), (n_samples, n_b)
+        The same words in the same order (models that cut them into different tokens:
+        the mean over each word's tokens). Heavy tails weigh much: pass ranks
+        (``scipy.stats.rankdata(x, axis=0)``) for Spearman's correlation.
+
+    Returns
+    -------
+    mean : float
+    pairs : list of (column of a, column of b, |r|)
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if len(a) != len(b):
+        raise ValueError(
+            f"time courses of {len(a)} and {len(b)} samples: expected the same words"
+        )
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("time courses hold NaN or infinity: leave such words out")
+    r = hemodynamics.zscore(a).T @ hemodynamics.zscore(b) / len(a)
+    return _paired(np.abs(r))
+
+
+def agreement_of_layers(a, b, *, rng, n_bins=10, n_permutations=1000):
+    """Agreement of networks of two models of any size in where they sit.
+
+    This is no Jaccard index: it says that two networks have the same share of their
+    neurons at each relative depth, not that they do the same. Profiles over
+    ``n_bins`` bins of relative depth are paired one to one by correlation.
+
+    Parameters
+    ----------
+    a, b : bool arrays of shape (n_a, n_layers, n_neurons)
+        ``n_layers`` and ``n_neurons`` may differ between the two.
+    rng : numpy Generator
+    n_bins : int
+    n_permutations : int
+        Draws in which the bins of each profile of ``a`` are shuffled.
+
+    Returns
+    -------
+    mean : float
+        Correlation, over pairs.
+    pairs : list of (row of a, row of b, r)
+    chance : float
+        Mean over draws of what shuffled profiles reach, with pairing.
+    """
+    a, b = depth_profiles(a, n_bins), depth_profiles(b, n_bins)
+    mean, pairs = _paired(matching.correlate(a, b))
+    drawn = (
+        matching.correlate(rng.permuted(a, axis=1), b) for _ in range(n_permutations)
+    )
+    return mean, pairs, float(np.mean([_paired(r)[0] for r in drawn]))
+
+
+def depth_profiles(members, n_bins=10):
+    """Share of each network's neurons per bin of relative depth.
+
+    A layer ``l`` of ``n`` spans the depths ``l / n`` to ``(l + 1) / n``; where it
+    reaches over several bins its neurons are shared out by length.
+
+    Parameters
+    ----------
+    members : bool array of shape (n_networks, n_layers, n_neurons)
+    n_bins : int
+
+    Returns
+    -------
+    profiles : array of shape (n_networks, n_bins)
+        Rows sum to 1; zeros for a network without neurons.
+    """
+    members = _members(members, "members")
+    if members.ndim != 3 or n_bins < 2:
+        raise ValueError(
+            "expected members of shape (n_networks, n_layers, n_neurons) and at least "
+            f"2 bins, found {members.shape} and {n_bins}"
+        )
+    counts, n_layers = members.sum(2), members.shape[1]
+    edges = np.arange(n_layers + 1) / n_layers
+    low, high = np.arange(n_bins) / n_bins, np.arange(1, n_bins + 1) / n_bins
+    inside = np.minimum(edges[1:, None], high) - np.maximum(edges[:-1, None], low)
+    shared = counts @ (np.maximum(inside, 0) * n_layers)  # layer x bin, rows sum to 1
+    return shared / np.maximum(counts.sum(1), 1)[:, None]

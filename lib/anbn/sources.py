@@ -1,0 +1,267 @@
+"""Files of any format to runs, and runs to columns (volumes x voxels or regions)."""
+
+import json
+import re
+
+import nibabel
+import numpy as np
+import pandas as pd
+from nibabel.cifti2 import BrainModelAxis, Cifti2Image
+
+from anbn import regions, volumes
+from anbn.bids import Run
+from anbn.paths import resolve
+from anbn.volumes import BoldError, reading
+
+FORMATS = {  # end of a file's name: kind
+    ".dtseries.nii": "CIFTI",
+    ".ptseries.nii": "CIFTI",
+    ".nii": "NIfTI",
+    ".nii.gz": "NIfTI",
+    ".tsv": "tables",
+    ".csv": "tables",
+    ".npy": "tables",
+}
+
+
+def format_of(path):
+    """End of a file's name that tells its format.
+
+    Raises
+    ------
+    BoldError
+        If it is none of ``FORMATS``.
+    """
+    for end in FORMATS:
+        if path.name.endswith(end):
+            return end
+    raise BoldError(f"{path}: unknown format, expected one of {', '.join(FORMATS)}")
+
+
+def runs_of_files(files, confound_files=()):
+    """Runs of parameters that name files.
+
+    Parameters
+    ----------
+    files : list of str
+        One run each, in any of ``FORMATS``, as ``anbn.paths.resolve`` takes them. Files
+        with the same ``sub-XX`` in their name are runs of one subject; without one
+        every file is a subject, called by its path.
+    confound_files : list of str
+        None, or one table for each run.
+
+    Returns
+    -------
+    runs : list of Run
+        With the TR of the JSON file of the same name, where there is one.
+
+    Raises
+    ------
+    BoldError
+        No files, an unknown format, or not as many tables of confounds.
+    """
+    if not files:
+        raise BoldError("bold_files is empty: name one file a run")
+    if confound_files and len(confound_files) != len(files):
+        raise BoldError(
+            f"confound_files has {len(confound_files)} files, bold_files {len(files)}: "
+            "name one for each run, in the same order."
+        )
+    paths = [resolve(file) for file in files]
+    stems = [path.name.removesuffix(format_of(path)) for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [f"{p.parent.name}_{s}" for p, s in zip(paths, stems, strict=True)]
+    if len(set(stems)) < len(stems):
+        stems = [f"{i + 1:03d}_{stem}" for i, stem in enumerate(stems)]
+    runs = []
+    for i, (file, path, name) in enumerate(zip(files, paths, stems, strict=True)):
+        subject = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
+        confounds = resolve(confound_files[i]) if confound_files else None
+        subject = subject[1] if subject else str(file)
+        runs.append(Run(subject, name, path, confounds, _sidecar_tr(path)))
+    return runs
+
+
+def _sidecar_tr(path):
+    sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
+    if not sidecar.is_file():
+        return None
+    try:
+        tr = json.loads(sidecar.read_text("utf-8")).get("RepetitionTime")
+        return None if tr is None else float(tr)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BoldError(f"{sidecar}: no RepetitionTime in s to read: {error}") from None
+
+
+def reader(runs, *, mask, atlas, voxel_size, smoothing):
+    """How runs are read.
+
+    Returns
+    -------
+    read : function of a Run to (data, names)
+        Array of shape (n_volumes, n_voxels or n_regions); names is None for voxels.
+    mask : image or None
+        Of the voxels.
+    strict : bool
+        Whether no column may be constant: that of a table was chosen by hand.
+
+    Raises
+    ------
+    BoldError
+        Runs of different kinds, or options that these have no use for.
+    """
+    kinds = {FORMATS[format_of(run.bold)]: run.bold for run in runs}
+    if len(kinds) > 1:
+        raise BoldError(f"runs must be of one kind, found {kinds}")
+    if "NIfTI" in kinds:
+        return *_image_reader(runs, mask, atlas, voxel_size, smoothing), False
+    options = {"mask": mask, "atlas": atlas, "voxel_size": voxel_size}
+    used = [name for name, v in (options | {"smoothing": smoothing}).items() if v]
+    if used:
+        raise BoldError(f"{used[0]} is for NIfTI runs, these are {next(iter(kinds))}")
+    readers = {".npy": read_npy, ".dtseries.nii": read_cifti}
+    readers[".ptseries.nii"] = read_cifti
+    strict = "tables" in kinds
+    return lambda r: readers.get(format_of(r.bold), read_table)(r.bold), None, strict
+
+
+def _image_reader(runs, mask, atlas, voxel_size, smoothing):
+    paths, weights, names, image = [run.bold for run in runs], None, None, None
+    to = volumes.common_grid(paths, voxel_size)
+    mask, atlas = (p if p in ("", "mni") else resolve(str(p)) for p in (mask, atlas))
+    if mask or not atlas:
+        image = regions.mask_of(mask, paths, to)
+        inside = np.asanyarray(image.dataobj) > 0
+    if atlas:
+        within = None if image is None else inside
+        weights, inside, names = regions.atlas_weights(atlas, paths, to, within)
+        image = None
+    options = {"weights": weights, "smoothing": smoothing}
+    return lambda run: (volumes.extract(run.bold, to, inside, **options), names), image
+
+
+def check_tr(run, tr):
+    """Check a run's own TR against the one asked for; tables have none.
+
+    Raises
+    ------
+    BoldError
+        If it is missing or differs by more than a thousandth.
+    """
+    kind = FORMATS[format_of(run.bold)]
+    if run.tr is not None:
+        found, where = run.tr, "its JSON file"
+    elif kind == "NIfTI":
+        found, where = volumes.header_tr(run.bold), "its header"
+    elif kind == "CIFTI":
+        found, where = cifti_tr(run.bold), "its header"
+    else:
+        return
+    if not abs(found - tr) <= 1e-3 * tr:  # also true of NaN
+        raise BoldError(
+            f"{run.bold}: TR {found:g} s in {where}, expected tr {tr:g} s. Correct tr, "
+            "or set check_tr: false if you are sure (0, 1 and NaN often mean unknown)."
+        )
+
+
+def read_table(path):
+    """Regions from a TSV or CSV table with a header row.
+
+    Returns
+    -------
+    data : array of shape (n_times, n_regions)
+    names : list of str
+
+    Raises
+    ------
+    BoldError
+        Not a table, or text in it.
+    """
+    separator = "\t" if str(path).endswith(".tsv") else ","
+    try:
+        table = pd.read_csv(path, sep=separator)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError) as error:
+        raise BoldError(f"{path} cannot be read as a table: {error}") from error
+    words = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+    if words:
+        raise BoldError(f"{path}: expected numbers, found text in column {words[0]!r}")
+    return table.to_numpy(float), [str(c) for c in table]
+
+
+def read_npy(path):
+    """Regions from an array file; they are called ``region 1``, ``region 2``, ...
+
+    Returns
+    -------
+    data : array of shape (n_times, n_regions)
+    names : list of str
+
+    Raises
+    ------
+    BoldError
+        Not an npy file of numbers (objects are refused) with two dimensions.
+    """
+    try:
+        data = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BoldError(f"{path} cannot be read as npy: {error}") from error
+    if not isinstance(data, np.ndarray) or data.dtype.kind not in "fiu":
+        found = getattr(data, "dtype", type(data).__name__)
+        raise BoldError(f"{path}: expected an array of numbers, found {found}")
+    return data, numbered(path, data)
+
+
+def numbered(source, data):
+    """Names of columns that have none."""
+    if np.ndim(data) != 2:
+        raise BoldError(
+            f"{source}: expected (volumes x regions), found shape {np.shape(data)}"
+        )
+    return [f"region {i + 1}" for i in range(data.shape[1])]
+
+
+def read_cifti(path):
+    """Grayordinates of a ``.dtseries.nii`` or parcels of a ``.ptseries.nii``.
+
+    Returns
+    -------
+    data : float32 array of shape (n_times, n_grayordinates or n_parcels)
+    names : list of str
+        Parcels by name, grayordinates as ``cortex left 123``: structure, and vertex or
+        place in the list of its voxels.
+
+    Raises
+    ------
+    BoldError
+        Not CIFTI-2, or not a time series.
+    """
+    _, space = _axes(path)
+    with reading(path):
+        data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+    if isinstance(space, BrainModelAxis):
+        names = []
+        for structure, _, model in space.iter_structures():
+            name = structure.removeprefix("CIFTI_STRUCTURE_").replace("_", " ").lower()
+            places = range(len(model)) if model.volume_mask.any() else model.vertex
+            names += [f"{name} {place}" for place in places]
+    else:
+        names = [str(name) for name in space.name]
+    return data, names
+
+
+def cifti_tr(path):
+    """Repetition time (s) of a CIFTI time series."""
+    series, _ = _axes(path)
+    return float(series.step) if series.unit == "SECOND" else np.nan
+
+
+def _axes(path):
+    with reading(path):
+        image = nibabel.load(path)
+        if isinstance(image, Cifti2Image):
+            axes = image.header.get_axis(0), image.header.get_axis(1)
+            if hasattr(axes[0], "step") and hasattr(axes[1], "name"):
+                return axes
+    raise BoldError(
+        f"{path}: expected a CIFTI-2 time series (.dtseries.nii, .ptseries.nii)"
+    )

@@ -1,0 +1,241 @@
+"""Runs found by entities, and confounds."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anbn.bids import BidsError, entities, find_runs, read_confounds
+
+MNI, T1W = "space-MNI152NLin2009cAsym", "space-T1w"
+
+
+def touch(folder, *names, content=""):
+    for name in names:
+        func = "/".join(part for part in name.split("_") if part[:3] in ("sub", "ses"))
+        path = folder / func / "func" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+@pytest.fixture
+def fmriprep(tmp_path):
+    """Two subjects, one with two runs, in two spaces, with confounds."""
+    for scan in ("sub-001_task-pieman_run-1", "sub-001_task-pieman_run-2"):
+        for space in (MNI, T1W):
+            touch(tmp_path, f"{scan}_{space}_desc-preproc_bold.nii.gz")
+        touch(tmp_path, f"{scan}_desc-confounds_timeseries.tsv")
+    touch(tmp_path, "sub-001_task-tunnel_desc-confounds_timeseries.tsv")
+    touch(tmp_path, f"sub-001_task-tunnel_{MNI}_desc-preproc_bold.nii.gz")
+    touch(tmp_path, f"sub-002_task-pieman_{MNI}_desc-preproc_bold.nii")
+    touch(tmp_path, "sub-002_task-pieman_desc-confounds_regressors.tsv")
+    touch(tmp_path, f"sub-002_task-pieman_{MNI}_desc-brain_mask.nii.gz")
+    return tmp_path
+
+
+def test_entities():
+    found = entities("a/sub-01_ses-x_task-a1_space-T1w_bold.nii.gz")
+    assert found == {"sub": "01", "ses": "x", "task": "a1", "space": "T1w"}
+
+
+def test_runs_in_order_with_their_confounds(fmriprep):
+    runs = find_runs(fmriprep, task="pieman", space=MNI.removeprefix("space-"))
+    assert [run.name for run in runs] == [
+        "sub-001_task-pieman_run-1",
+        "sub-001_task-pieman_run-2",
+        "sub-002_task-pieman",
+    ]
+    assert [run.subject for run in runs] == ["sub-001", "sub-001", "sub-002"]
+    assert [run.confounds.name for run in runs] == [
+        "sub-001_task-pieman_run-1_desc-confounds_timeseries.tsv",
+        "sub-001_task-pieman_run-2_desc-confounds_timeseries.tsv",
+        "sub-002_task-pieman_desc-confounds_regressors.tsv",
+    ]
+    assert all(MNI in run.bold.name and run.bold.is_file() for run in runs)
+    assert {run.tr for run in runs} == {None}
+
+
+def test_chosen_subjects_and_runs(fmriprep):
+    wanted = dict(task="pieman", space="MNI152NLin2009cAsym")
+    for subjects in (["sub-001"], ["001"], [1], "sub-001"):
+        runs = find_runs(fmriprep, subjects=subjects, runs=[2], **wanted)
+        assert [run.name for run in runs] == ["sub-001_task-pieman_run-2"]
+    only = find_runs(fmriprep, runs=["none"], **wanted)
+    assert [run.subject for run in only] == ["sub-002"]
+
+
+def test_sessions_are_runs_of_their_own(tmp_path):
+    touch(tmp_path, *(f"sub-1_ses-{s}_task-x_bold.nii" for s in "ba"))
+    runs = find_runs(tmp_path, task="x")
+    assert [run.name for run in runs] == ["sub-1_ses-a_task-x", "sub-1_ses-b_task-x"]
+
+
+def test_cifti(tmp_path):
+    name = "sub-1_task-x_space-fsLR_den-91k_bold.dtseries.nii"
+    touch(tmp_path, name, "sub-1_task-x_space-T1w_bold.nii.gz")
+    assert find_runs(tmp_path, task="x", space="fsLR")[0].bold.name == name
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["_space-A_bold.nii", "_space-B_bold.nii"], "space: A, B. Set space"),
+        (["_bold.nii", "_space-B_bold.nii"], "space: B, none. Set space"),
+        (["_res-1_bold.nii", "_res-2_bold.nii"], "res: 1, 2. Set res"),
+        (
+            ["_desc-clean_bold.nii", "_desc-preproc_bold.nii"],
+            "desc: clean, preproc. Set desc",
+        ),
+        (["_echo-1_bold.nii", "_echo-2_bold.nii"], "echo: 1, 2. Keep one"),
+        (["_bold.nii", "_bold.nii.gz"], "suffix only. Keep one"),
+    ],
+)
+def test_ambiguous_files(tmp_path, names, message):
+    touch(tmp_path, *(f"sub-1_task-x{name}" for name in names))
+    with pytest.raises(BidsError, match=message):
+        find_runs(tmp_path, task="x")
+
+
+def test_none_takes_the_file_without_the_entity(tmp_path):
+    touch(tmp_path, "sub-1_task-x_bold.nii", "sub-1_task-x_space-B_bold.nii")
+    run = find_runs(tmp_path, task="x", space="none")[0]
+    assert run.bold.name == "sub-1_task-x_bold.nii"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"task": "piemen"}, "task-piemen .*task there: pieman, tunnel"),
+        ({"subjects": ["sub-009"]}, "sub-009 .*sub there: 001, 002"),
+        ({"runs": [3]}, "run-3 .*run there: 1, 2, none"),
+        ({"space": "MNI"}, "space-MNI .*there: MNI152NLin2009cAsym, T1w"),
+        ({"desc": "clean"}, "desc-clean .*desc there: preproc"),
+        ({"res": "native"}, "res-native .*res there: none"),
+        ({"task": "tunnel", "subjects": [1, 2]}, "sub-2 has no file with .*tunnel"),
+    ],
+)
+def test_what_is_not_there(fmriprep, wanted, message):
+    with pytest.raises(BidsError, match=message):
+        find_runs(fmriprep, **({"task": "pieman"} | wanted))
+
+
+def test_a_folder_of_something_else(tmp_path):
+    (tmp_path / "derivatives").mkdir()
+    with pytest.raises(BidsError, match=r"expected sub-.*found derivatives"):
+        find_runs(tmp_path, task="x")
+
+
+def test_the_nearest_sidecar_gives_the_tr(tmp_path):
+    touch(tmp_path, *(f"sub-{s}_task-x_space-A_bold.nii" for s in "1234"))
+    (tmp_path / "task-x_bold.json").write_text('{"RepetitionTime": 3}')
+    (tmp_path / "task-y_bold.json").write_text('{"RepetitionTime": 9}')
+    touch(tmp_path, "sub-1_task-x_space-A_bold.json", content='{"RepetitionTime": 1.5}')
+    (tmp_path / "sub-2/sub-2_task-x_bold.json").write_text('{"RepetitionTime": 2.5}')
+    touch(tmp_path, "sub-3_task-x_space-A_bold.json", content='{"Sources": []}')
+    touch(tmp_path, "sub-3_task-x_space-B_bold.json", content='{"RepetitionTime": 9}')
+    assert [run.tr for run in find_runs(tmp_path, task="x")] == [1.5, 2.5, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("tr", ["0", "-2", '"2.0"', "true", "NaN"])
+def test_a_tr_that_is_none(tmp_path, tr):
+    touch(tmp_path, "sub-1_task-x_bold.nii")
+    touch(tmp_path, "sub-1_task-x_bold.json", content=f'{{"RepetitionTime": {tr}}}')
+    with pytest.raises(BidsError, match=r"bold.json: expected RepetitionTime"):
+        find_runs(tmp_path, task="x")
+
+
+def test_a_broken_sidecar(tmp_path):
+    touch(tmp_path, "sub-1_task-x_bold.nii")
+    touch(tmp_path, "sub-1_task-x_bold.json", content="{")
+    with pytest.raises(BidsError, match="cannot be read as JSON"):
+        find_runs(tmp_path, task="x")
+
+
+def test_the_sidecars_of_a_real_data_set(tmp_path):
+    folder = Path(os.environ.get("ANBN_DATA", "")) / "ds002345_bids_text"
+    if not os.environ.get("ANBN_DATA") or not folder.is_dir():
+        pytest.skip("ANBN_DATA is not set to a folder that holds ds002345_bids_text/")
+    for sidecar in folder.glob("*_bold.json"):
+        content = sidecar.read_text()
+        touch(tmp_path, sidecar.name, content=content)
+        touch(tmp_path, sidecar.name.replace(".json", ".nii.gz"))
+        assert json.loads(content)["RepetitionTime"] == 1.5
+    runs = find_runs(tmp_path, task="pieman")
+    assert [(r.name, r.tr) for r in runs] == [("sub-001_task-pieman_run-1", 1.5)]
+
+
+CONFOUNDS = ["trans_x", "trans_y", "rot_x", "framewise_displacement", "a_comp_cor_00"]
+
+
+@pytest.fixture
+def table(tmp_path, rng):
+    values = rng.standard_normal((6, len(CONFOUNDS)))
+    cells = [[f"{v:.17g}" for v in row] for row in values]
+    cells[0][3] = "n/a"
+    values[0, 3] = 0
+
+    def write(name="c.tsv", separator="\t", changes=()):
+        rows = [list(row) for row in cells]
+        for row, column, value in changes:
+            rows[row][column] = value
+        path = tmp_path / name
+        lines = [separator.join(row) for row in [CONFOUNDS, *rows]]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write, values
+
+
+def test_confounds_are_those_of_the_file(table):
+    write, values = table
+    wanted = ["rot_?", "trans_*", "a_comp_cor_0[0-5]", "framewise_displacement", "*_x"]
+    order = [2, 0, 1, 4, 3]
+    for path in (write(), write("c.csv", ",")):
+        found = read_confounds(path, wanted, n_volumes=6)
+        np.testing.assert_allclose(found, values[:, order], rtol=1e-15)
+        assert found.dtype == np.float64
+    assert read_confounds(path, "rot_x", n_volumes=6).shape == (6, 1)
+    assert read_confounds(path, [], n_volumes=6).shape == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((1, 3, "n/a"), "framewise_displacement', row 2 of 6, found 'n/a'"),
+        ((0, 0, "oops"), "trans_x', row 1 of 6, found 'oops'"),
+        ((5, 4, "inf"), "a_comp_cor_00', row 6 of 6, found 'inf'"),
+        ((2, 1, ""), "trans_y', row 3 of 6, found ''"),
+    ],
+)
+def test_confounds_that_are_no_numbers(table, change, message):
+    with pytest.raises(BidsError, match=message):
+        read_confounds(table[0](changes=[change]), ["*"], n_volumes=6)
+
+
+def test_confounds_of_another_length(table):
+    with pytest.raises(BidsError, match="has 6 rows, the run has 7 volumes"):
+        read_confounds(table[0](), ["rot_x"], n_volumes=7)
+
+
+def test_a_confound_that_is_not_there(table):
+    with pytest.raises(BidsError, match=r"'tran_x'. Did you mean trans_x.* rot_x"):
+        read_confounds(table[0](), ["rot_x", "tran_x"], n_volumes=6)
+    with pytest.raises(BidsError, match=r"'cosine\*'"):
+        read_confounds(table[0](), ["cosine*"], n_volumes=6)
+
+
+def test_confounds_without_names(tmp_path):
+    np.savetxt(tmp_path / "c.tsv", np.eye(3), delimiter="\t")
+    with pytest.raises(BidsError, match="first line of names, each once"):
+        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=3)
+
+
+def test_confounds_that_cannot_be_read(tmp_path):
+    with pytest.raises(BidsError, match="no such table"):
+        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=3)
+    (tmp_path / "c.tsv").write_text("")
+    with pytest.raises(BidsError, match="cannot be read"):
+        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=3)

@@ -1,0 +1,191 @@
+import nibabel
+import numpy as np
+import pytest
+from nilearn.maskers import NiftiLabelsMasker, NiftiMapsMasker
+from nilearn.masking import compute_epi_mask
+from test_volumes import AFFINE, save
+
+from anbn import regions, volumes
+from anbn.volumes import BoldError
+
+FINE = np.diag([4.0, 4, 4, 1])  # covers the same box as AFFINE's grid
+FINE[:3, 3] = AFFINE[:3, 3] - 2
+
+
+@pytest.fixture
+def data(rng):
+    """A ball of tissue in air: mean 1000 inside, 10 outside."""
+    x = np.indices((12, 12, 12)).reshape(3, -1) - 5.5
+    ball = (np.linalg.norm(x, axis=0) < 4.5).reshape(12, 12, 12)
+    mean = np.where(ball, 1000.0, 10.0)[..., None]
+    return mean + rng.normal(size=(12, 12, 12, 14))
+
+
+@pytest.fixture
+def run(tmp_path, data):
+    return save(tmp_path / "sub-01_space-A_bold.nii.gz", data)
+
+
+@pytest.fixture
+def to(run):
+    return volumes.grid(volumes.open_image(run))
+
+
+def signals(run, to, atlas, inside=None):
+    weights, kept, names = regions.atlas_weights(atlas, [run], to, inside)
+    return volumes.extract(run, to, kept, weights=weights), names
+
+
+def test_computed_mask_is_shared_by_all_runs(tmp_path, run, to, data):
+    found = regions.mask_of("", [run], to)
+    expected = compute_epi_mask(nibabel.load(run))
+    np.testing.assert_array_equal(found.dataobj, expected.dataobj)
+    half = data.copy()
+    half[:6] = 10 + half[:6] % 1
+    other = save(tmp_path / "sub-02.nii.gz", half)
+    both = np.asarray(regions.mask_of("", [run, other], to).dataobj) > 0
+    alone = np.asarray(regions.mask_of("", [other], to).dataobj) > 0
+    np.testing.assert_array_equal(both, alone & (np.asarray(expected.dataobj) > 0))
+    assert 0 < both.sum() < expected.get_fdata().sum()
+
+
+def test_no_mask_from_zeros_or_residuals(tmp_path, run, to, data):
+    zeros = save(tmp_path / "sub-09.nii.gz", data * 0)
+    with pytest.raises(BoldError, match=r"sub-09\.nii\.gz is 0 everywhere"):
+        regions.mask_of("", [run, zeros], to)
+    centred = save(tmp_path / "sub-08.nii", data - data.mean(3, keepdims=True))
+    with pytest.raises(BoldError, match=r"has a mean of about 0.*or to mni"):
+        regions.mask_of("", [centred], to)
+
+
+def test_mni_mask_on_the_grid():
+    box = volumes.Grid((26, 30, 25), np.diag([8.0, 8, 8, 1]))
+    box.affine[:3, 3] = -98, -134, -72
+    litres = regions.mask_of("mni", ["a run"], box).get_fdata().sum() * 0.8**3 / 1000
+    assert 1.7 < litres < 2.1
+
+
+def test_mask_file(tmp_path, run, to, rng):
+    inside = rng.random((24, 24, 24)) > 0.5
+    coarse = inside[::2, ::2, ::2]
+    path = save(tmp_path / "same.nii", 7 * coarse)
+    found = np.asarray(regions.mask_of(path, [run], to).dataobj)
+    np.testing.assert_array_equal(found > 0, coarse)
+    finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1])
+    path = save(tmp_path / "fine.nii", inside, finer)
+    found = np.asarray(regions.mask_of(path, [run], to).dataobj)
+    np.testing.assert_array_equal(found > 0, coarse)  # nearest neighbour
+    full = save(tmp_path / "full.nii", np.ones((12, 12, 12)))
+    assert regions.mask_of(full, [run], to).get_fdata().all()
+
+
+def test_bad_masks(tmp_path, run, to):
+    ones, far = np.ones((12, 12, 12)), AFFINE.copy()
+    far[0, 3] += 1000
+    for name, mask, affine, expected in [
+        ("far.nii", ones, far, r"only 0% of .*far\.nii lies inside.*sub-01"),
+        ("zeros.nii", 0 * ones, AFFINE, "found 1 values from 0.0 to 0.0"),
+        ("prob.nii", np.cumsum(ones, 0), AFFINE, "found 12 values from 1.0 to 12.0"),
+        ("nan.nii", np.nan * ones, AFFINE, "0 outside and one other value"),
+        ("space-B_mask.nii", ones, AFFINE, "is in space B, .* in A"),
+        ("4d.nii", ones[..., None], AFFINE, "expected a 3D image"),
+    ]:
+        with pytest.raises(BoldError, match=expected):
+            regions.mask_of(save(tmp_path / name, mask, affine), [run], to)
+    between = np.zeros((24, 24, 24))
+    between[1::2, 1::2, 1::2] = 1  # no voxel's centre is nearest to it
+    finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1])
+    path = save(tmp_path / "between.nii", between, finer)
+    with pytest.raises(BoldError, match="keeps no voxel of"):
+        regions.mask_of(path, [run], to)
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(save(tmp_path / "whole.nii.gz", ones).read_bytes()[:-30])
+    with pytest.raises(BoldError, match=r"cut\.nii\.gz cannot be read"):
+        regions.mask_of(cut, [run], to)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("affine", [AFFINE, FINE])
+def test_labels_equal_nilearn(tmp_path, run, to, rng, affine, masked):
+    n = 12 if affine is AFFINE else 24
+    labels = rng.choice([0, 3, 4, 11], size=(n, n, n))
+    atlas = save(tmp_path / "atlas.nii", labels, affine, np.int16)
+    inside = (rng.random(to.shape) > 0.3) if masked else None
+    found, names = signals(run, to, atlas, inside)
+    mask = nibabel.Nifti1Image(inside.astype(np.uint8), AFFINE) if masked else None
+    masker = NiftiLabelsMasker(
+        atlas, mask_img=mask, standardize=None, resampling_target="data"
+    )
+    np.testing.assert_allclose(found, masker.fit_transform(run), rtol=1e-5)
+    assert names == ["region 3", "region 4", "region 11"]
+
+
+@pytest.mark.parametrize("affine", [AFFINE, FINE])
+def test_maps_equal_nilearn(tmp_path, run, to, rng, affine):
+    n = 12 if affine is AFFINE else 24
+    maps = rng.random((n, n, n, 3))
+    atlas = save(tmp_path / "maps.nii.gz", maps, affine)
+    found, names = signals(run, to, atlas)
+    masker = NiftiMapsMasker(atlas, standardize=None, resampling_target="data")
+    expected = masker.fit_transform(run)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert names == ["region 1", "region 2", "region 3"]
+
+
+def test_region_without_a_voxel_is_left_out(tmp_path, run, to, capsys):
+    labels = np.zeros((24, 24, 24))
+    labels[:12], labels[12:], labels[5, 5, 5] = 1, 2, 9
+    finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1])
+    found, names = signals(run, to, save(tmp_path / "atlas.nii", labels, finer))
+    assert names == ["region 1", "region 2"]
+    assert found.shape == (14, 2)
+    assert "left out: region 9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("a.tsv", "index\tname\n9\tV1 \n0\tair\n4\tSTG\n", ["STG", "V1"]),
+        ("a.csv", "Name,hemi\nSTG,L\nV1,R\n", ["STG", "V1"]),
+        ("a.txt", "STG\nV1\n\n", ["STG", "V1"]),
+    ],
+)
+def test_region_names(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    labels = np.array([4, 9])
+    assert regions.region_names(tmp_path / "a.nii.gz", labels) == expected
+    assert regions.region_names(tmp_path / "b.nii.gz", labels) == [
+        "region 4",
+        "region 9",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("a.tsv", "index\tname\n4\tSTG\n", r"a\.tsv: no name for label 9"),
+        ("a.tsv", "label\nSTG\n", "expected a column name.*found columns label"),
+        ("a.txt", "STG\n", "2 rows or a column index.*and 1 rows"),
+    ],
+)
+def test_bad_region_names(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BoldError, match=expected):
+        regions.region_names(tmp_path / "a.nii", np.array([4, 9]))
+
+
+def test_bad_atlases(tmp_path, run, to):
+    ones, far = np.ones((12, 12, 12)), AFFINE.copy()
+    far[0, 3] += 3 * 8  # a quarter is outside
+    for name, atlas, affine, expected in [
+        ("far.nii", ones, far, r"only 75% of .*far\.nii lies inside.*more than 80%"),
+        ("half.nii", ones / 2, AFFINE, r"whole numbers as labels.*found 0\.5"),
+        ("nan.nii", ones[..., None] * np.nan, AFFINE, "finite maps in 4D, found nan"),
+        ("tpl-B_dseg.nii", ones, AFFINE, "is in space B, .* in A"),
+        ("zeros.nii", 0 * ones, AFFINE, "only 0%"),
+    ]:
+        with pytest.raises(BoldError, match=expected):
+            regions.atlas_weights(save(tmp_path / name, atlas, affine), [run], to)
+    atlas = save(tmp_path / "tpl-A_dseg.nii", ones)
+    with pytest.raises(BoldError, match="no region has a voxel"):
+        regions.atlas_weights(atlas, [run], to, np.zeros(to.shape, bool))

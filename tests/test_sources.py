@@ -1,0 +1,193 @@
+import json
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.cifti2 import BrainModelAxis, Cifti2Image, ParcelsAxis, SeriesAxis
+from test_volumes import AFFINE, save
+
+from anbn import sources
+from anbn.bids import Run
+from anbn.volumes import BoldError
+
+OPTIONS = {"mask": "", "atlas": "", "voxel_size": 0.0, "smoothing": 0.0}
+
+
+@pytest.fixture
+def axes():
+    left = BrainModelAxis.from_surface([0, 2, 5], 7, "CortexLeft")
+    inside = np.zeros((3, 3, 3), bool)
+    inside[1, 1, :2] = True
+    return left + BrainModelAxis.from_mask(inside, "thalamus_left", AFFINE)
+
+
+def save_cifti(path, data, columns, unit="SECOND"):
+    series = SeriesAxis(0, 2.0, len(data), unit)
+    nibabel.save(Cifti2Image(data.astype(np.float32), (series, columns)), path)
+    return path
+
+
+def save_table(path, data, columns=("V1", "STG")):
+    separator = "\t" if path.suffix == ".tsv" else ","
+    pd.DataFrame(data, columns=columns).to_csv(path, sep=separator, index=False)
+    return path
+
+
+def run(path, tr=None):
+    return Run("sub-01", "a", path, None, tr)
+
+
+def test_runs_of_files(tmp_path, rng):
+    data = rng.normal(size=(12, 2))
+    for name in ("sub-01_run-1.tsv", "sub-01_run-2.tsv", "x_sub-02a.csv", "other.tsv"):
+        save_table(tmp_path / name, data)
+    (tmp_path / "other.json").write_text(json.dumps({"RepetitionTime": 1.5}))
+    files = [str(p) for p in sorted(tmp_path.glob("*.[tc]sv"))]
+    found = sources.runs_of_files(files, files)
+    assert [r.subject for r in found] == [files[0], "sub-01", "sub-01", "sub-02a"]
+    names = ["other", "sub-01_run-1", "sub-01_run-2", "x_sub-02a"]
+    assert [r.name for r in found] == names
+    assert [r.tr for r in found] == [1.5, None, None, None]
+    assert [str(r.confounds) for r in found] == files
+    assert sources.runs_of_files(files)[0].confounds is None
+
+
+def test_same_file_names_in_different_folders(tmp_path, rng):
+    files = []
+    for folder in ("a/x", "b/x", "c/y"):
+        (tmp_path / folder).mkdir(parents=True)
+        path = save_table(tmp_path / folder / "bold.tsv", rng.normal(size=(12, 2)))
+        files.append(str(path))
+    found = sources.runs_of_files(files)
+    assert [r.subject for r in found] == files
+    assert len({r.name for r in found}) == 3
+    found = sources.runs_of_files(files[1:])
+    assert [r.name for r in found] == ["x_bold", "y_bold"]
+
+
+def test_bad_parameters(tmp_path, rng):
+    table = str(save_table(tmp_path / "a.tsv", rng.normal(size=(12, 2))))
+    with pytest.raises(BoldError, match="bold_files is empty"):
+        sources.runs_of_files([])
+    with pytest.raises(BoldError, match="confound_files has 2 files, bold_files 1"):
+        sources.runs_of_files([table], [table, table])
+    with pytest.raises(FileNotFoundError, match="nothing found at"):
+        sources.runs_of_files(["nowhere/sub.nii.gz"])
+    (tmp_path / "a.mat").write_text("x")
+    with pytest.raises(BoldError, match=r"a\.mat: unknown format.*\.nii\.gz"):
+        sources.runs_of_files([str(tmp_path / "a.mat")])
+    for text in ("not json", "[1]", '{"RepetitionTime": "two"}'):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(BoldError, match=r"a\.json: no RepetitionTime"):
+            sources.runs_of_files([table])
+
+
+def test_tables_and_arrays_are_read_right(tmp_path, rng):
+    data = rng.normal(size=(12, 2))
+    for name in ("a.tsv", "a.csv"):
+        found, names = sources.read_table(save_table(tmp_path / name, data))
+        np.testing.assert_allclose(found, data)
+        assert names == ["V1", "STG"]
+    np.save(tmp_path / "a.npy", data)
+    found, names = sources.read_npy(tmp_path / "a.npy")
+    np.testing.assert_array_equal(found, data)
+    assert names == ["region 1", "region 2"]
+
+
+def test_bad_tables(tmp_path, rng):
+    path = tmp_path / "a.tsv"
+    path.write_text("V1\tSTG\n1\thigh\n")
+    with pytest.raises(BoldError, match="found text in column 'STG'"):
+        sources.read_table(path)
+    for content in (b"", b"\xff\xfe\x00bold", b"a\tb\n1\t2\n1\t2\t3\t4\n"):
+        path.write_bytes(content)
+        with pytest.raises(BoldError, match=r"a\.tsv cannot be read as a table"):
+            sources.read_table(path)
+    path = tmp_path / "a.npy"
+    for wrong, expected in [
+        (np.array([{"a": 1}]), r"a\.npy cannot be read as npy.*allow_pickle"),
+        (np.array([["a", "b"]]), "expected an array of numbers, found <U1"),
+        (rng.normal(size=(2, 3, 4)), r"\(volumes x regions\), found shape \(2, 3, 4\)"),
+    ]:
+        np.save(path, wrong)
+        with pytest.raises(BoldError, match=expected):
+            sources.read_npy(path)
+    path.write_bytes(b"\x93NUMPY")
+    with pytest.raises(BoldError, match="cannot be read as npy"):
+        sources.read_npy(path)
+
+
+def test_cifti(tmp_path, rng, axes):
+    data = rng.normal(size=(12, 5)).astype(np.float32)
+    path = save_cifti(tmp_path / "a.dtseries.nii", data, axes)
+    found, names = sources.read_cifti(path)
+    np.testing.assert_array_equal(found, data)
+    left = ["cortex left 0", "cortex left 2", "cortex left 5"]
+    assert names == [*left, "thalamus left 0", "thalamus left 1"]
+    assert sources.cifti_tr(path) == 2.0
+    parcels = ParcelsAxis.from_brain_models([("all", axes), ("left", axes[:3])])
+    path = save_cifti(tmp_path / "a.ptseries.nii", data[:, :2], parcels)
+    found, names = sources.read_cifti(path)
+    np.testing.assert_array_equal(found, data[:, :2])
+    assert names == ["all", "left"]
+
+
+def test_bad_cifti(tmp_path, rng, axes):
+    path = save(tmp_path / "a.dtseries.nii", rng.normal(size=(2, 2, 2, 12)))
+    with pytest.raises(BoldError, match="expected a CIFTI-2 time series"):
+        sources.read_cifti(path)
+    path = save_cifti(path, rng.normal(size=(12, 5)), axes)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BoldError, match=r"a\.dtseries\.nii cannot be read"):
+        sources.read_cifti(path)
+
+
+def test_kinds_are_not_mixed(tmp_path, rng):
+    table = run(save_table(tmp_path / "a.tsv", rng.normal(size=(12, 2))))
+    image = run(save(tmp_path / "a.nii", rng.normal(size=(2, 2, 2, 12))))
+    with pytest.raises(BoldError, match=r"one kind, found .*tables.*NIfTI"):
+        sources.reader([table, image], **OPTIONS)
+    for name, value in {"mask": "mni", "atlas": "x.nii", "smoothing": 6.0}.items():
+        with pytest.raises(BoldError, match=f"{name} is for NIfTI.* these are tables"):
+            sources.reader([table], **OPTIONS | {name: value})
+
+
+@pytest.mark.parametrize(
+    "header, sidecar, good",
+    [
+        (2.0, None, True),
+        (2.0019, None, True),
+        (2.003, None, False),
+        (0.0, None, False),
+        (1.0, None, False),
+        (np.nan, None, False),
+        (1.0, 2.0, True),
+        (2.0, 1.5, False),
+    ],
+)
+def test_tr_must_be_that_of_the_files(tmp_path, rng, header, sidecar, good):
+    data = rng.normal(size=(2, 2, 2, 12))
+    found = run(save(tmp_path / "a.nii", data, tr=header), sidecar)
+    if good:
+        sources.check_tr(found, 2.0)
+    else:
+        value = header if sidecar is None else sidecar
+        where = "header" if sidecar is None else "JSON file"
+        expected = rf"a\.nii: TR {value:g} s in its {where}, expected tr 2 s.*check_tr"
+        with pytest.raises(BoldError, match=expected):
+            sources.check_tr(found, 2.0)
+
+
+def test_tr_of_cifti_and_tables(tmp_path, rng, axes):
+    path = save_cifti(tmp_path / "a.dtseries.nii", rng.normal(size=(12, 5)), axes)
+    sources.check_tr(run(path), 2.0)
+    with pytest.raises(BoldError, match="TR 2 s in its header"):
+        sources.check_tr(run(path), 1.5)
+    save_cifti(path, rng.normal(size=(12, 5)), axes, unit="HERTZ")
+    with pytest.raises(BoldError, match="TR nan s"):
+        sources.check_tr(run(path), 2.0)
+    table = save_table(tmp_path / "a.tsv", rng.normal(size=(12, 2)))
+    sources.check_tr(run(table), 1.0)
+    with pytest.raises(BoldError, match="TR 2 s in its JSON file"):
+        sources.check_tr(run(table, 2.0), 1.0)
