@@ -15,7 +15,7 @@
 #
 # | reads | writes |
 # |---|---|
-# | stage 01 (clock, activations, documents); BOLD: simulated, the Alice regions, files, or a BIDS folder | `data/runs/`: cleaned BOLD · `data/maps.nii.gz`, `data/mask.nii.gz`, `data/subject_maps.npy` · `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/model_networks.npz` · `data/networks.parquet`, `data/profiles.parquet`, `data/names.json` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
+# | stage 01 (clock, activations, documents); BOLD: simulated, the Alice regions, files, or a BIDS folder | `data/runs/`: cleaned BOLD · `data/maps.nii.gz`, `data/mask.nii.gz`, `data/maps.npy` (networks x voxels or regions), `data/subject_maps.npy` · `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/model_networks.npz` · `data/networks.parquet`, `data/profiles.parquet`, `data/names.json` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
 #
 # Cost: about three minutes on two CPU cores for 20 subjects of 290 volumes at 8 mm and
 # 10,240 tokens x 17,280 neurons.
@@ -67,6 +67,7 @@ massive_ratio: float = 1000.0  # to what is typical, from which a neuron is mass
 solver: str = "fastica"  # of ICA; picard is faster (one of fastica, picard)
 dictionary_alpha: float = 0.3  # for dictionary: L1 penalty (0.0001 to 1)
 layer_sizes: list[int] = [100, 100, 100]  # for vsdbn: hidden units of every depth (1 to 10000)
+bootstrap: bool = True  # whether the runs of ICA draw samples anew, or differ in their seed alone
 n_runs: int = 5  # decompositions from other seeds and draws, for stability (2 to 1000)
 min_stability: float = 0.0  # less stable networks are left out (0 to 1)
 membership: str = "z"  # what alpha is (one of z, percent, fdr)
@@ -117,10 +118,12 @@ rng = np.random.default_rng(seed)
 simulated = bold == "simulated"
 note = " (simulated BOLD)" if simulated else ""
 runs_of = {"n_runs": n_runs, "solver": solver, "alpha": dictionary_alpha}
+runs_of |= {"bootstrap": bootstrap}
 runs_of |= {"layer_sizes": layer_sizes, "random_state": seed}
 belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
 runs_of |= {"device": models.choose_device(device)}
 draws = {"rng": rng, "n_permutations": n_permutations}
+responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
 
 # %% [markdown]
 # ## The brain: load
@@ -137,9 +140,7 @@ rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"]
 drift = hemodynamics.drift(n_times, tr, high_pass)
 files, mask_path = bold_files, mask_file
 if simulated:
-    ffn_hidden = artifacts.read_array(
-        recorded / "data" / "responses_model_ffn_hidden.npy"
-    )
+    ffn_hidden = artifacts.read_array(responses_of("model", "ffn_hidden"))
     basis = hemodynamics.orthonormal(np.column_stack([drift, rate]))
     n_units = ffn_hidden.shape[1] // manifest01["summary"]["n_layers"]
     options = {"n_subjects": n_subjects, "signal": signal, "n_drivers": n_drivers}
@@ -162,6 +163,8 @@ reading = {"mask": mask_path, "atlas": atlas_file, "voxel_size": voxel_size}
 reading |= {"smoothing": smoothing, "high_pass": high_pass, "confounds": confounds}
 reading |= {"cut": (cut_start, cut_end), "standardise": standardise}
 reading |= {"n_times": n_times if same_story else None, "check_tr": check_tr}
+
+# %%
 folder = out / "data" / "runs"
 brain = bold_data.prepare(found, folder, tr=tr, names=region_names, **reading)
 print(f"{len(brain.runs)} runs of {len(set(brain.subjects))} subjects{note}")
@@ -175,52 +178,42 @@ print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 # times over. Dual regression carries the group's maps to every subject.
 
 # %%
-of_brain = {"over": "units", "mask": brain.mask, **runs_of}
+of_brain = {"method": brain_method, "n_networks": n_brain_networks, "over": "units"}
+of_brain |= {"mask": brain.mask, **runs_of}
+people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
 if brain_method == "regions":
     assert brain.mask is None, "brain_method: regions is for tables and atlases"
-    maps, brain_networks = np.eye(len(brain.names)), None
+    brain_networks, timecourses, names = None, series, brain.names
 else:
-    brain_networks = decomposition.decompose(
-        brain.runs, n_brain_networks, brain_method, **of_brain
-    ).stable(min_stability)
+    found = decomposition.decompose(brain.runs, **of_brain)
+    brain_networks = found.stable(min_stability)
     maps = brain_networks.networks
-people, series = brain.by_subject() if same_story else (brain.subjects, brain.runs)
-if brain_networks is None:
-    timecourses, subject_maps = series, None
-else:
     both = [intersubject.dual_regression(one, maps) for one in series]
     timecourses, subject_maps = map(list, zip(*both, strict=True))
-print(f"{len(maps)} networks of {len(series)} subjects or runs")
+    names = [f"component {k}" for k in range(len(maps))]
+print(f"{len(names)} networks of {len(series)} subjects or runs")
 
 # %%
-labels, known_names = None, set(brain.names or [])
-names = brain.names or [f"component {k}" for k in range(len(maps))]
+labels = None
 if brain.mask is not None:
     naming = {"min_correlation": min_template_r, "level": level, **draws}
-    several = {}
-    for chosen in reversed(template_sets):
-        known, known_names = templates.load_templates(chosen, brain.mask)
-        several[chosen] = templates.label(
-            maps, known, known_names, brain.mask, **naming
-        )
+    several = templates.label_by(template_sets, maps, brain.mask, **naming)
     labels = several[template_sets[0]]
     names = labels["label"].tolist()
-    print(pd.concat(several, names=["templates", "network"]).round(3).to_string())
-
-# %%
-if labels is not None:
-    rows = labels.itertuples()
-    titles = [f"{row.label}\nr = {row.r:.2f}, p = {row.p:.3f}" for row in rows]
-    figure = plots.plot_maps(maps, brain.mask, titles)
-    figure.suptitle(f"Networks of the brain, and their templates{note}", y=0.97)
+    title = f"Networks of the brain, and their templates{note}"
+    figure = plots.plot_maps(maps, brain.mask, templates.titles(labels), title=title)
     artifacts.write_figure(out, "brain_networks", figure)
+    table = pd.concat(several, names=["templates", "network"]).round(3)
+    fits = table[table["p"] <= level].drop(columns=["label", "best", "best_r"])
+    print(fits.rename(index=lambda k: str(k).split("/")[-1][:24]).to_string())
 
 # %% [markdown]
 # Each panel cuts a network's map at its peak (z in mm). A map is named after the template
 # that an optimal one-to-one assignment gives it, if it correlates enough and if random
-# maps as smooth rarely fit any template as well (p). Maps that fit none stay unlabelled,
-# which is where noise and artefacts end up. Colours: red above, blue below zero, the
-# strongest tenth of the voxels.
+# maps of its smoothness and symmetry rarely fit any template as well (p). Maps that fit
+# none stay unlabelled, which is where noise and artefacts end up (r without p: of the best
+# template, which another network took). Colours: red above, blue below zero, the strongest
+# tenth of the voxels.
 
 # %% [markdown]
 # ## The brain: look
@@ -292,14 +285,15 @@ loudest.head(10).round(3)
 # %%
 of_model = {"standardise": standardise_neurons, **runs_of}
 of_model |= {"keep": ~is_massive.ravel() if leave_out_massive else None}
-found = decomposition.decompose(corpora, n_model_networks, model_method, **of_model)
-model_networks = found.stable(min_stability)
+options = {"method": model_method, "n_networks": n_model_networks}
+of_text = partial(decomposition.decompose, **options)
+model_networks = of_text(corpora, **of_model).stable(min_stability)
 n_found = len(model_networks.networks)
 shape = (n_found, n_layers, n_neurons)
 members = belong(model_networks.networks).reshape(shape)
 ax = plots.plot_layer_histogram(members.sum(2))
 ax.set_title(
-    f"Neurons of each network of the model ({model_kind}, {membership} > {alpha})"
+    f"Neurons of each network of the model ({model_kind}, {membership}: {alpha})"
 )
 artifacts.write_figure(out, "model_networks", ax.figure)
 explained = {"model": model_networks.explained}
@@ -317,12 +311,9 @@ ax = network_plots.plot_stability(reliable, explained, stability.STABLE)
 ax.set_title(f"Which networks come back in {n_runs} runs{note}")
 artifacts.write_figure(out, "stability", ax.figure)
 if scan:
-    again = partial(decomposition.decompose, corpora, method=model_method, **of_model)
-    scanned = {"model": stability.scan(again, scan)}
+    scanned = {"model": stability.scan(partial(of_text, corpora, **of_model), scan)}
     if brain_networks is not None:
-        again = partial(
-            decomposition.decompose, brain.runs, method=brain_method, **of_brain
-        )
+        again = partial(decomposition.decompose, brain.runs, **of_brain)
         scanned["brain"] = stability.scan(again, scan)
     axes = network_plots.plot_scan(scanned)
     artifacts.write_figure(out, "numbers_of_networks", axes[0].figure)
@@ -333,6 +324,23 @@ if scan:
 # (open dots) it is not to be trusted. `scan` shows how both depend on their number.
 
 # %% [markdown]
+# Massive neurons make the difference: a few tokens carry them, and what falls on so few
+# tokens hangs on which of them are drawn.
+
+# %%
+left_out = {"keep": ~is_massive.ravel()}
+variants = {"massive neurons in": {}, "massive neurons left out": left_out}
+variants["every neuron standardised"] = {"standardise": True}
+shown = {}
+for name, variant in variants.items():
+    plain = {**of_model, "keep": None, "standardise": False}
+    other = of_text(corpora, **{**plain, **variant})
+    stable = (other.stability >= stability.STABLE).sum()
+    shown[name] = {"stability": other.stability.mean(), "stable networks": stable}
+    shown[name]["variance explained (%)"] = 100 * other.explained.sum()
+pd.DataFrame(shown).T.round(2)
+
+# %% [markdown]
 # Do the networks of all text come back in single texts? A match is an overlap (IoU) above
 # .2, as published. Its null shuffles the neurons within each layer: networks that sit in
 # the same layers overlap by chance.
@@ -340,11 +348,11 @@ if scan:
 # %%
 domain = documents["corpus"].to_numpy()[tokens["document"]]
 spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
-once = {**of_model, "method": model_method, "n_networks": n_model_networks, "n_runs": 1}
+once = {**of_model, "n_runs": 1}
 single = []
 for rows in spans.values():
     for first in range(rows[0], rows[-1] + 2 - sample_tokens, sample_tokens):
-        found = decomposition.decompose(corpora[first : first + sample_tokens], **once)
+        found = of_text(corpora[first : first + sample_tokens], **once)
         single.append(belong(found.networks).reshape(-1, n_layers, n_neurons))
 counts = recurrence.recurrence(members, np.stack(single))
 null = recurrence.recurrence_null(members, np.stack(single), **draws)
@@ -356,42 +364,26 @@ artifacts.write_figure(out, "recurrence", ax.figure)
 # Bars above the black marks come back more often than their place in the layers explains.
 
 # %%
-of_domain = {}
-for name, rows in spans.items():
-    found = decomposition.decompose(corpora[rows[0] : rows[-1] + 1], **once)
+of_domain = {"all text": members}
+others = {name: (corpora[r[0] : r[-1] + 1], seed) for name, r in spans.items()}
+others["all text, other seed"] = (corpora, seed + 1000)
+for name, (part, start) in others.items():
+    found = of_text(part, **{**once, "random_state": start})
     of_domain[name] = belong(found.networks).reshape(-1, n_layers, n_neurons)
-other = decomposition.decompose(corpora, **{**once, "random_state": seed + 1000})
-of_domain |= {"all text": members}
-of_domain |= {"other seed": belong(other.networks).reshape(-1, n_layers, n_neurons)}
-overlap = pd.DataFrame(
-    {
-        a: {b: recurrence.agreement(of_domain[a], of_domain[b])[0] for b in of_domain}
-        for a in of_domain
-    }
-)
 print("Jaccard index of networks, paired one to one, mean:")
-overlap.round(2)
+recurrence.pairwise(of_domain, recurrence.agreement).round(2)
 
 # %%
 on_story = {}
-for name in ["model", *map(artifacts.slug, manifest01["params"]["comparison_models"])]:
-    file = recorded / "data" / f"responses_{name}_{model_kind}.npy"
-    if model_kind in manifest01["params"]["kinds"]:
-        responses = hemodynamics.remove(
-            artifacts.read_array(file), hemodynamics.orthonormal(drift)
-        )
-        again = {**once, "keep": None, "standardise": True}
-        on_story[name] = decomposition.decompose(responses, **again).timecourses
-between = pd.DataFrame(
-    {
-        a: {
-            b: recurrence.agreement_of_timecourses(x, y)[0] for b, y in on_story.items()
-        }
-        for a, x in on_story.items()
-    }
-)
+drift_only = hemodynamics.orthonormal(drift)
+compared = ["model", *map(artifacts.slug, manifest01["params"]["comparison_models"])]
+for name in compared if model_kind in manifest01["params"]["kinds"] else []:
+    responses = artifacts.read_array(responses_of(name, model_kind))
+    again = {**once, "keep": None, "standardise": True}
+    found = of_text(hemodynamics.remove(responses, drift_only), **again)
+    on_story[name] = found.timecourses
 print("networks of the responses to the story, |r| of time courses, paired one to one:")
-between.round(2)
+recurrence.pairwise(on_story, recurrence.agreement_of_timecourses).round(2)
 
 # %% [markdown]
 # The first table pairs networks by their neurons, the second by their time courses on the
@@ -403,23 +395,18 @@ between.round(2)
 
 # %%
 described = profiles.describe_tokens(tokens, documents)
-responses = model_networks.timecourses
-top = profiles.top_tokens(responses, described, n=4, column="word")
-words = (
-    top.groupby("network")["text"].agg(", ".join).reindex(range(n_found), fill_value="")
-)
-labels_of_model = [f"{k}: {text}" for k, text in words.items()]
-means, selective = profiles.domain_selectivity(responses, tokens, documents, **draws)
-features = described[["surprisal", "log_frequency", "content", "position"]].dropna(
-    axis=1, how="all"
-)
-answers = profiles.feature_correlations(
-    responses, features, tokens["document"], **draws
-)
+answer = model_networks.timecourses
+top = profiles.top_tokens(answer, described, n=4, column="word")
+words = top.groupby("network")["text"].agg(", ".join)
+labels_of_model = [f"{k}: {words.get(k, '')}" for k in range(n_found)]
+means, selective = profiles.domain_selectivity(answer, tokens, documents, **draws)
+features = described[["surprisal", "log_frequency", "content", "position"]]
+features = features.dropna(axis=1, how="all")
+answers = profiles.feature_correlations(answer, features, tokens["document"], **draws)
+
+# %%
 r = answers.pivot(index="network", columns="feature", values="r")
 axes = network_plots.plot_profiles(means, r, labels_of_model)
-axes[0].set_title("domains of text")
-axes[1].set_title("features of words")
 artifacts.write_figure(out, "profiles", axes[0].figure)
 selective.join(r.add_prefix("r ")).round(3)
 
@@ -431,33 +418,38 @@ selective.join(r.add_prefix("r ")).round(3)
 # %% [markdown]
 # ## Brain and model side by side
 #
-# How networks go together over time: correlation of their time courses (mean over
-# subjects), ordered so that what is alike stands together.
+# How networks go together over time: correlation of the brain's time courses (mean over
+# subjects) and of the mean signals of the model's networks, ordered so that what is alike
+# stands together.
 
 # %%
 connect = partial(ConnectivityMeasure, kind="correlation", standardize=False)
 matrices = {f"brain{note}": connect().fit_transform(timecourses).mean(0)}
-matrices["model"] = connect().fit_transform([responses])[0]
-axes = network_plots.plot_connectivity(
-    matrices, {f"brain{note}": names, "model": labels_of_model}
-)
+some = members.any((1, 2))
+signals = profiles.mean_signals(corpora, members[some])
+matrices["model"] = connect().fit_transform([signals])[0]
+short = [text.split(", ")[0] for text in labels_of_model]
+labels_of = {f"brain{note}": names, "model": np.array(short)[some]}
+axes = network_plots.plot_connectivity(matrices, labels_of)
 artifacts.write_figure(out, "connectivity", axes[0].figure)
 
 # %% [markdown]
-# Networks that are independent over tokens have no correlation among them by
-# construction; those of the brain, independent over voxels, have.
+# Blocks along the diagonal are groups of networks that rise and fall together. The model's
+# matrix is that of its networks' neurons: time courses of independent components would
+# not correlate by construction.
 
 # %% [markdown]
 # ## Check
 #
-# Time courses and networks are whole numbers of what they should be, runs are clean of
-# drift, and the decomposition does not depend on the order in which tokens came.
+# All numbers are finite, and runs are clean of drift.
 
 # %%
 assert all(np.isfinite(one).all() for one in timecourses)
 assert np.isfinite(model_networks.networks).all()
-left = np.abs(drift[:, :-1].T @ brain.runs[0][: len(drift)]).max() if same_story else 0
-print(f"drift left in the first run: {left:.1e} of the voxels' standard deviation")
+slow = hemodynamics.drift(len(brain.runs[0]), tr, high_pass)
+left = np.abs(hemodynamics.orthonormal(slow).T @ brain.runs[0]).max()
+print(f"drift left in the first run: {left / np.std(brain.runs[0]):.1e} s.d.")
+assert left < 1e-3 * np.linalg.norm(brain.runs[0][:, 0])
 print(
     f"stable networks of the model: {(model_networks.stability >= stability.STABLE).sum()} of {n_found}"
 )
@@ -473,39 +465,36 @@ if same_story:
         group_bold=hemodynamics.zscore(sum(series) / len(series)).astype(np.float32),
         ceiling=intersubject.group_noise_ceiling(series),
     )
-artifacts.write_arrays(
-    out / "data" / "timecourses.npz", **dict(zip(people, timecourses, strict=True))
-)
+else:
+    each = dict(zip(people, timecourses, strict=True))
+    artifacts.write_arrays(out / "data" / "timecourses.npz", **each)
 artifacts.write_json(out / "data" / "names.json", names)
-artifacts.write_arrays(
-    out / "data" / "model_networks.npz",
-    networks=model_networks.networks.reshape(shape),
-    members=members,
-    stability=model_networks.stability,
-)
+artifacts.write_table(out / "data" / "networks.parquet", table)
+artifacts.write_table(out / "data" / "profiles.parquet", answers)
 
 # %%
+z = model_networks.networks.reshape(shape)
+of_model = {"networks": z, "members": members, "stability": model_networks.stability}
+artifacts.write_arrays(out / "data" / "model_networks.npz", **of_model)
 if brain.mask is not None:
     images = {"mask": brain.mask, "maps": unmask(maps.astype(np.float32), brain.mask)}
     for name, image in images.items():
         with artifacts.atomic(out / "data" / f"{name}.nii.gz") as temporary:
             nibabel.save(image, temporary)
+if brain_networks is not None:
     stacked = np.stack(subject_maps).astype(np.float32)
     artifacts.write_array(out / "data" / "subject_maps.npy", stacked)
-artifacts.write_table(out / "data" / "networks.parquet", table)
-artifacts.write_table(out / "data" / "profiles.parquet", answers)
+    artifacts.write_array(out / "data" / "maps.npy", maps.astype(np.float32))
 
 # %%
-n_stable = int((model_networks.stability >= stability.STABLE).sum())
-summary = {
-    "n_subjects": len(set(brain.subjects)),
-    "n_networks_brain": len(names),
-    "n_networks_labelled": sum(name in known_names for name in names),
-    "n_networks_model": n_found,
-    "n_networks_model_stable": n_stable,
-    "n_massive": int(is_massive.sum()),
-    "variance_massive": loudest["share"].sum(),
-}
+summary = {"n_subjects": len(set(brain.subjects)), "n_networks_brain": len(names)}
+named = names if labels is None else labels.query("label == template")
+summary["n_networks_labelled"] = len(named)
+summary["n_networks_model"] = n_found
+n_stable = (model_networks.stability >= stability.STABLE).sum()
+summary["n_networks_model_stable"] = int(n_stable)
+summary["n_massive"] = int(is_massive.sum())
+summary["variance_massive"] = loudest["share"].sum()
 if same_story:
     summary["isc_mean"] = isc.mean()
     summary["word_rate_r_max"] = np.abs(lagged[steps == 0]).max()

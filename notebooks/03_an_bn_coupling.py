@@ -60,6 +60,7 @@ from anbn.params import current
 settings = current("03_an_bn_coupling", globals())
 recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
 extracted, manifest02 = artifacts.stage_inputs(study, "02_fbn_extraction")
+assert manifest02["params"]["same_story"], "stage 02 ran with same_story: false"
 out = artifacts.begin_stage(study, "03_an_bn_coupling")
 rng = np.random.default_rng(seed)
 simulated = manifest02["params"]["bold"] == "simulated"

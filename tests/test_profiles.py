@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from anbn import profiles
+from anbn import hemodynamics, profiles
 
 
 @pytest.fixture
@@ -175,3 +175,19 @@ def test_bad_input_is_named(corpus, rng):
         profiles.feature_correlations(
             rng.normal(size=(n, 2)), pd.DataFrame({"x": np.arange(n)}), mixed, rng=rng
         )
+
+
+def test_mean_signals_equal_a_loop(rng):
+    activations = rng.normal(size=(30, 2, 5)) * rng.uniform(1, 9, (2, 5)) + 4
+    activations[:, 0, 0] = 3.0  # a dead neuron
+    members = rng.random((3, 2, 5)) < 0.5
+    members[2] = False
+    members[0, 0, 0] = True
+    found = profiles.mean_signals(activations, members)
+    for k in range(2):
+        z = [
+            hemodynamics.zscore(activations[:, i, j])
+            for i, j in np.argwhere(members[k])
+        ]
+        np.testing.assert_allclose(found[:, k], np.mean(z, 0), atol=1e-5)
+    assert not found[:, 2].any()

@@ -177,3 +177,12 @@ def test_bad_input_is_named(rng):
         recurrence.agreement(a[:0], a)
     with pytest.raises(ValueError, match="at least 2 bins"):
         recurrence.depth_profiles(a, 1)
+
+
+def test_pairwise_is_a_symmetric_table(rng):
+    sets = {name: rng.random((3, 2, 40)) < 0.3 for name in "abc"}
+    table = recurrence.pairwise(sets, recurrence.agreement)
+    assert list(table) == list(table.index) == ["a", "b", "c"]
+    np.testing.assert_allclose(np.diag(table), 1)
+    np.testing.assert_allclose(table, table.T)
+    assert table.loc["a", "c"] == recurrence.agreement(sets["a"], sets["c"])[0]

@@ -1,5 +1,6 @@
 """Templates by name and path, labels, and the null behind their p-values."""
 
+import shutil
 import warnings
 from types import SimpleNamespace
 
@@ -347,6 +348,17 @@ def test_volumes_folder_and_empty_templates(
         templates.load_templates(folder, mask)
 
 
+def test_a_zip_with_names_beside(mask, labels2mm, tmp_path):
+    (tmp_path / "packed").mkdir()
+    file = save(tmp_path / "packed" / "x.nii", *labels2mm)
+    expected, _ = templates.load_templates(file, mask)
+    shutil.make_archive(str(tmp_path / "atlas"), "zip", tmp_path / "packed")
+    (tmp_path / "atlas.txt").write_text("first, 1\nthird, 5\nsecond, 2\n")
+    found, names = templates.load_templates(tmp_path / "atlas.zip", mask)
+    assert names == ["first", "third", "second"]
+    np.testing.assert_array_equal(found, expected[[0, 2, 1]])
+
+
 def test_another_space(mask, labels2mm, tmp_path):
     values, affine = labels2mm
     shifted = affine.copy()
@@ -420,8 +432,6 @@ def test_real_components_match_shirer(components, tmp_path):
     Moved back, 97 % of it lie in the brain (91 % before), and its symmetric networks
     lie about the midline. Its regions are small: matches are right but weak.
     """
-    import shutil
-
     folder = components[2] / "shirer2012_findlab90"
     shutil.unpack_archive(folder / "RSN.zip", tmp_path)
     shutil.copy(folder / "RSN.txt", tmp_path)

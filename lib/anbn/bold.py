@@ -45,6 +45,11 @@ class Brain:
     mask: nibabel.Nifti1Image | None
     standardise: str = "zscore"
 
+    @property
+    def run_names(self):
+        """Name of each run, as of its file."""
+        return [Path(run.filename).stem for run in self.runs]
+
     def by_subject(self):
         """Runs of the same story: the mean over each subject's, standardised again.
 

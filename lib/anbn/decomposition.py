@@ -1,6 +1,7 @@
 """One call for every way to decompose a matrix into networks, for brain and model."""
 
 import tempfile
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -46,11 +47,12 @@ def decompose(
     random_state : int
         Of the first run; the next ones count on.
     n_runs : int
-        1 leaves stability unknown (NaN).
+        1 leaves stability unknown.
     over, solver : str
         Of ``networks.ica``.
     bootstrap : bool
-        Whether the runs of ICA differ in samples drawn, or in their seed alone.
+        Whether the runs of ICA differ in samples drawn, or in their seed alone; a
+        single run takes all samples.
     alpha : float
         Penalty of ``dictionary``.
     layer_sizes : sequence of int
@@ -92,9 +94,9 @@ def decompose(
         options = {"keep": keep, "standardise": standardise, "device": device}
         reduction = svd.reduce(data, n_networks, random_state=random_state, **options)
         if method == "ica":
-            once = partial(
-                networks.ica, reduction, over=over, solver=solver, bootstrap=bootstrap
-            )
+            options = {"over": over, "solver": solver}
+            options["bootstrap"] = bootstrap and n_runs > 1
+            once = partial(networks.ica, reduction, **options)
         else:
             once = partial(networks.dictionary, reduction, alpha=alpha)
     seeds = range(random_state, random_state + n_runs)
@@ -126,7 +128,10 @@ def _nilearn(runs, n_networks, method, mask, *, random_state):
         for i, run in enumerate(runs):
             files.append(str(Path(folder) / f"{i}.nii"))
             nibabel.save(unmask(np.asarray(run, np.float32), mask), files[-1])
-        model.fit(files)
+        with warnings.catch_warnings():
+            # of single starts; how stable networks are is measured over runs
+            warnings.filterwarnings("ignore", message=".*did not converge.*")
+            model.fit(files)
     maps = apply_mask(model.components_img_, mask)
     timecourses = [intersubject.subject_timecourses(run, maps) for run in runs]
     timecourses = np.concatenate(timecourses)

@@ -66,7 +66,7 @@ def plot_recurrence(counts, null, n_individual, ax=None):
     x = np.arange(len(counts))
     ax.bar(x, counts, color=COLOURS[0], width=0.7, label="found")
     high = np.percentile(null, 95, axis=0)
-    ax.plot(x, high, "_", color="k", ms=16, mew=2, label="null, 95 %")
+    ax.plot(x, high, "_", color="k", ms=16, mew=3, label="null, 95 %", clip_on=False)
     ax.set_xticks(x)
     ax.set(xlabel="model network", ylim=(0, None))
     ax.set_ylabel(f"matches among {n_individual}\nnetworks of single texts")
@@ -98,6 +98,8 @@ def plot_profiles(domains, features, labels, axes=None):
         ax.figure.colorbar(image, ax=ax, label=bar)
     axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
     axes[0].set_ylabel("model network: words it answers to most")
+    axes[0].set_title("domains of text")
+    axes[1].set_title("features of words")
     return axes
 
 

@@ -73,7 +73,7 @@ def plot_layer_variance(variance, layers, ax=None):
     return ax
 
 
-def plot_maps(maps, mask, titles, *, n_columns=4):
+def plot_maps(maps, mask, titles, *, title="", n_columns=4):
     """Every map on the MNI template, cut at its peak; (n_networks, n_voxels)."""
     n_rows = -(-len(maps) // n_columns)
     figure, axes = plt.subplots(
@@ -81,7 +81,7 @@ def plot_maps(maps, mask, titles, *, n_columns=4):
     )
     for ax in np.ravel(axes)[len(maps) :]:
         ax.set_axis_off()
-    for ax, values, title in zip(np.ravel(axes), maps, titles, strict=False):
+    for ax, values, name in zip(np.ravel(axes), maps, titles, strict=False):
         image = unmask(values.astype(np.float32), mask)
         cut = plotting.find_xyz_cut_coords(
             image, activation_threshold=np.abs(values).max() / 2
@@ -94,7 +94,10 @@ def plot_maps(maps, mask, titles, *, n_columns=4):
             colorbar=False,
             axes=ax,
         )
-        ax.set_title(title, fontsize=9)
+        ax.set_title(name, fontsize=9)
+    height = figure.get_figheight()
+    figure.suptitle(title, y=1 - 0.15 / height)
+    figure.subplots_adjust(top=1 - 0.8 / height, bottom=0.02)
     return figure
 
 

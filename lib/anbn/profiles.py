@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anbn import hemodynamics, linguistics, stimuli
+from anbn import blocks, hemodynamics, linguistics, stimuli
 
 VISIBLE = {"\n": "⏎", "\t": "⇥", " ": "␣"}  # of tokens that are blank
 
@@ -230,3 +230,30 @@ def describe_tokens(tokens, documents, *, language="en"):
     described = pd.concat(pieces).loc[tokens.index]
     passed = [name for name in ("surprisal", "entropy") if name in tokens]
     return described.join(tokens[passed])
+
+
+def mean_signals(activations, members):
+    """Mean signal of each network's neurons, every neuron standardised.
+
+    Unlike the time courses of independent components these may correlate (mean signals
+    as in arXiv 2601.22692).
+
+    Parameters
+    ----------
+    activations : array or DataArray of shape (n_tokens, n_layers, n_neurons)
+    members : bool array of shape (n_networks, n_layers, n_neurons)
+
+    Returns
+    -------
+    signals : array of shape (n_tokens, n_networks)
+        0 for a network without neurons.
+    """
+    mean, variance = blocks.moments(activations)
+    weights = (
+        members.reshape(len(members), -1) / np.maximum(members.sum((1, 2)), 1)[:, None]
+    )
+    weights = (weights / np.sqrt(np.where(variance > 0, variance, np.inf))).T
+    signals = np.empty((len(activations), len(members)))
+    for rows, block in blocks.blocks(activations):
+        signals[rows] = (block.reshape(len(block), -1) - mean) @ weights
+    return signals

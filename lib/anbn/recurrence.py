@@ -1,6 +1,9 @@
 """How often networks come back: over texts, seeds, corpora and models."""
 
+import itertools
+
 import numpy as np
+import pandas as pd
 
 from anbn import hemodynamics, matching
 
@@ -266,3 +269,23 @@ def depth_profiles(members, n_bins=10):
     inside = np.minimum(edges[1:, None], high) - np.maximum(edges[:-1, None], low)
     shared = counts @ (np.maximum(inside, 0) * n_layers)  # layer x bin, rows sum to 1
     return shared / np.maximum(counts.sum(1), 1)[:, None]
+
+
+def pairwise(sets, how):
+    """Agreement of every two of several sets of networks.
+
+    Parameters
+    ----------
+    sets : dict of str to array
+    how : callable
+        ``agreement`` or ``agreement_of_timecourses``.
+
+    Returns
+    -------
+    table : DataFrame
+        Square, symmetric.
+    """
+    table = pd.DataFrame(np.nan, list(sets), list(sets))
+    for a, b in itertools.combinations_with_replacement(sets, 2):
+        table.loc[a, b] = table.loc[b, a] = how(sets[a], sets[b])[0]
+    return table

@@ -5,7 +5,10 @@ a labelled region fills. Label numbers themselves are never interpolated.
 """
 
 import re
+import shutil
+import tempfile
 import warnings
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -27,7 +30,8 @@ def load(path, mask, names=None, source=None):
     ----------
     path : Path
         A 4D image (one template a volume), a 3D image of labels (whole numbers: one
-        template a label) or of one continuous map, or a folder (one template a file).
+        template a label) or of one continuous map, a folder (one template a file), or
+        a .zip of such.
     mask : image
     names : list of str or dict of int to str or None
         Instead of those in a text file beside the image (see ``names_beside``). Equal
@@ -46,6 +50,13 @@ def load(path, mask, names=None, source=None):
         A file that is no image, names that do not fit, templates in another space.
     """
     source = source or path
+    if path.suffix == ".zip":
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.unpack_archive(path, folder)
+            images = [p for p in Path(folder).rglob("*") if _stem(p) != p.name]
+            inside = images[0] if len(images) == 1 else Path(folder)
+            names = names_beside(path.with_suffix(".nii")) if names is None else names
+            return load(inside, mask, names, source)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if _stem(p) != p.name)
         if not files:

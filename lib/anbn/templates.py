@@ -241,6 +241,33 @@ def label(
     return pd.DataFrame(rows)
 
 
+def label_by(specs, maps, mask, **options):
+    """Name maps after several sets of templates, see ``load_templates`` and ``label``.
+
+    Returns
+    -------
+    labels : dict of str to DataFrame
+        For each of ``specs``.
+    """
+    return {
+        spec: label(maps, *load_templates(spec, mask), mask, **options)
+        for spec in specs
+    }
+
+
+def titles(labels):
+    """A title for each map of a table of labels: name, r, and p where there is one."""
+    return [
+        f"{row.label}\n"
+        + (
+            f"r = {row.r:.2f}, p = {row.p:.3f}"
+            if np.isfinite(row.p)
+            else f"r = {row.best_r:.2f}"
+        )
+        for row in labels.itertuples()
+    ]
+
+
 def _chance(values, templates, mask, n, rng):
     """Largest correlation of each surrogate of a map with any template."""
     if np.ptp(values) == 0:
