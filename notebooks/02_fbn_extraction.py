@@ -90,7 +90,6 @@ from nilearn.masking import unmask
 
 from anbn import (
     artifacts,
-    bids,
     decomposition,
     hemodynamics,
     intersubject,
@@ -102,13 +101,13 @@ from anbn import (
     profiles,
     recurrence,
     simulate,
+    sources,
     stability,
     stores,
     templates,
 )
 from anbn import bold as bold_data
 from anbn.params import current
-from anbn.paths import resolve
 
 # %%
 settings = current("02_fbn_extraction", globals())
@@ -156,9 +155,9 @@ if bold == "alice":
     found, region_names = bold_data.load_alice(alice_radius)
 elif bold == "bids":
     entities = {"task": task, "space": space, "desc": desc, "subjects": subjects}
-    found = bids.find_runs(resolve(bids_folder), **entities)
+    found = sources.runs_of_bids(bids_folder, **entities)
 else:
-    found = bold_data.runs_of_files(files, confound_files)
+    found = sources.runs_of_files(files, confound_files)
 reading = {"mask": mask_path, "atlas": atlas_file, "voxel_size": voxel_size}
 reading |= {"smoothing": smoothing, "high_pass": high_pass, "confounds": confounds}
 reading |= {"cut": (cut_start, cut_end), "standardise": standardise}

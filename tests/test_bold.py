@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 from test_volumes import save
 
-from anbn import artifacts, bold, cleaning, hemodynamics, intersubject, volumes
+from anbn import (
+    artifacts,
+    bold,
+    cleaning,
+    hemodynamics,
+    intersubject,
+    sources,
+    volumes,
+)
 from anbn.paths import fetch_alice, resolve
 
 README_ISC = {  # data README: leave-one-out, 6 mm; raw ones without a linear trend
@@ -115,7 +123,7 @@ def test_volumes_are_cut_with_their_confounds(tmp_path, files, rng):
     motion = rng.normal(size=(60, 2))
     table = tmp_path / "confounds.tsv"
     pd.DataFrame(motion, columns=["x", "y"]).to_csv(table, sep="\t", index=False)
-    runs = bold.runs_of_files(paths, [str(table)] * 3)
+    runs = sources.runs_of_files(paths, [str(table)] * 3)
     options = {"mask": mask, "cut": (4, 6), "n_times": 45, "confounds": ["x", "y"]}
     brain = bold.prepare(runs, tmp_path / "out", **options, **CLOCK)
     rows = slice(4, 49)
@@ -131,7 +139,7 @@ def test_volumes_are_cut_with_their_confounds(tmp_path, files, rng):
 
 def test_a_subject_is_the_mean_of_its_runs(tmp_path, files):
     paths, mask = files
-    runs = bold.runs_of_files(paths)
+    runs = sources.runs_of_files(paths)
     brain = bold.prepare(runs, tmp_path / "z", mask=mask, **CLOCK)
     subjects, (one, two) = brain.by_subject()
     assert subjects == ["sub-01", "sub-02"]
@@ -160,7 +168,7 @@ def test_constant_voxels_leave_the_mask(tmp_path, files, capsys):
         data = nibabel.load(path).get_fdata()
         data[voxels][:3] = 7.0
         save(path, data)
-    runs, out = bold.runs_of_files(paths), tmp_path / "out"
+    runs, out = sources.runs_of_files(paths), tmp_path / "out"
     brain = bold.prepare(runs, out, mask=mask, **CLOCK)
     kept = np.asarray(brain.mask.dataobj) > 0
     assert not kept[0, 0, :3].any() and not kept[3, 2, :3].any()
@@ -185,7 +193,7 @@ def test_regions_of_an_atlas(tmp_path, files, capsys):
     labels = np.repeat([1, 2, 3, 4, 5, 6], 20).reshape(6, 4, 5).transpose(1, 2, 0)
     atlas = save(tmp_path / "atlas.nii", labels)
     (tmp_path / "atlas.txt").write_text("\n".join("abcdef"))
-    runs = bold.runs_of_files(paths)
+    runs = sources.runs_of_files(paths)
     brain = bold.prepare(runs, tmp_path / "out", atlas=str(atlas), **CLOCK)
     assert brain.names == list("abcdef")
     assert brain.mask is None
@@ -207,7 +215,7 @@ def test_resampled_runs_share_a_grid(tmp_path, rng):
         affine[:3, 3] = -98 + k, -134, -72
         data = 100 + rng.normal(size=(*shape, 30))
         files.append(str(save(tmp_path / f"sub-0{k}.nii.gz", data, affine)))
-    runs, options = bold.runs_of_files(files), {"mask": "mni", **CLOCK}
+    runs, options = sources.runs_of_files(files), {"mask": "mni", **CLOCK}
     with pytest.raises(bold.BoldError, match=r"different grids.*Set voxel_size"):
         bold.prepare(runs, tmp_path / "out", **options)
     options |= {"voxel_size": 16.0, "smoothing": 20.0}
@@ -230,7 +238,7 @@ def test_next_run_is_read_when_the_last_one_is_written(tmp_path, files, monkeypa
 
     monkeypatch.setattr(volumes, "extract", reading)
     monkeypatch.setattr(artifacts, "write_array", writing)
-    bold.prepare(bold.runs_of_files(paths), tmp_path / "out", mask=mask, **CLOCK)
+    bold.prepare(sources.runs_of_files(paths), tmp_path / "out", mask=mask, **CLOCK)
     names = ["sub-01_run-1", "sub-01_run-2", "sub-02_run-1"]
     assert events == [(what, name) for name in names for what in ("read", "write")]
 
@@ -243,7 +251,7 @@ def test_memory_is_that_of_one_run(tmp_path, rng):
         files.append(str(path))
     peaks = []
     for some in (files[:1], files[:1], files):  # the first call imports and caches
-        runs = bold.runs_of_files(some)
+        runs = sources.runs_of_files(some)
         tracemalloc.start()
         bold.prepare(runs, tmp_path / "out", **CLOCK)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -289,7 +297,7 @@ def test_bad_runs(tmp_path, arrays):
 
 def test_bad_files(tmp_path, files, rng):
     paths, mask = files
-    runs, out = bold.runs_of_files(paths), tmp_path / "out"
+    runs, out = sources.runs_of_files(paths), tmp_path / "out"
     with pytest.raises(bold.BoldError, match=r"TR 2 s in its header.*expected tr 1\.5"):
         bold.prepare(runs, out, mask=mask, tr=1.5)
     bold.prepare(runs, out, mask=mask, tr=1.5, check_tr=False)
@@ -298,7 +306,7 @@ def test_bad_files(tmp_path, files, rng):
         bold.prepare(runs, out, mask=mask, **CLOCK)
     table = tmp_path / "confounds.tsv"
     table.write_text("x\n" + "1.5\n" * 59)
-    runs = bold.runs_of_files(paths[:1], [str(table)])
+    runs = sources.runs_of_files(paths[:1], [str(table)])
     with pytest.raises(ValueError, match=r"confounds\.tsv.* 59 .* 60 "):
         bold.prepare(runs, out, mask=mask, confounds=["x"], **CLOCK)
 
@@ -309,8 +317,8 @@ def test_tables_of_different_regions(tmp_path, rng):
         frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=columns)
         frame.to_csv(file, sep="\t", index=False)
     with pytest.raises(bold.BoldError, match=r"b\.tsv and .*'IFG' where.*'STG'"):
-        bold.prepare(bold.runs_of_files(files), tmp_path / "out", **CLOCK)
-    brain = bold.prepare(bold.runs_of_files(files[:1]), tmp_path / "out", **CLOCK)
+        bold.prepare(sources.runs_of_files(files), tmp_path / "out", **CLOCK)
+    brain = bold.prepare(sources.runs_of_files(files[:1]), tmp_path / "out", **CLOCK)
     assert brain.names == ["V1", "STG"]
 
 
@@ -319,7 +327,7 @@ def test_real_volumes(tmp_path, alice_data):
     if not folder.is_dir():
         pytest.skip("ANBN_DATA holds no gift_lowres_bold/")
     files = [str(p) for p in sorted(folder.glob("*.nii.gz"))[:3]]
-    runs, options = bold.runs_of_files(files), {"tr": 2.0, "check_tr": False}
+    runs, options = sources.runs_of_files(files), {"tr": 2.0, "check_tr": False}
     brain = bold.prepare(runs, tmp_path / "own", **options)
     n_voxels = int(brain.mask.get_fdata().sum())
     assert 2000 < n_voxels < 4500

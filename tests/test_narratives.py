@@ -15,11 +15,21 @@ import numpy as np
 import pytest
 import requests
 
-from anbn import downloads, narratives, narratives_fetch
+from anbn import (
+    downloads,
+    fingerprints,
+    narratives,
+    narratives_fetch,
+    params,
+    pipeline,
+    sources,
+)
 from anbn.downloads import DownloadError, download, probe
 from anbn.narratives import NarrativesError, find_runs, hears, listeners
 from anbn.narratives_fetch import fetch
 from anbn.narratives_timing import WINDOWS, events_of, load_words, scan_window
+from anbn.paths import resolve
+from anbn.transcripts import read_words
 
 PROMPT = {"retries": 2, "backoff": 0.01, "timeout": 5}
 HEADER = "onset\tduration\ttrial_type\tstim_file\n"
@@ -455,6 +465,28 @@ def test_fetch_lays_out_as_upstream(server, upstream, tmp_path, capfd):
     server.seen.clear()
     assert get(server, tmp_path, [2, 21], ["pieman", "piemanpni"]) == bold
     assert not [path for method, path, _ in server.seen if method == "GET"]
+
+
+def test_data_of_a_study(server, tmp_path, monkeypatch, capsys):
+    """As `make data STUDY=narratives_bert SUBJECTS="sub-002"`, from a local server."""
+    monkeypatch.setenv("ANBN_DATA", str(tmp_path))
+    options = narratives_fetch.fetch.__kwdefaults__
+    monkeypatch.setitem(options, "url", server.url)
+    with pytest.raises(FileNotFoundError, match=r"nothing at .*make data STUDY="):
+        resolve("narratives:words/pieman.tsv")
+    pipeline.fetch_data("narratives_bert", ["sub-002"])
+    printed = capsys.readouterr().out
+    words = resolve("narratives:words/pieman.tsv")
+    assert str(words) in printed
+    assert read_words(words)["onset"].tolist() == [15.5, 16, 17]
+    values = params.read("narratives_bert", "02_fbn_extraction")
+    specs = fingerprints.data_specs(values)
+    volumes = [s for s in specs if s.endswith("_bold.nii.gz")]
+    assert len(volumes) == 1 and "sub-002_task-pieman" in volumes[0]
+    assert values["bids_folder"] not in specs  # other subjects do not count
+    entities = {k: values[k] for k in ("task", "space", "desc")}
+    (run,) = sources.runs_of_bids(values["bids_folder"], **entities)
+    assert run.tr == 1.5
 
 
 def test_repeated_scans_have_a_run(server, tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from nilearn.datasets import load_mni152_brain_mask
 
-from anbn import plots
+from anbn import network_plots, plots
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +71,31 @@ def test_stage_04_figure():
         "b",
         "intact (8.0)",
     ]
+
+
+def test_figures_of_networks(rng):
+    sides = {"brain": rng.random(5), "model": rng.random(9)}
+    explained = {name: 0.1 * values + 1e-3 for name, values in sides.items()}
+    labelled(network_plots.plot_stability(sides, explained, 0.8))
+    counts, null = rng.integers(0, 9, 6), rng.integers(0, 3, (40, 6))
+    labelled(network_plots.plot_recurrence(counts, null, 60))
+    table = pd.DataFrame({"stability": [0.9, 0.5], "explained": [0.2, 0.4]}, [5, 10])
+    for ax in network_plots.plot_scan({"brain": table, "model": table}):
+        labelled(ax)
+    domains = pd.DataFrame(rng.normal(size=(4, 3)), columns=["wiki", "code", "tiny"])
+    labels = [f"{k}: $x$, y" for k in range(4)]
+    axes = network_plots.plot_profiles(domains, domains[["wiki"]], labels)
+    labelled(axes[0])
+    assert [text.get_text() for text in axes[1].get_xticklabels()] == ["wiki"]
+    matrices = {
+        name: np.corrcoef(rng.normal(size=(n, 30)))
+        for name, n in [("brain", 4), ("model", 7)]
+    }
+    names = {
+        name: [f"{name} {k}" for k in range(len(m))] for name, m in matrices.items()
+    }
+    axes = network_plots.plot_connectivity(matrices, names)
+    for ax, name in zip(axes, matrices, strict=True):
+        labelled(ax)
+        shown = [text.get_text() for text in ax.get_xticklabels()]
+        assert sorted(shown) == sorted(names[name])

@@ -109,6 +109,8 @@ def test_corpus_documents(tmp_path):
     assert [d.split()[-1] for d in documents] == ["one", "two"]
     path.write_text(f"{body}\n\nshort\n\n{body}\n\ntail")
     assert [len(d.split()) for d in stimuli.read_corpus(path)] == [50, 51, 1]
+    path.write_text(f"{body}\n\nmore\n<|endoftext|>\n{body}\n<|endoftext|>")
+    assert [len(d.split()) for d in stimuli.read_corpus(path)] == [51, 50]
     path.write_text(f"{body}\nshort\n{body}\n")
     assert [len(d.split()) for d in stimuli.read_corpus(path)] == [50, 51]
 

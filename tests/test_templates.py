@@ -62,6 +62,21 @@ def test_planted_templates_are_labelled_and_noise_is_not(mask, seitzman, rng):
     np.testing.assert_allclose(table["r"][:2], expected, rtol=1e-5)
 
 
+def test_several_sets_of_templates(mask, rng):
+    visual = templates.load_templates("seitzman", mask)[0][:1]
+    maps = np.vstack([visual, smooth_map(mask, 1.0, rng)])
+    found = templates.label_by(
+        ["seitzman", "power"], maps, mask, n_permutations=19, rng=rng
+    )
+    assert list(found) == ["seitzman", "power"]
+    assert found["power"]["template"].str.startswith("power ").all()
+    table = found["seitzman"].copy()
+    table.loc[1, "p"] = np.nan
+    first, second = templates.titles(table)
+    assert first == f"{table['label'][0]}\nr = 1.00, p = {table['p'][0]:.3f}"
+    assert second == f"{table['label'][1]}\nr = {table['best_r'][1]:.2f}"
+
+
 def test_one_to_one_and_best_match_differ(mask, seitzman, rng):
     known, names = seitzman
     visual = known[names.index("Visual")]

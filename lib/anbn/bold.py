@@ -15,7 +15,6 @@ from anbn.bids import Run
 from anbn.cleaning import check_bold as check_bold
 from anbn.cleaning import clean as clean
 from anbn.paths import resolve
-from anbn.sources import runs_of_files as runs_of_files
 from anbn.volumes import BoldError
 
 ALICE_REGIONS = ["LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG"]

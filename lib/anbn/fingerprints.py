@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 
-from anbn import artifacts, bids, params
+from anbn import artifacts, params
 from anbn.paths import ALICE, SOURCES, cache_dir, project_root, resolve, stage_dir
 
 
@@ -72,9 +72,11 @@ def data_specs(values):
     if values.get("bold") == "alice":
         named.add(f"{ALICE}alice_data_shared/{values['alice_radius']}")
     if values.get("bold") == "bids":  # the runs that are read, not the whole folder
+        from anbn import sources  # takes a second to load
+
         named.discard(values["bids_folder"])
         entities = {k: values[k] for k in ("task", "space", "desc", "subjects")}
-        for run in bids.find_runs(resolve(values["bids_folder"]), **entities):
+        for run in sources.runs_of_bids(values["bids_folder"], **entities):
             named |= {str(path) for path in (run.bold, run.confounds) if path}
     root = project_root()
     return sorted(

@@ -79,6 +79,9 @@ def plot_maps(maps, mask, titles, *, title="", n_columns=4):
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows)
     )
+    height = figure.get_figheight()
+    figure.suptitle(title, y=1 - 0.15 / height)
+    figure.subplots_adjust(top=1 - 0.8 / height, bottom=0.02)
     for ax in np.ravel(axes)[len(maps) :]:
         ax.set_axis_off()
     for ax, values, name in zip(np.ravel(axes), maps, titles, strict=False):
@@ -95,9 +98,6 @@ def plot_maps(maps, mask, titles, *, title="", n_columns=4):
             axes=ax,
         )
         ax.set_title(name, fontsize=9)
-    height = figure.get_figheight()
-    figure.suptitle(title, y=1 - 0.15 / height)
-    figure.subplots_adjust(top=1 - 0.8 / height, bottom=0.02)
     return figure
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from nibabel.cifti2 import BrainModelAxis, Cifti2Image
 
-from anbn import regions, volumes
+from anbn import bids, narratives, regions, volumes
 from anbn.bids import Run
-from anbn.paths import resolve
+from anbn.paths import NARRATIVES, resolve
 from anbn.volumes import BoldError, reading
 
 FORMATS = {  # end of a file's name: kind
@@ -80,6 +80,30 @@ def runs_of_files(files, confound_files=()):
         subject = subject[1] if subject else str(file)
         runs.append(Run(subject, name, path, confounds, _sidecar_tr(path)))
     return runs
+
+
+def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
+    """Runs of a folder of derivatives, by their entities (see ``bids.find_runs``).
+
+    Parameters
+    ----------
+    folder : str
+        As ``anbn.paths.resolve`` takes it. Of the Narratives data (``narratives:...``)
+        those are left out that it lists to be, and ``task`` is the story.
+    task, space, desc : str
+    subjects : sequence of str
+        All there are, if empty.
+
+    Returns
+    -------
+    runs : list of Run
+    """
+    path = resolve(folder)
+    if folder.startswith(NARRATIVES):
+        options = {"subjects": subjects, "derivative": path.name, "space": space}
+        return narratives.find_runs(path.parents[1], story=task, **options)
+    entities = {"task": task, "space": space, "desc": desc}
+    return bids.find_runs(path, subjects=subjects, **entities)
 
 
 def _sidecar_tr(path):

@@ -176,16 +176,18 @@ def story_onset(events, audio):
 def read_corpus(path):
     """Documents of a plain-text corpus.
 
-    Documents are separated by ``<doc ...>`` tags where there are any, else by blank
-    lines, else by ends of lines; pieces under 200 characters are joined to the next.
+    Documents are separated by ``<doc ...>`` or ``<|endoftext|>`` tags where there are
+    any (a model would read the second as a token of its own), else by blank lines, else
+    by ends of lines; pieces under 200 characters are joined to the next.
 
     Returns
     -------
     documents : list of str
     """
     text = read_text(path)
-    if "<doc " in text:
-        pieces = re.split(r"</?doc[^>]*>", text)
+    tags = r"</?doc\b[^>]*>|<\|endoftext\|>"
+    if re.search(tags, text):
+        pieces = re.split(tags, text)
     else:
         pieces = re.split(r"\n\s*\n", text.strip())
         pieces = pieces if len(pieces) > 1 else text.split("\n")
