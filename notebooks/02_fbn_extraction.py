@@ -15,7 +15,7 @@
 #
 # | reads | writes |
 # |---|---|
-# | stage 01 (clock, activations, documents); BOLD: simulated, the Alice regions, files, or a BIDS folder | `data/runs/`: cleaned BOLD · `data/maps.nii.gz`, `data/mask.nii.gz`, `data/maps.npy` (networks x voxels or regions), `data/subject_maps.npy` · `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/model_networks.npz` · `data/networks.parquet`, `data/profiles.parquet`, `data/names.json` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
+# | stage 01 (clock, activations, documents); BOLD: simulated, the Alice regions, files, or a BIDS folder | `data/runs/`: cleaned BOLD · `data/maps.nii.gz`, `data/mask.nii.gz`, `data/maps.npy` (networks x voxels or regions), `data/subject_maps.npy` · `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/model_networks.npz` · tables `networks`, `model` (a row a network), `profiles`, `massive`, `overlap`, `between_models` (`.parquet`) · `data/names.json` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
 #
 # Cost: about three minutes on two CPU cores for 20 subjects of 290 volumes at 8 mm and
 # 10,240 tokens x 17,280 neurons.
@@ -66,16 +66,16 @@ leave_out_massive: bool = False  # whether massive neurons are left out of the n
 massive_ratio: float = 1000.0  # to what is typical, from which a neuron is massive (2 to 1000000)
 solver: str = "fastica"  # of ICA; picard is faster (one of fastica, picard)
 dictionary_alpha: float = 0.3  # for dictionary: L1 penalty (0.0001 to 1)
-layer_sizes: list[int] = [100, 100, 100]  # for vsdbn: hidden units of every depth (1 to 10000)
-bootstrap: bool = True  # whether the runs of ICA draw samples anew, or differ in their seed alone
-n_runs: int = 5  # decompositions from other seeds and draws, for stability (2 to 1000)
+layer_sizes: list[int] = [100, 100]  # for vsdbn: hidden units of the depths below that of the networks (1 to 10000)
+bootstrap: bool = True  # whether repeats are fitted on what is drawn anew, too, or differ in their seed alone
+n_repeats: int = 5  # of each decomposition, for stability (2 to 1000)
 min_stability: float = 0.0  # less stable networks are left out (0 to 1)
 membership: str = "z"  # what alpha is (one of z, percent, fdr)
 alpha: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
 two_sided: bool = False  # whether neurons of large negative weight belong, too
 sample_tokens: int = 512  # tokens of a single text, decomposed on its own (32 to 1000000)
 scan: list[int] = []  # numbers of networks to compare, as [5, 10, 20, 40] (2 to 1000)
-seed: int = 0  # of simulation and decompositions (0 to 4294967295)
+seed: int = 0  # of simulation and decompositions (0 to 4294900000)
 device: str = "auto"  # where the model's networks are computed: auto, cpu, cuda, cuda:1
 # fmt: on
 
@@ -87,6 +87,7 @@ import numpy as np
 import pandas as pd
 from nilearn.connectome import ConnectivityMeasure
 from nilearn.masking import unmask
+from sklearn.covariance import EmpiricalCovariance
 
 from anbn import (
     artifacts,
@@ -116,13 +117,14 @@ out = artifacts.begin_stage(study, "02_fbn_extraction")
 rng = np.random.default_rng(seed)
 simulated = bold == "simulated"
 note = " (simulated BOLD)" if simulated else ""
-runs_of = {"n_runs": n_runs, "solver": solver, "alpha": dictionary_alpha}
-runs_of |= {"bootstrap": bootstrap}
-runs_of |= {"layer_sizes": layer_sizes, "random_state": seed}
+repeated = {"n_repeats": n_repeats, "bootstrap": bootstrap, "solver": solver}
+repeated |= {"alpha": dictionary_alpha, "layer_sizes": layer_sizes}
+repeated |= {"random_state": seed, "device": models.choose_device(device)}
 belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
-runs_of |= {"device": models.choose_device(device)}
+belong(np.eye(2))  # complains now of an alpha that does not fit
 draws = {"rng": rng, "n_permutations": n_permutations}
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
+corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 
 # %% [markdown]
 # ## The brain: load
@@ -166,7 +168,12 @@ reading |= {"n_times": n_times if same_story else None, "check_tr": check_tr}
 # %%
 folder = out / "data" / "runs"
 brain = bold_data.prepare(found, folder, tr=tr, names=region_names, **reading)
-print(f"{len(brain.runs)} runs of {len(set(brain.subjects))} subjects{note}")
+people = set(brain.subjects)
+assert len(people) > 1 or not same_story, (
+    "one subject shares nothing: same_story: false"
+)
+assert brain.mask is not None or not simulated, "simulated BOLD goes without atlas_file"
+print(f"{len(brain.runs)} runs of {len(people)} subjects{note}")
 print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 
 # %% [markdown]
@@ -178,7 +185,7 @@ print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 
 # %%
 of_brain = {"method": brain_method, "n_networks": n_brain_networks, "over": "units"}
-of_brain |= {"mask": brain.mask, **runs_of}
+of_brain |= {"mask": brain.mask, **repeated}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
 if brain_method == "regions":
     assert brain.mask is None, "brain_method: regions is for tables and atlases"
@@ -230,9 +237,15 @@ if same_story:
     artifacts.write_figure(out, "intersubject_correlation", ax.figure)
     table["isc"] = isc.mean(0)
     print(table.round(3).to_string())
+if same_story and brain.mask is not None:
+    ax = plots.plot_encoding_map(intersubject.correlation(series).mean(0), brain.mask)
+    ax.set_title(
+        f"Inter-subject correlation (r) of every voxel, mean of subjects{note}"
+    )
+    artifacts.write_figure(out, "isc_map", ax.figure)
 
 # %% [markdown]
-# Dots are subjects. Networks far above zero follow the story (or anything else that all
+# Dots are subjects; the map shows the same for single voxels. Networks far above zero follow the story (or anything else that all
 # share, the word rate first of all); networks near zero go their own way in everyone.
 
 # %%
@@ -262,7 +275,6 @@ if same_story:
 # any decomposition; `leave_out_massive` takes them out, and stage 04 reports their part.
 
 # %%
-corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 tokens = stores.read_tokens(recorded / "data" / "corpora")
 documents = pd.read_parquet(recorded / "data" / "documents.parquet")
 n_layers, n_neurons = corpora.shape[1:]
@@ -282,18 +294,17 @@ loudest.head(10).round(3)
 # ## The model: networks
 
 # %%
-of_model = {"standardise": standardise_neurons, **runs_of}
+of_model = {"standardise": standardise_neurons, **repeated}
 of_model |= {"keep": ~is_massive.ravel() if leave_out_massive else None}
 options = {"method": model_method, "n_networks": n_model_networks}
 of_text = partial(decomposition.decompose, **options)
-model_networks = of_text(corpora, **of_model).stable(min_stability)
+found = of_text(corpora, **of_model)
+model_networks = found.stable(min_stability)
 n_found = len(model_networks.networks)
 shape = (n_found, n_layers, n_neurons)
 members = belong(model_networks.networks).reshape(shape)
 ax = plots.plot_layer_histogram(members.sum(2))
-ax.set_title(
-    f"Neurons of each network of the model ({model_kind}, {membership}: {alpha})"
-)
+ax.set_title(f"{model_kind} neurons of each network ({membership}: {alpha})")
 artifacts.write_figure(out, "model_networks", ax.figure)
 explained = {"model": model_networks.explained}
 reliable = {"model": model_networks.stability}
@@ -307,7 +318,7 @@ if brain_networks is not None:
     explained["brain"] = brain_networks.explained
     reliable["brain"] = brain_networks.stability
 ax = network_plots.plot_stability(reliable, explained, stability.STABLE)
-ax.set_title(f"Which networks come back in {n_runs} runs{note}")
+ax.set_title(f"Which networks come back in {n_repeats} repeats{note}")
 artifacts.write_figure(out, "stability", ax.figure)
 if scan:
     scanned = {"model": stability.scan(partial(of_text, corpora, **of_model), scan)}
@@ -318,22 +329,25 @@ if scan:
     artifacts.write_figure(out, "numbers_of_networks", axes[0].figure)
 
 # %% [markdown]
-# Each dot is a network. Stability is how alike a network is over decompositions of drawn
-# samples from other seeds, less how alike it is to other networks; below the dashed line
-# (open dots) it is not to be trusted. `scan` shows how both depend on their number.
+# Each dot is a network. Stability is how alike a network is in repeats on drawn
+# data from other seeds (vsdbn: other seeds alone), less how alike it is to other networks;
+# below the dashed line (open dots) it is not to be trusted. What is drawn differs between
+# methods, so compare the dots of one side. `scan` shows how both depend on their number.
 
 # %% [markdown]
 # Massive neurons make the difference: a few tokens carry them, and what falls on so few
 # tokens hangs on which of them are drawn.
 
 # %%
-left_out = {"keep": ~is_massive.ravel()}
-variants = {"massive neurons in": {}, "massive neurons left out": left_out}
-variants["every neuron standardised"] = {"standardise": True}
+variants = {"massive neurons in": (False, False)}
+variants["massive neurons left out"] = (True, False)
+variants["every neuron standardised"] = (False, True)
 shown = {}
-for name, variant in variants.items():
-    plain = {**of_model, "keep": None, "standardise": False}
-    other = of_text(corpora, **{**plain, **variant})
+for name, (out_of, scaled) in variants.items():
+    other, keep = found, ~is_massive.ravel() if out_of else None
+    if (out_of, scaled) != (leave_out_massive, standardise_neurons):
+        again = {**of_model, "keep": keep, "standardise": scaled}
+        other = of_text(corpora, **again)
     stable = (other.stability >= stability.STABLE).sum()
     shown[name] = {"stability": other.stability.mean(), "stable networks": stable}
     shown[name]["variance explained (%)"] = 100 * other.explained.sum()
@@ -347,12 +361,13 @@ pd.DataFrame(shown).T.round(2)
 # %%
 domain = documents["corpus"].to_numpy()[tokens["document"]]
 spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
-once = {**of_model, "n_runs": 1}
+once = {**of_model, "n_repeats": 1}
 single = []
 for rows in spans.values():
-    for first in range(rows[0], rows[-1] + 2 - sample_tokens, sample_tokens):
-        found = of_text(corpora[first : first + sample_tokens], **once)
-        single.append(belong(found.networks).reshape(-1, n_layers, n_neurons))
+    step = min(sample_tokens, len(rows))
+    for first in range(rows[0], rows[-1] + 2 - step, step):
+        of_one = of_text(corpora[first : first + step], **once)
+        single.append(belong(of_one.networks).reshape(-1, n_layers, n_neurons))
 counts = recurrence.recurrence(members, np.stack(single))
 null = recurrence.recurrence_null(members, np.stack(single), **draws)
 ax = network_plots.plot_recurrence(counts, null, sum(map(len, single)))
@@ -367,22 +382,27 @@ of_domain = {"all text": members}
 others = {name: (corpora[r[0] : r[-1] + 1], seed) for name, r in spans.items()}
 others["all text, other seed"] = (corpora, seed + 1000)
 for name, (part, start) in others.items():
-    found = of_text(part, **{**once, "random_state": start})
-    of_domain[name] = belong(found.networks).reshape(-1, n_layers, n_neurons)
+    other = of_text(part, **{**once, "random_state": start})
+    of_domain[name] = belong(other.networks).reshape(-1, n_layers, n_neurons)
+shuffled = rng.permuted(members.swapaxes(0, 2), axis=0).swapaxes(0, 2)
+of_domain["all text, neurons shuffled"] = shuffled
 print("Jaccard index of networks, paired one to one, mean:")
-recurrence.pairwise(of_domain, recurrence.agreement).round(2)
+overlap = recurrence.pairwise(of_domain, recurrence.agreement)
+overlap.round(2)
 
 # %%
 on_story = {}
 drift_only = hemodynamics.orthonormal(drift)
 compared = ["model", *map(artifacts.slug, manifest01["params"]["comparison_models"])]
-for name in compared if model_kind in manifest01["params"]["kinds"] else []:
+few = n_model_networks < n_times - drift.shape[1]
+for name in compared if few and model_kind in manifest01["params"]["kinds"] else []:
     responses = artifacts.read_array(responses_of(name, model_kind))
     again = {**once, "keep": None, "standardise": True}
-    found = of_text(hemodynamics.remove(responses, drift_only), **again)
-    on_story[name] = found.timecourses
+    other = of_text(hemodynamics.remove(responses, drift_only), **again)
+    on_story[name] = other.timecourses
 print("networks of the responses to the story, |r| of time courses, paired one to one:")
-recurrence.pairwise(on_story, recurrence.agreement_of_timecourses).round(2)
+between = recurrence.pairwise(on_story, recurrence.agreement_of_timecourses)
+between.round(2)
 
 # %% [markdown]
 # The first table pairs networks by their neurons, the second by their time courses on the
@@ -393,7 +413,8 @@ recurrence.pairwise(on_story, recurrence.agreement_of_timecourses).round(2)
 # What does each network answer to?
 
 # %%
-described = profiles.describe_tokens(tokens, documents)
+language = manifest01["params"]["language"]
+described = profiles.describe_tokens(tokens, documents, language=language)
 answer = model_networks.timecourses
 top = profiles.top_tokens(answer, described, n=4, column="word")
 words = top.groupby("network")["text"].agg(", ".join)
@@ -407,7 +428,11 @@ answers = profiles.feature_correlations(answer, features, tokens["document"], **
 r = answers.pivot(index="network", columns="feature", values="r")
 axes = network_plots.plot_profiles(means, r, labels_of_model)
 artifacts.write_figure(out, "profiles", axes[0].figure)
-selective.join(r.add_prefix("r ")).round(3)
+of_networks = selective.join(r.add_prefix("r ")).assign(words=labels_of_model)
+of_networks["stability"] = model_networks.stability
+of_networks["recurrence"] = counts
+of_networks["p of recurrence"] = recurrence.p_values(counts, null)
+of_networks.round(3)
 
 # %% [markdown]
 # Left: the mean response of each network to each domain; right: its correlation with
@@ -422,13 +447,15 @@ selective.join(r.add_prefix("r ")).round(3)
 # stands together.
 
 # %%
-connect = partial(ConnectivityMeasure, kind="correlation", standardize=False)
-matrices = {f"brain{note}": connect().fit_transform(timecourses).mean(0)}
+connect = ConnectivityMeasure(EmpiricalCovariance(), "correlation", standardize=False)
+matrices = {f"brain{note}": connect.fit_transform(timecourses).mean(0)}
 some = members.any((1, 2))
 signals = profiles.mean_signals(corpora, members[some])
-matrices["model"] = connect().fit_transform([signals])[0]
+matrices["model"] = np.corrcoef(signals.T).reshape(some.sum(), -1)
 short = [text.split(", ")[0] for text in labels_of_model]
 labels_of = {f"brain{note}": names, "model": np.array(short)[some]}
+if not some.any():
+    del matrices["model"], labels_of["model"]
 axes = network_plots.plot_connectivity(matrices, labels_of)
 artifacts.write_figure(out, "connectivity", axes[0].figure)
 
@@ -446,9 +473,12 @@ artifacts.write_figure(out, "connectivity", axes[0].figure)
 assert all(np.isfinite(one).all() for one in timecourses)
 assert np.isfinite(model_networks.networks).all()
 slow = hemodynamics.drift(len(brain.runs[0]), tr, high_pass)
-left = np.abs(hemodynamics.orthonormal(slow).T @ brain.runs[0]).max()
-print(f"drift left in the first run: {left / np.std(brain.runs[0]):.1e} s.d.")
-assert left < 1e-3 * np.linalg.norm(brain.runs[0][:, 0])
+left = np.linalg.norm(hemodynamics.orthonormal(slow).T @ brain.runs[0], axis=0)
+left = (left / np.linalg.norm(brain.runs[0], axis=0)).max()
+print(
+    f"drift left in the first run: at most {left:.1e} of a voxel's standard deviation"
+)
+assert left < 1e-3
 print(
     f"stable networks of the model: {(model_networks.stability >= stability.STABLE).sum()} of {n_found}"
 )
@@ -468,8 +498,10 @@ else:
     each = dict(zip(people, timecourses, strict=True))
     artifacts.write_arrays(out / "data" / "timecourses.npz", **each)
 artifacts.write_json(out / "data" / "names.json", names)
-artifacts.write_table(out / "data" / "networks.parquet", table)
-artifacts.write_table(out / "data" / "profiles.parquet", answers)
+tables = {"networks": table, "profiles": answers, "model": of_networks}
+tables |= {"massive": loudest, "overlap": overlap, "between_models": between}
+for name, written in tables.items():
+    artifacts.write_table(out / "data" / f"{name}.parquet", written)
 
 # %%
 z = model_networks.networks.reshape(shape)
@@ -487,8 +519,8 @@ if brain_networks is not None:
 
 # %%
 summary = {"n_subjects": len(set(brain.subjects)), "n_networks_brain": len(names)}
-named = names if labels is None else labels.query("label == template")
-summary["n_networks_labelled"] = len(named)
+if labels is not None:
+    summary["n_networks_labelled"] = int((labels["label"] == labels["template"]).sum())
 summary["n_networks_model"] = n_found
 n_stable = (model_networks.stability >= stability.STABLE).sum()
 summary["n_networks_model_stable"] = int(n_stable)

@@ -99,6 +99,9 @@ def test_unknown_names(planted):
         networks.ica(reduction, over="x", random_state=0)
     with pytest.raises(ValueError, match="solver must be fastica or picard, found 'y'"):
         networks.ica(reduction, solver="y", random_state=0)
+    for by, value, such in [("fdr", 3.6, 0.05), ("percent", 0, 1)]:
+        with pytest.raises(ValueError, match=f"as membership {by}.* such as {such}"):
+            networks.threshold(np.zeros((1, 3)), value, by=by)
     with pytest.raises(ValueError, match="by must be z, percent or fdr, found 'w'"):
         networks.threshold(np.zeros((1, 3)), 1, by="w")
 

@@ -129,38 +129,6 @@ def test_agreement_of_timecourses(rng):
     assert other < 0.2
 
 
-def test_depth_profiles(rng):
-    members = random_members(rng, 3, 4, 30)
-    members[2] = False
-    share = members.sum(2) / np.maximum(members.sum((1, 2))[:, None], 1)
-    np.testing.assert_allclose(recurrence.depth_profiles(members, 4), share)
-    np.testing.assert_allclose(
-        recurrence.depth_profiles(members, 2),
-        share.reshape(3, 2, 2).sum(2),
-    )
-    halves = np.repeat(share / 2, 2, axis=1)
-    np.testing.assert_allclose(recurrence.depth_profiles(members, 8), halves)
-    np.testing.assert_allclose(recurrence.depth_profiles(members, 3).sum(1), [1, 1, 0])
-
-
-def test_agreement_of_layers_over_sizes(rng):
-    """The same networks by depth in a model of 12 and in one of 30 layers."""
-    centres = np.array([0.1, 0.4, 0.6, 0.95])
-
-    def model(n_layers, n_neurons):
-        depth = (np.arange(n_layers) + 0.5) / n_layers
-        chance = np.exp(-(((depth - centres[:, None]) / 0.1) ** 2))
-        return rng.random((4, n_layers, n_neurons)) < 0.3 * chance[..., None]
-
-    a, b = model(12, 200), model(30, 90)[[3, 1, 0, 2]]
-    mean, pairs, chance = recurrence.agreement_of_layers(a, b, rng=rng)
-    assert [j for _, j, _ in pairs] == [2, 1, 3, 0]
-    assert mean > 0.9 and chance < 0.6
-    uniform = random_members(rng, 4, 12, 200), random_members(rng, 4, 30, 90)
-    mean, _, chance = recurrence.agreement_of_layers(*uniform, rng=rng)
-    assert abs(mean - chance) < 0.4
-
-
 def test_bad_input_is_named(rng):
     a, b = random_members(rng, 2, 3, 20), random_members(rng, 2, 3, 21)
     with pytest.raises(ValueError, match="different units"):
@@ -175,8 +143,6 @@ def test_bad_input_is_named(rng):
         recurrence.agreement_of_timecourses(np.full((9, 2), np.nan), np.ones((9, 2)))
     with pytest.raises(ValueError, match="no networks"):
         recurrence.agreement(a[:0], a)
-    with pytest.raises(ValueError, match="at least 2 bins"):
-        recurrence.depth_profiles(a, 1)
 
 
 def test_pairwise_is_a_symmetric_table(rng):

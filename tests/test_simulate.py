@@ -2,7 +2,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from anbn import artifacts, bold, hemodynamics, intersubject, simulate
+from anbn import artifacts, cleaning, hemodynamics, intersubject, simulate
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def core_isc(simulation):
 
     data = np.stack([apply_mask(v, simulation.mask) for v in simulation.volumes])
     basis = hemodynamics.orthonormal(hemodynamics.drift(120, 2.0))
-    cleaned = bold.clean(data, basis)
+    cleaned = np.stack(
+        [cleaning.clean_run(np.float32(d), basis, "zscore", "sim") for d in data]
+    )
     core = simulation.maps > 0.9
     return np.array([intersubject.correlation(cleaned[..., c]).mean() for c in core])
 

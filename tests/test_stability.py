@@ -65,6 +65,21 @@ def test_a_network_found_once_is_not_stable(rng):
     assert quality[0] < 0.2
 
 
+def test_likeness_within_a_run_does_not_count(rng):
+    """Three near-copies in one run of three are found once all the same."""
+    shared, copies = rng.normal(size=(2, 300)), rng.normal(size=300)
+    estimates = []
+    for run in range(3):
+        noise = rng.normal(size=(3, 300))
+        alike = copies + 0.05 * noise if run == 0 else noise
+        maps = np.vstack([shared, alike])
+        estimates.append(networks.in_order(maps, rng.normal(size=(9, 5)), np.ones(5)))
+    found = stability.icasso(estimates)
+    of_copies = np.abs(matching.correlate(found.networks, copies[None]))[:, 0] > 0.9
+    assert found.stability[of_copies].max(initial=0) < 0.05
+    assert np.sort(found.stability)[-2:].min() > 0.9
+
+
 def test_one_run_is_refused(planted):
     with pytest.raises(ValueError, match="needs 2 runs or more, found 1"):
         stability.icasso(runs(planted[0], 3, 1))

@@ -12,8 +12,6 @@ from tqdm import tqdm
 
 from anbn import artifacts, cleaning, hemodynamics, sources
 from anbn.bids import Run
-from anbn.cleaning import check_bold as check_bold
-from anbn.cleaning import clean as clean
 from anbn.paths import resolve
 from anbn.volumes import BoldError
 

@@ -69,7 +69,7 @@ def check_values(data, source, *, constant):
 def check_coverage(varies, run):
     if varies.mean() < MIN_COVERAGE:
         raise BoldError(
-            f"only {varies.mean():.0%} of the mask's {len(varies)} voxels vary in "
+            f"only {varies.mean():.0%} of the mask's {len(varies)} columns vary in "
             f"every run up to {run.bold}, expected {MIN_COVERAGE:.0%}. Does the mask "
             "fit the images?"
         )
@@ -97,45 +97,3 @@ def clean_run(data, basis, standardise, source):
             block = hemodynamics.zscore(block)
         data[:, start : start + COLUMNS] = block
     return data
-
-
-def clean(bold, basis):
-    """Remove confounds from every subject and standardise.
-
-    Parameters
-    ----------
-    bold : list of arrays of shape (n_times, n_voxels)
-    basis : array of shape (n_times, n_kept)
-        From ``hemodynamics.orthonormal``.
-
-    Returns
-    -------
-    cleaned : float32 array of shape (n_subjects, n_times, n_voxels)
-    """
-    copies = (np.array(b, dtype=np.float32) for b in bold)
-    return np.stack([clean_run(copy, basis, "zscore", "bold") for copy in copies])
-
-
-def check_bold(data, source, *, n_times=None):
-    """Check one subject's regions and cut them to the story.
-
-    Parameters
-    ----------
-    data : array of shape (n_volumes, n_regions)
-    source : str
-        Named in errors.
-    n_times : int, optional
-        Volumes of the story; further ones are cut off.
-
-    Returns
-    -------
-    data : float32 array of shape (n_times, n_regions)
-
-    Raises
-    ------
-    BoldError
-        NaN or infinite values, a constant region, fewer volumes than the story.
-    """
-    data = np.asarray(data)
-    rows = rows_kept(len(data), source, n_times, (0, 0))
-    return check_values(data[rows], source, constant=False)

@@ -79,6 +79,7 @@ def data_specs(values):
         for run in sources.runs_of_bids(values["bids_folder"], **entities):
             named |= {str(path) for path in (run.bold, run.confounds) if path}
     root = project_root()
+    named |= {str(path) for spec in named for path in _beside(spec)}
     return sorted(
         v
         for v in named
@@ -86,6 +87,16 @@ def data_specs(values):
         or (root / v).is_file()
         or ("/" in v and (root / v).is_dir())
     )
+
+
+def _beside(spec):
+    """Text files beside an image that say what it is: its TR, names of its regions."""
+    if not re.search(r"\.(nii|nii\.gz|zip)$", spec):
+        return []
+    path = resolve(spec)
+    stem = re.sub(r"(_[^_]*)?\.(nii|nii\.gz|zip)$", "", path.name)
+    texts = (".json", ".tsv", ".csv", ".txt")
+    return [p for p in path.parent.glob(f"{stem}*") if p.suffix in texts]
 
 
 def _data_hash(spec):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from anbn import profiles
-from anbn.blocks import blocks
+from anbn.blocks import blocks, moments
 
 N_TYPICAL = 256  # tokens that a layer's median is taken from
 
@@ -22,7 +22,7 @@ class Peaks:
 
 
 def streaming_peaks(activations):
-    """Largest |activation| and variance of every neuron, in one pass over a store.
+    """Largest |activation| and variance of every neuron, in two passes over a store.
 
     Parameters
     ----------
@@ -37,28 +37,23 @@ def streaming_peaks(activations):
     n_tokens, shape = len(activations), activations.shape[1:]
     peak, token = np.full(shape, -1.0, np.float32), np.zeros(shape, int)
     some = np.unique(np.linspace(0, n_tokens - 1, N_TYPICAL).round().astype(int))
-    total, squares, origin, kept = 0.0, 0.0, None, []
+    kept = []
     for rows, block in blocks(activations):
-        values = np.abs(block.astype(np.float32))
-        if not np.isfinite(values.max()):
+        values = np.abs(block)
+        where = values.argmax(0)
+        largest = np.take_along_axis(values, where[None], 0)[0].astype(np.float32)
+        if not np.isfinite(largest).all():
             raise ValueError(
                 f"activations of tokens {rows.start} to {rows.stop - 1} hold NaN or "
                 "infinity: record them again"
             )
-        where = values.argmax(0)
-        largest = np.take_along_axis(values, where[None], 0)[0]
         token = np.where(largest > peak, rows.start + where, token)
         peak = np.maximum(peak, largest)
-        kept.append(
-            values[some[(some >= rows.start) & (some < rows.stop)] - rows.start]
-        )
-        # moments about the first block's mean: sums stay small
-        origin = block.mean(0, dtype=np.float64) if origin is None else origin
-        away = block - origin
-        total, squares = total + away.sum(0), squares + (away**2).sum(0)
-    variance = squares / n_tokens - (total / n_tokens) ** 2
+        inside = some[(some >= rows.start) & (some < rows.stop)] - rows.start
+        kept.append(values[inside].astype(np.float32))
     typical = np.median(np.concatenate(kept), axis=(0, 2))
-    return Peaks(peak, token, typical, np.maximum(variance, 0))
+    variance = moments(activations)[1].reshape(shape)
+    return Peaks(peak, token, typical, variance)
 
 
 def massive_neurons(

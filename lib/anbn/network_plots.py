@@ -92,7 +92,7 @@ def plot_profiles(domains, features, labels, axes=None):
         )
     bars = ["mean response (s.d.)", "correlation (r)"]
     for ax, table, bar in zip(axes, (domains, features), bars, strict=True):
-        top = max(np.abs(table.to_numpy()).max(), 1e-9)
+        top = np.nanmax([*np.abs(table.to_numpy()).ravel(), 1e-9])
         image = ax.imshow(table, aspect="auto", cmap="RdBu_r", vmin=-top, vmax=top)
         ax.set_xticks(range(table.shape[1]), table.columns, rotation=40, ha="right")
         ax.figure.colorbar(image, ax=ax, label=bar)
@@ -117,7 +117,7 @@ def plot_connectivity(matrices, names, axes=None):
         plotting.plot_matrix(
             matrix,
             labels=list(names[side]),
-            reorder="average",
+            reorder="average" if len(matrix) > 1 else False,
             axes=ax,
             vmin=-1,
             vmax=1,

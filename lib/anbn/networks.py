@@ -21,7 +21,9 @@ class Decomposition:
     stability: np.ndarray | None = None  # (n_networks,), see ``stability.icasso``
 
     def stable(self, least):
-        """Without the networks of less stability than ``least``."""
+        """Without the networks of less stability than ``least``; 0 leaves all."""
+        if least == 0:
+            return self
         kept = self.stability >= least
         if not kept.any():
             raise ValueError(
@@ -151,7 +153,7 @@ def _explained(weights, timecourses, variance):
     return (weights**2).sum(1) * timecourses.var(0) / variance
 
 
-def dictionary(reduction, *, alpha, random_state, n_epochs=10):
+def dictionary(reduction, *, alpha, random_state, bootstrap=False, n_epochs=10):
     """Networks by sparse dictionary learning in a reduced matrix.
 
     The time course of every unit, of unit length, is a sparse sum of those of the
@@ -166,6 +168,8 @@ def dictionary(reduction, *, alpha, random_state, n_epochs=10):
     alpha : float
         Penalty, 0 to 1: of 1 or more no unit would belong to any network.
     random_state : int
+    bootstrap : bool
+        Whether it is learned from units drawn with replacement.
     n_epochs : int
         Passes over the units.
 
@@ -177,8 +181,11 @@ def dictionary(reduction, *, alpha, random_state, n_epochs=10):
     loadings = reduction.vt.T.astype(float) * reduction.s
     length = np.linalg.norm(loadings, axis=1)
     samples = loadings / np.where(length > 0, length, 1)[:, None]
+    rng = np.random.default_rng(random_state)
+    drawn = rng.integers(len(samples), size=len(samples)) if bootstrap else ...
     options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
-    atoms, codes = _sparse(samples, len(reduction.s), **options)
+    learner = _learner(len(reduction.s), **options).fit(samples[drawn])
+    atoms, codes = learner.components_, learner.transform(samples).T
     timecourses = reduction.u @ atoms.T
     explained = _explained(codes * length, timecourses, reduction.variance)
     return in_order(codes, timecourses, explained)
@@ -208,6 +215,12 @@ def threshold(networks, value, *, by="z", two_sided=False):
     -------
     members : bool array of shape (n_networks, n_units)
     """
+    most, such = {"fdr": (1, 0.05), "percent": (100, 1)}.get(by, (np.inf, 3.6))
+    if by != "z" and not 0 < value < most:
+        raise ValueError(
+            f"alpha is {value}: as membership {by} it must lie between 0 and {most}, "
+            f"such as {such}"
+        )
     z = np.asarray(networks, float)
     size = np.abs(z) if two_sided else z
     if by == "z":
@@ -264,14 +277,15 @@ def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):
     alive = np.flatnonzero(np.abs(samples).sum(1) > 0)
     codes = np.zeros((n_atoms, len(samples)), np.float32)
     options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
-    learned, codes[:, alive] = _sparse(samples[alive], n_atoms, **options)
+    learner = _learner(n_atoms, **options)
+    codes[:, alive] = learner.fit_transform(samples[alive]).T
     order = np.argsort(-np.abs(codes).sum(1))
-    return learned[order].T, codes[order]
+    return learner.components_[order].T, codes[order]
 
 
-def _sparse(samples, n_atoms, *, alpha, random_state, n_epochs):
-    """Dictionary (n_atoms, n_features) of samples, and codes (n_atoms, n_samples)."""
-    learner = MiniBatchDictionaryLearning(
+def _learner(n_atoms, *, alpha, random_state, n_epochs):
+    """Dictionary learner of samples of unit length."""
+    return MiniBatchDictionaryLearning(
         n_atoms,
         alpha=alpha,
         batch_size=512,
@@ -282,5 +296,3 @@ def _sparse(samples, n_atoms, *, alpha, random_state, n_epochs):
         transform_max_iter=20000,
         random_state=random_state,
     )
-    codes = learner.fit_transform(samples)
-    return learner.components_, codes.T

@@ -183,8 +183,8 @@ def fetch_data(study, subjects=()):
         Of the Narratives data, instead of the study's own.
     """
     values = {stage: params.read(study, stage) for stage in stages_of(study)}
-    story = values["01_activation_recording"]["story"]
-    if story.startswith(NARRATIVES):
+    story = values.get("01_activation_recording", {}).get("story", "")
+    if story.startswith(NARRATIVES) and "02_fbn_extraction" in values:
         from anbn import narratives_fetch
 
         of_brain = values["02_fbn_extraction"]

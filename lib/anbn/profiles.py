@@ -1,5 +1,7 @@
 """What each network of a model answers to."""
 
+import string
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -34,7 +36,8 @@ def top_tokens(timecourses, tokens, *, n=10, min_count=3, column="token"):
     """
     z = _z(timecourses, len(tokens))
     text = tokens[column].astype(str).map(visible).to_numpy()
-    grouped = pd.DataFrame(z).groupby(text)
+    there = text != ""  # the word of a token that is blank
+    grouped = pd.DataFrame(z[there]).groupby(text[there])
     count = grouped.size()
     mean = grouped.mean()[count >= min_count]
     rows = []
@@ -48,8 +51,13 @@ def top_tokens(timecourses, tokens, *, n=10, min_count=3, column="token"):
 
 
 def visible(text):
-    """A token's text without blanks around it; blanks alone are shown by signs."""
-    return text.strip() or "".join(VISIBLE.get(letter, letter) for letter in text)
+    """A token's text without blanks and punctuation around it, unless that is all.
+
+    Blanks alone are shown by signs.
+    """
+    bare = text.strip()
+    signs = "".join(VISIBLE.get(letter, letter) for letter in text)
+    return bare.strip(string.punctuation + "’“”") or bare or signs
 
 
 def _z(timecourses, n_tokens):
@@ -90,18 +98,14 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_permutations=10
     means : DataFrame of shape (n_networks, n_domains)
         Mean z of each network in each domain.
     tests : DataFrame, a row a network
-        ``eta_squared``, ``p``, and ``q`` (Benjamini-Hochberg over networks).
+        ``eta_squared``, ``p``, and ``q`` (Benjamini-Hochberg over networks); with one
+        domain, or one document a domain, there is no test and these are NaN.
     """
     z = _z(timecourses, len(tokens))
     found, at = np.unique(tokens["document"].to_numpy(int), return_inverse=True)
     names, domain = np.unique(
         documents["corpus"].iloc[found].to_numpy(str), return_inverse=True
     )
-    if len(names) < 2 or len(found) == len(names):
-        raise ValueError(
-            "expected documents of two or more domains, of one at least two documents; "
-            f"found {len(found)} documents of {', '.join(names)}"
-        )
     n_tokens = np.bincount(at)
     totals = np.stack([np.bincount(at, column) for column in z.T], 1)
 
@@ -112,10 +116,13 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_permutations=10
         return mean, n @ mean**2 / len(z)
 
     means, observed = domain_means(domain)
+    index = pd.RangeIndex(z.shape[1], name="network")
+    if len(names) < 2 or len(found) == len(names):
+        tests = dict.fromkeys(("eta_squared", "p", "q"), np.nan)
+        return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
     null = [domain_means(rng.permutation(domain))[1] for _ in range(n_permutations)]
     p = _p(observed, null)
     tests = {"eta_squared": observed, "p": p, "q": stats.false_discovery_control(p)}
-    index = pd.RangeIndex(z.shape[1], name="network")
     return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
 
 

@@ -30,8 +30,7 @@ def iou(a, b):
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"networks of different units, {a.shape[1:]} and {b.shape[1:]}, have no "
-            "overlap: compare their time courses (agreement_of_timecourses) or depths "
-            "(agreement_of_layers)"
+            "overlap: compare their time courses (agreement_of_timecourses)"
         )
     a, b = (
         x.reshape(len(x), int(np.prod(x.shape[1:]))).astype(np.float32) for x in (a, b)
@@ -207,68 +206,6 @@ def agreement_of_timecourses(a, b):
         raise ValueError("time courses hold NaN or infinity: leave such words out")
     r = hemodynamics.zscore(a).T @ hemodynamics.zscore(b) / len(a)
     return _paired(np.abs(r))
-
-
-def agreement_of_layers(a, b, *, rng, n_bins=10, n_permutations=1000):
-    """Agreement of networks of two models of any size in where they sit.
-
-    This is no Jaccard index: it says that two networks have the same share of their
-    neurons at each relative depth, not that they do the same. Profiles over
-    ``n_bins`` bins of relative depth are paired one to one by correlation.
-
-    Parameters
-    ----------
-    a, b : bool arrays of shape (n_a, n_layers, n_neurons)
-        ``n_layers`` and ``n_neurons`` may differ between the two.
-    rng : numpy Generator
-    n_bins : int
-    n_permutations : int
-        Draws in which the bins of each profile of ``a`` are shuffled.
-
-    Returns
-    -------
-    mean : float
-        Correlation, over pairs.
-    pairs : list of (row of a, row of b, r)
-    chance : float
-        Mean over draws of what shuffled profiles reach, with pairing.
-    """
-    a, b = depth_profiles(a, n_bins), depth_profiles(b, n_bins)
-    mean, pairs = _paired(matching.correlate(a, b))
-    drawn = (
-        matching.correlate(rng.permuted(a, axis=1), b) for _ in range(n_permutations)
-    )
-    return mean, pairs, float(np.mean([_paired(r)[0] for r in drawn]))
-
-
-def depth_profiles(members, n_bins=10):
-    """Share of each network's neurons per bin of relative depth.
-
-    A layer ``l`` of ``n`` spans the depths ``l / n`` to ``(l + 1) / n``; where it
-    reaches over several bins its neurons are shared out by length.
-
-    Parameters
-    ----------
-    members : bool array of shape (n_networks, n_layers, n_neurons)
-    n_bins : int
-
-    Returns
-    -------
-    profiles : array of shape (n_networks, n_bins)
-        Rows sum to 1; zeros for a network without neurons.
-    """
-    members = _members(members, "members")
-    if members.ndim != 3 or n_bins < 2:
-        raise ValueError(
-            "expected members of shape (n_networks, n_layers, n_neurons) and at least "
-            f"2 bins, found {members.shape} and {n_bins}"
-        )
-    counts, n_layers = members.sum(2), members.shape[1]
-    edges = np.arange(n_layers + 1) / n_layers
-    low, high = np.arange(n_bins) / n_bins, np.arange(1, n_bins + 1) / n_bins
-    inside = np.minimum(edges[1:, None], high) - np.maximum(edges[:-1, None], low)
-    shared = counts @ (np.maximum(inside, 0) * n_layers)  # layer x bin, rows sum to 1
-    return shared / np.maximum(counts.sum(1), 1)[:, None]
 
 
 def pairwise(sets, how):

@@ -20,10 +20,10 @@ def icasso(estimates):
     et al. 2004). As many clusters as an estimate has networks are kept, the most stable
     ones::
 
-        stability = mean |r| within the cluster - mean |r| with all other networks
+        stability = mean over pairs of runs of the largest |r| between their members
+                    - mean |r| with all other networks
 
-    where a cluster of ``m`` members from ``R`` runs counts as if it had ``max(m, R)``:
-    a network found once, or two that fall together, do not look stable.
+    A run without a member counts 0, so that what was found once is not stable.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def icasso(estimates):
     -------
     decomposition : Decomposition
         By explained variance; ``stability`` is at most 1: the same in all runs and
-        unlike all others. Fewer networks than asked for if some are alike.
+        unlike all others. Fewer networks than asked for if some fall together.
     """
     n_runs, n_networks = len(estimates), len(estimates[0].networks)
     if n_runs < 2:
@@ -43,16 +43,19 @@ def icasso(estimates):
     likeness = np.abs(matching.correlate(maps, maps)).clip(0, 1).astype(float)
     distance = squareform(1 - likeness, checks=False)
     cluster = fcluster(linkage(distance, "average"), 1 - SAME, "distance")
+    run = np.repeat(np.arange(n_runs), n_networks)
     chosen, stability = [], []
     for label in np.unique(cluster):
-        inside = cluster == label
-        within, m = likeness[np.ix_(inside, inside)], inside.sum()
-        pairs = max(m, n_runs) * (max(m, n_runs) - 1)
-        outside = likeness[np.ix_(inside, ~inside)]
-        stability.append(
-            (within.sum() - m) / pairs - (outside.mean() if outside.size else 0)
-        )
-        chosen.append(np.flatnonzero(inside)[within.sum(1).argmax()])
+        inside = np.flatnonzero(cluster == label)
+        between = np.zeros((n_runs, n_runs))
+        pairs = tuple(np.meshgrid(run[inside], run[inside], indexing="ij"))
+        within = likeness[np.ix_(inside, inside)]
+        np.maximum.at(between, pairs, within)
+        np.fill_diagonal(between, 0)
+        others = likeness[inside][:, cluster != label]
+        away = others.mean() if others.size else 0.0
+        stability.append(between.sum() / (n_runs * (n_runs - 1)) - away)
+        chosen.append(inside[within.sum(1).argmax()])
     best = np.argsort(-np.array(stability), kind="stable")[:n_networks]
     of = [divmod(chosen[i], n_networks) for i in best]
     explained = np.array([estimates[run].explained[k] for run, k in of])

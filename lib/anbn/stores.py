@@ -235,7 +235,7 @@ def open_activations(path, kind=None):
     if kind is not None and kind not in kinds:
         raise artifacts.ArtifactError(
             f"{path} holds no activations of {kind!r}, only of {', '.join(kinds)}. "
-            "Record them: parameter `kinds` of stage 01."
+            "Record them: parameter `kinds` (of corpora: `corpora_kinds`) of stage 01."
         )
     dataset = xr.Dataset({k: _open(path, k) for k in ([kind] if kind else kinds)})
     tokens = pd.read_parquet(path / TOKENS).rename(columns={"token": "text"})

@@ -20,11 +20,6 @@ class Reduction:
     mean: np.ndarray  # float64 (n_units,)
     variance: float  # of all units together, after scaling
 
-    def first(self, n_components):
-        """The leading components alone."""
-        n = n_components
-        return replace(self, u=self.u[:, :n], s=self.s[:n], vt=self.vt[:n])
-
 
 def reduce(
     data,

@@ -74,6 +74,11 @@ def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
     documents : DataFrame
         A row a document: ``corpus`` (file name) and ``text``, as far as it was used.
     """
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) < len(names):
+        raise stimuli.StimulusError(
+            f"corpora must have different file names, a domain each; found {names}"
+        )
     cut, documents = [], []
     for path in paths:
         total = 0

@@ -277,8 +277,8 @@ def _interpolate(words):
     """Spread each run of words without time between the words around it."""
     onset, offset = words[["onset", "offset"]].to_numpy().T.copy()
     length = words["word"].astype(str).str.len().to_numpy()
-    edges = np.flatnonzero(np.diff(np.r_[False, np.isnan(onset), False]))
-    for i, j in edges.reshape(-1, 2):
+    gaps = np.flatnonzero(np.diff(np.r_[False, np.isnan(onset), False])).reshape(-1, 2)
+    for i, j in gaps:
         if i > 0 and j < len(words):
             onset[i:j], offset[i:j] = _spread(length[i:j], offset[i - 1], onset[j])
     return words.assign(onset=onset, offset=offset)
@@ -286,8 +286,7 @@ def _interpolate(words):
 
 def _spread(length, begin, end):
     """Onsets and offsets that share out a time in proportion to lengths."""
-    share = np.r_[0, np.cumsum(length)] / max(np.sum(length), 1)
-    edges = begin + (end - begin) * share
+    edges = begin + (end - begin) * np.r_[0, np.cumsum(length)] / max(sum(length), 1)
     return edges[:-1], edges[1:]
 
 

@@ -38,6 +38,7 @@ def vsdbn(
     n_epochs=20,
     batch_size=20,
     noise=0.01,
+    keep=None,
     device="cpu",
 ):
     """Networks at several depths: greedily trained, sparse Boltzmann machines.
@@ -77,6 +78,8 @@ def vsdbn(
         Of every machine.
     noise : float
         Standard deviation of reconstructed visible units.
+    keep : bool array of shape (n_units,), optional
+        Units to use; the others are 0 for the network.
     device : str
         Results repeat for a seed on the same device.
 
@@ -103,6 +106,8 @@ def vsdbn(
     down, found = None, []
     for depth, n_hidden in enumerate(sizes, 1):
         mean, scale = _scaling(data)
+        if down is None and keep is not None:
+            scale = scale * np.ravel(keep).astype(scale.dtype)
         machine = _new(len(mean), n_hidden, generator)
         errors = []
         for epoch in range(1, n_epochs + 1):
@@ -118,7 +123,10 @@ def vsdbn(
                 )
         timecourses = _activations(data, mean, scale, machine, device)
         weights = machine.weights.cpu().numpy()
-        down = weights if down is None else (down * scale) @ weights
+        if down is None:
+            down = weights * (scale != 0)[:, None]
+        else:
+            down = (down * scale) @ weights
         found.append(Layer(down.T.copy(), timecourses, np.array(errors)))
         norm = np.linalg.norm(timecourses, axis=1, keepdims=True)
         data = timecourses / np.where(norm > 0, norm, 1)
