@@ -25,8 +25,9 @@ def plot_stability(stability, explained, limit, ax=None):
             mfc="none",
             label=f"{side}: not",
         )
-        for k, (at, height) in enumerate(zip(x, values, strict=True)):
-            ax.annotate(k, (at, height), (4, 3), textcoords="offset points", fontsize=7)
+        for k in sorted({0, 1, 2, *np.flatnonzero(~stable)} & set(range(len(x)))):
+            at = (x[k], values[k])  # all numbers would hide each other
+            ax.annotate(k, at, (4, 3), textcoords="offset points", fontsize=7)
     ax.axhline(limit, color="0.5", ls="--", lw=0.8)
     ax.set_xscale("log")
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.08)
