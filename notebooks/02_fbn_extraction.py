@@ -420,8 +420,8 @@ top = profiles.top_tokens(answer, described, n=4, column="word")
 words = top.groupby("network")["text"].agg(", ".join)
 labels_of_model = [f"{k}: {words.get(k, '')}" for k in range(n_found)]
 means, selective = profiles.domain_selectivity(answer, tokens, documents, **draws)
-features = described[["surprisal", "log_frequency", "content", "position"]]
-features = features.dropna(axis=1, how="all")
+asked = ["surprisal", "log_frequency", "content", "position"]
+features = described.reindex(columns=asked).dropna(axis=1, how="all")
 answers = profiles.feature_correlations(answer, features, tokens["document"], **draws)
 
 # %%
