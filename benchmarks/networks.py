@@ -9,12 +9,13 @@ recorded once (some minutes) and kept in ``outputs/benchmarks``.
 
 import json
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,9 @@ def finish(start, weights, path, **more):
     """Print the time and peak memory of a row, and keep its components."""
     seconds = time.perf_counter() - start
     np.save(path, np.asarray(weights, np.float32))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # ru_maxrss would count what the process that started this one held
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     print(json.dumps({"seconds": seconds, "peak_rss_mb": peak, **more}))
 
 

@@ -104,7 +104,7 @@ def reduce(
         products.append(product)
         for _ in range(2):  # what is left after the first time is mostly rounding
             for other in krylov:
-                back -= other @ (other.T @ back)
+                back.addmm_(other, other.T @ back, alpha=-1)
             back = torch.linalg.qr(back)[0]
         basis = back
     found = _ritz(krylov, products, n_components, mean, float(variance @ scale**2))
