@@ -27,7 +27,7 @@ def reduce(
     *,
     keep=None,
     standardise=False,
-    n_passes=5,
+    n_passes=7,
     n_extra=16,
     random_state=0,
     device="cpu",
