@@ -88,10 +88,10 @@ def ica(
     over : {"samples", "units"}
     solver : {"fastica", "picard"}
         scikit-learn's FastICA (logcosh), or Picard-O (Ablin et al. 2018), which
-        maximises the same function over rotations in fewer steps.
+        maximises the same function over rotations.
     random_state : int
-        Of the first rotation. With FastICA over samples the components are those that
-        scikit-learn finds in the whole matrix from the same seed.
+        Of the first rotation. With FastICA over samples it is that of scikit-learn on
+        the whole matrix, but for signs of vectors in which the first unit is near 0.
     bootstrap : bool
         Whether the rotation is found on rows drawn with replacement.
     max_iter, tol : int, float
