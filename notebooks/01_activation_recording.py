@@ -17,7 +17,7 @@
 # | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) of every kind · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet` with length, frequency, class, surprisal · `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz` |
 #
 # Cost: two passes of the model over the story and one over the corpora: about
-# one minute on two CPU cores for 135 million parameters and 6,000 tokens.
+# 90 seconds on two CPU cores for 135 million parameters and 12,000 tokens.
 #
 # | kind | one artificial neuron is |
 # |---|---|

@@ -16,7 +16,7 @@
 # |---|---|
 # | stage 01 (model, corpora, variances), stage 02 (model networks) | `data/damage.parquet`: perplexity of every mask · `data/masks.npz`: the networks' mask |
 #
-# Cost: some 80 passes of the model over the evaluation text; about three minutes on two
+# Cost: some 80 passes of the model over the evaluation text; about four minutes on two
 # CPU cores for 135 million parameters and 768 tokens.
 #
 # Silencing and keeping functional networks: Liu et al. 2025 (arXiv 2502.20408). Controls
