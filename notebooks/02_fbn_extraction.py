@@ -95,6 +95,7 @@ from anbn import (
     hemodynamics,
     intersubject,
     massive,
+    matching,
     models,
     network_plots,
     networks,
@@ -431,7 +432,7 @@ artifacts.write_figure(out, "profiles", axes[0].figure)
 of_networks = selective.join(r.add_prefix("r ")).assign(words=labels_of_model)
 of_networks["stability"] = model_networks.stability
 of_networks["recurrence"] = counts
-of_networks["p of recurrence"] = recurrence.p_values(counts, null)
+of_networks["p of recurrence"] = matching.p_values(counts, null)
 of_networks.round(3)
 
 # %% [markdown]

@@ -476,6 +476,11 @@ def test_data_of_a_study(server, tmp_path, monkeypatch, capsys):
         resolve("narratives:words/pieman.tsv")
     pipeline.fetch_data("narratives_bert", ["sub-002"])
     printed = capsys.readouterr().out
+    values = params.read("narratives_bert", "01_activation_recording")
+    cut_start = params.read("narratives_bert", "02_fbn_extraction")["cut_start"]
+    assert (cut_start, values["n_volumes"]) == scan_window("pieman")
+    assert values["first_volume"] == 1.5 * cut_start
+    assert "pieman: cut_start 10, first_volume 15 s, n_volumes 281" in printed
     words = resolve("narratives:words/pieman.tsv")
     assert str(words) in printed
     assert read_words(words)["onset"].tolist() == [15.5, 16, 17]

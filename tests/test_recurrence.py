@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anbn import recurrence
+from anbn import matching, recurrence
 
 
 def random_members(rng, *shape, share=0.2):
@@ -73,12 +73,12 @@ def test_planted_template_recurs_and_layers_alone_do_not(rng):
         templates, individuals, n_permutations=199, rng=rng, min_iou=0.5
     )
     strict = recurrence.recurrence(templates, individuals, min_iou=0.5)
-    p = recurrence.p_values(strict, null)
+    p = matching.p_values(strict, null)
     assert p[0] == 1 / 200
     loose = recurrence.recurrence_null(
         templates, individuals, n_permutations=199, rng=rng
     )
-    assert recurrence.p_values(counts, loose)[1] > 0.05
+    assert matching.p_values(counts, loose)[1] > 0.05
 
 
 def test_p_values_are_calibrated(rng):
@@ -91,13 +91,15 @@ def test_p_values_are_calibrated(rng):
         null = recurrence.recurrence_null(
             templates, individuals, n_permutations=59, rng=rng
         )
-        small += recurrence.p_values(counts, null)[0] <= 0.05
+        small += matching.p_values(counts, null)[0] <= 0.05
     assert small <= stats.binom.ppf(0.999, 120, 0.05)
 
 
 def test_p_values_by_hand():
     null = np.array([[1, 5], [2, 5], [3, 0]])
-    np.testing.assert_allclose(recurrence.p_values([2, 6], null), [3 / 4, 1 / 4])
+    np.testing.assert_allclose(matching.p_values([2, 6], null), [3 / 4, 1 / 4])
+    p = matching.p_values([np.nan, 0.3], [[0.1, 0.3 - 1e-12], [0.2, 0.1]])
+    np.testing.assert_allclose(p, [np.nan, 2 / 3])  # a tie within rounding is reached
 
 
 def test_agreement_is_the_best_one_to_one_pairing(rng):

@@ -184,7 +184,7 @@ def _tr(parts, path, folder):
         sidecars = sorted(parent.glob("*_bold*.json"), key=lambda p: -len(entities(p)))
         for sidecar in sidecars:
             if entities(sidecar).items() <= parts.items():
-                tr = _repetition_time(sidecar)
+                tr = repetition_time(sidecar)
                 if tr is not None:
                     return tr
         if parent == folder:
@@ -192,7 +192,14 @@ def _tr(parts, path, folder):
         parent = parent.parent
 
 
-def _repetition_time(sidecar):
+def repetition_time(sidecar):
+    """Seconds between volumes, of a JSON file beside a run; None if it does not say.
+
+    Raises
+    ------
+    BidsError
+        If it is no JSON, or the time is no number above 0.
+    """
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Likeness of networks: overlap, correlation, one-to-one assignment."""
+"""Likeness of networks: overlap, correlation, one-to-one assignment, p-values."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -29,3 +29,26 @@ def match(similarity):
     column = np.full(len(similarity), -1)
     column[rows] = columns
     return column
+
+
+def p_values(observed, null):
+    """One-sided p-values of what was observed, from draws under the null.
+
+    ::
+
+        p = (1 + #(null >= observed)) / (1 + n_permutations)
+
+    Parameters
+    ----------
+    observed : array of shape (...)
+    null : array of shape (n_permutations, ...)
+
+    Returns
+    -------
+    p : array of shape (...)
+        NaN where nothing was observed (NaN). Ties within rounding count as reached.
+    """
+    observed = np.asarray(observed, float)
+    least = observed - 1e-9 * np.abs(observed)
+    p = (1 + (np.asarray(null) >= least).sum(0)) / (1 + len(null))
+    return np.where(np.isnan(observed), np.nan, p)

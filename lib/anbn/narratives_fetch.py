@@ -150,6 +150,12 @@ def fetch_story(folder, story, **options):
     bold = fetch(folder, stories=[story], **options)
     subject = bold[0].name.partition("_")[0]
     words = narratives_timing.load_words(folder, story, subject)
+    events = narratives_timing.events_of(folder, story, subject)
+    first, n_volumes = narratives_timing.scan_window(story, events)
+    print(
+        f"{story}: cut_start {first}, first_volume {first * narratives.TR:g} s, "
+        f"n_volumes {n_volumes}"
+    )
     path = Path(folder) / "words" / f"{story}.tsv"
     with artifacts.atomic(path) as temporary:
         columns = ["word", "onset", "offset"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anbn import blocks, hemodynamics, linguistics, stimuli
+from anbn import blocks, hemodynamics, linguistics, matching, stimuli
 
 VISIBLE = {"\n": "⏎", "\t": "⇥", " ": "␣"}  # of tokens that are blank
 
@@ -121,15 +121,9 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_permutations=10
         tests = dict.fromkeys(("eta_squared", "p", "q"), np.nan)
         return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
     null = [domain_means(rng.permutation(domain))[1] for _ in range(n_permutations)]
-    p = _p(observed, null)
+    p = matching.p_values(observed, null)
     tests = {"eta_squared": observed, "p": p, "q": stats.false_discovery_control(p)}
     return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
-
-
-def _p(observed, null):
-    """Ties count as larger, within rounding."""
-    larger = np.asarray(null) >= np.asarray(observed) * (1 - 1e-9)
-    return (1 + larger.sum(0)) / (1 + len(null))
 
 
 def feature_correlations(timecourses, features, document, *, rng, n_permutations=1000):
@@ -176,7 +170,7 @@ def feature_correlations(timecourses, features, document, *, rng, n_permutations
         shift = rng.integers(lengths)[at]
         order = starts[at] + (inside + shift) % lengths[at]
         draw[:] = _correlate(values[order], known[order], z)
-    p = np.where(np.isnan(observed), np.nan, _p(np.abs(observed), np.abs(null)))
+    p = matching.p_values(np.abs(observed), np.abs(null))
     table = pd.DataFrame(
         [(k, name) for k in range(z.shape[1]) for name in features],
         columns=["network", "feature"],

@@ -126,26 +126,6 @@ def recurrence_null(
     return null
 
 
-def p_values(observed, null):
-    """One-sided p-value of each count.
-
-    ::
-
-        p = (1 + #(null >= observed)) / (1 + n_permutations)
-
-    Parameters
-    ----------
-    observed : array of shape (n,)
-    null : array of shape (n_permutations, n)
-
-    Returns
-    -------
-    p : array of shape (n,)
-        Not corrected for ``n`` tests.
-    """
-    return (1 + (np.asarray(null) >= observed).sum(0)) / (1 + len(null))
-
-
 def agreement(a, b):
     """Jaccard agreement of two sets of networks of the same neurons.
 

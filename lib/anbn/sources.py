@@ -1,6 +1,5 @@
 """Files of any format to runs, and runs to columns (volumes x voxels or regions)."""
 
-import json
 import re
 
 import nibabel
@@ -108,12 +107,9 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
 
 def _sidecar_tr(path):
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
-    if not sidecar.is_file():
-        return None
     try:
-        tr = json.loads(sidecar.read_text("utf-8")).get("RepetitionTime")
-        return None if tr is None else float(tr)
-    except (ValueError, TypeError, AttributeError) as error:
+        return bids.repetition_time(sidecar) if sidecar.is_file() else None
+    except bids.BidsError as error:
         raise BoldError(f"{sidecar}: no RepetitionTime in s to read: {error}") from None
 
 
@@ -213,18 +209,7 @@ def read_table(path):
 
 
 def read_npy(path):
-    """Regions from an array file; they are called ``region 1``, ``region 2``, ...
-
-    Returns
-    -------
-    data : array of shape (n_times, n_regions)
-    names : list of str
-
-    Raises
-    ------
-    BoldError
-        Not an npy file of numbers (objects are refused) with two dimensions.
-    """
+    """As ``read_table``, from an array; columns are ``region 1``, ``region 2``, ..."""
     try:
         data = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

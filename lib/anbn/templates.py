@@ -232,7 +232,7 @@ def label(
         row |= {"r": np.nan, "dice": np.nan, "p": np.nan}
         if c >= 0:
             r = similarity[k, c]
-            p = (1 + (chance[k] >= r).sum()) / (1 + n_permutations)
+            p = float(matching.p_values(r, chance[k]))
             dice = _dice(maps[k], templates[c], map_threshold)
             row |= {"template": names[c], "r": r, "dice": dice, "p": p}
             if p <= level and r >= min_correlation:

@@ -53,10 +53,10 @@ def vsdbn(
 
     where S holds 1 / standard deviation, the scale that ``z`` applies on the way up.
     The reference code (three layers of 100) stacks ``a_d / ||a_d||`` as it is. With n
-    hidden units its entries are about 1 / sqrt(n): gradients of deep weights are then
-    smaller than the penalty, and these vanish. Hence ``z`` at every depth. It also
-    starts from zero weights; from small random ones (standard deviation 0.1) the deep
-    machines learn with its penalty, from zero they hardly do.
+    hidden units its entries are about 1 / sqrt(n), and the gradients of deep weights
+    smaller than the penalty. Hence ``z`` at every depth. It also starts from zero
+    weights, where all hidden units are alike; here they are small and random (standard
+    deviation 0.1).
 
     Signs are not arbitrary as those of ICA: a unit that is on adds its map.
 
