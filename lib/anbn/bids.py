@@ -204,7 +204,9 @@ def repetition_time(sidecar):
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BidsError(f"{sidecar} cannot be read as JSON: {error}") from error
-    tr = content.get("RepetitionTime") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise BidsError(f"{sidecar}: expected a JSON object, found {content!r:.40}")
+    tr = content.get("RepetitionTime")
     number = isinstance(tr, int | float) and not isinstance(tr, bool)
     if tr is not None and not (number and 0 < tr < np.inf):
         raise BidsError(
