@@ -14,7 +14,7 @@
 #
 # | reads | writes |
 # |---|---|
-# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) of every kind · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet` with length, frequency, class, surprisal · `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz` |
+# | a model, a story (timed transcript or plain text), text corpora | `data/story`, `data/corpora`: activations (token x layer x neuron) of every kind · `data/responses_*.npy`: responses (times x neurons) on the BOLD clock · `data/words.parquet` with length, frequency, class, surprisal · `data/documents.parquet`, `data/clock.npz`, `data/H.npz`, `data/statistics.npz`, `data/models.json`: layers of each model |
 #
 # Cost: two passes of the model over the story and one over the corpora: about
 # 90 seconds on two CPU cores for 135 million parameters and 12,000 tokens.
@@ -140,6 +140,7 @@ network = language_model.model
 counts = {kind: neurons.count_neurons(network, kind, **places) for kind in kinds}
 main = kinds[0]
 n_layers, n_neurons = counts[main]
+depths = {"model": n_layers}
 print(f"(layers, neurons a layer): {counts}")
 
 # %%
@@ -217,6 +218,7 @@ for name in comparison_models:
     recorded = streaming.stream_responses(
         other, other_tokens, other_H, kinds=kinds, qk_pooling=qk_pooling, **reading
     )
+    depths[artifacts.slug(name)] = neurons.count_neurons(other.model, main)[0]
     for kind in kinds:
         file = f"responses_{artifacts.slug(name)}_{kind}.npy"
         artifacts.write_array(out / "data" / file, recorded[kind])
@@ -279,6 +281,7 @@ assert perplexity < language_model.model.config.vocab_size
 
 # %%
 artifacts.write_table(out / "data" / "words.parquet", words.join(features))
+artifacts.write_json(out / "data" / "models.json", depths)
 artifacts.write_arrays(out / "data" / "clock.npz", word_rate=rate)
 with artifacts.atomic(out / "data" / "H.npz") as temporary:
     scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))

@@ -90,6 +90,7 @@ from nilearn.masking import unmask
 from sklearn.covariance import EmpiricalCovariance
 
 from anbn import (
+    alice,
     artifacts,
     decomposition,
     hemodynamics,
@@ -155,7 +156,7 @@ if simulated:
 # %%
 region_names = None
 if bold == "alice":
-    found, region_names = bold_data.load_alice(alice_radius)
+    found, region_names = alice.load(alice_radius)
 elif bold == "bids":
     entities = {"task": task, "space": space, "desc": desc, "subjects": subjects}
     found = sources.runs_of_bids(bids_folder, **entities)

@@ -9,216 +9,488 @@
 # %% [markdown]
 # # 03 AN-BN coupling
 #
-# **Which artificial neurons follow which brain network, beyond what chance and the word
-# rate explain?**
+# **Which artificial neurons follow which brain network, beyond what chance and the timing
+# of words explain, and is the model organised as the brain is?**
 #
 # | reads | writes |
 # |---|---|
-# | stage 01 (responses, word rate), stage 02 (time courses, group BOLD, ceiling) | `data/synchrony.npz`: synchrony (neurons x networks), null, threshold · `data/atoms.npz`: atoms and codes · `data/encoding.npz`: held-out scores (voxels) · `data/significant.parquet` |
+# | stage 01 (responses, activations, words), stage 02 (time courses, maps, cleaned runs, group BOLD, ceiling) | `data/synchrony.npz`: synchrony (layers x neurons x networks), q values, null, threshold · `data/subject_synchrony.npy` (subjects x neurons x networks) · `data/atoms.npz`: atoms and codes · `data/encoding.npz`: held-out scores · tables `significant`, `reliability`, `between_models`, `feature_effects`, `organisation` (`.parquet`) |
 #
-# Cost: about one minute on two CPU cores for 46,080 neurons, 14 networks, 3,700 voxels.
+# Cost: about four minutes on two CPU cores for 46,080 neurons, 14 networks, 20 subjects of
+# 3,700 voxels.
 #
 # Synchrony and anchors: Liu et al. 2023 (arXiv 2303.14871). Atoms as regressors of
-# voxel-wise encoding: Sun et al. 2024 (arXiv 2410.19542). The null, the family-wise
-# threshold, the held-out scores and the controls are this project's.
+# voxel-wise encoding: Sun et al. 2024 (arXiv 2410.19542). Networks learned on one part of
+# the subjects and predicted in another: arXiv 2604.24942. Nulls, thresholds, held-out
+# scores and controls are this project's.
 
 # %% tags=["parameters"]
 # fmt: off
 study: str = "quickstart"  # name of the output folder
 kind: str = "ffn_hidden"  # neurons whose synchrony is measured (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
-remove_word_rate: bool = True  # whether word rate counts as a confound of synchrony
-n_permutations: int = 200  # phase-randomised surrogates (20 to 1000000)
-level: float = 0.05  # family-wise error rate (0.0001 to 0.5)
+confounds: list[str] = ["word_rate"]  # of the words, removed from synchrony: word_rate or columns of words.parquet, as surprisal
+confound_table: str = ""  # further regressors on the BOLD clock, as sound power: .tsv, .csv, .txt
+confound_columns: list[str] = ["*"]  # of confound_table
+sound_file: str = ""  # WAV whose power is a confound
+sound_onset: float = 0.0  # s, time of its first sample on the story's clock (-10000 to 10000)
+run_lengths: list[int] = []  # volumes of each run that the clock is made of, [] for one (1 to 1000000)
+null: str = "phase"  # surrogates of synchrony (one of phase, shift, runs, text)
+n_permutations: int = 200  # surrogates for the group (20 to 1000000)
+n_permutations_subject: int = 100  # surrogates for each subject (20 to 1000000)
+level: float = 0.05  # error rate, family-wise or of false discoveries (0.0001 to 0.5)
+top: float = 0.01  # share of the neurons that are a network's top anchors (0.0001 to 0.5)
 atoms_kind: str = "ffn_out"  # neurons that the atoms are learned from (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 n_atoms: int = 64  # atoms of the dictionary (2 to 10000)
-atom_alpha: float = 0.1  # L1 penalty for responses of unit norm (0.000001 to 1)
+atom_alpha: float = 0.1  # L1 penalty for responses of unit norm (0.000001 to 0.999)
+depth_bands: int = 0  # stretches of layers that are bands instead of the atoms, 0 for atoms (0 to 1000)
+delays: list[int] = [0]  # volumes by which features are delayed; more than one for hrf: none (0 to 100)
 n_folds: int = 5  # contiguous outer folds of encoding (2 to 50)
-gap: float = 16.0  # s left out between training and test time (0 to 1000)
+gap: float = 32.0  # s left out between training and test time (0 to 1000)
 shift: int = 60  # volumes by which the story is shifted for a control (1 to 100000)
 min_ceiling: float = 0.5  # score voxels whose noise ceiling is at least this (0 to 1)
+overlap_percent: float = 10.0  # voxels of a map that count as its network (0.1 to 100)
 batch_size: int = 20  # surrogates a matrix product, bounds the memory (1 to 100000)
 seed: int = 0  # of surrogates and dictionary (0 to 4294967295)
+device: str = "auto"  # where synchrony and atoms are computed: auto, cpu, cuda, cuda:1
 # fmt: on
 
 # %%
+from functools import partial
+
 import nibabel
 import numpy as np
 import pandas as pd
+import scipy.sparse
 
 from anbn import (
+    anchor_plots,
+    anchors,
     artifacts,
     coupling,
+    coupling_plots,
+    decomposition,
+    effects,
     encoding,
+    folds,
+    glm,
+    group,
     hemodynamics,
     intersubject,
-    networks,
+    matching,
+    meaning,
+    models,
+    organisation,
+    organisation_plots,
     plots,
+    regressors,
+    reliability,
+    sound,
+    specialisation,
+    stores,
+    surrogates,
+    templates,
+    truth,
 )
+from anbn import atoms as dictionary
+from anbn import bold as bold_data
 from anbn.params import current
+from anbn.paths import resolve
 
 # %%
 settings = current("03_an_bn_coupling", globals())
 recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
 extracted, manifest02 = artifacts.stage_inputs(study, "02_fbn_extraction")
-assert manifest02["params"]["same_story"], "stage 02 ran with same_story: false"
+before01, before02 = manifest01["params"], manifest02["params"]
+assert before02["same_story"], "stage 02 ran with same_story: false"
+assert null != "text" or kind in before01["corpora_kinds"], (
+    f"null: text needs {kind} of other text: add it to corpora_kinds of stage 01"
+)
 out = artifacts.begin_stage(study, "03_an_bn_coupling")
 rng = np.random.default_rng(seed)
-simulated = manifest02["params"]["bold"] == "simulated"
-note = " (simulated BOLD)" if simulated else ""
+device = models.choose_device(device)
+note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
+turned = {"kind": "phase" if null == "text" else null, "run_lengths": run_lengths}
+one_surrogate = partial(surrogates.draw_one, **turned)
 
 # %% [markdown]
 # ## Load
 #
-# Network time courses are averaged over subjects; drift and word rate are removed from
-# neurons and networks alike by one projection.
+# Drift, the word rate (or what else `confounds` names), and sound power where it is known
+# are removed from neurons and networks alike by one projection. Subjects' time courses are
+# standardised and averaged for the group.
 
 # %%
-tr, n_layers = manifest01["params"]["tr"], manifest01["summary"]["n_layers"]
-layers = manifest01["params"]["layers"] or list(range(n_layers))
-rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"][:, None]
+depths = artifacts.read_json(recorded / "data" / "models.json")
+words = pd.read_parquet(recorded / "data" / "words.parquet")
 brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
-group = hemodynamics.zscore(
-    hemodynamics.zscore(brain["timecourses"].swapaxes(0, 1).astype(float)).mean(1)
-)
-responses = artifacts.read_array(recorded / "data" / f"responses_model_{kind}.npy")
-drift = hemodynamics.drift(len(group), tr, manifest02["params"]["high_pass"])
+n_subjects, n_times, n_networks = brain["timecourses"].shape
+tr, high_pass = before01["tr"], before02["high_pass"]
+clock = {"n_times": n_times, "tr": tr, "start": before01["first_volume"]}
+clock["hrf"] = before01["hrf"]
+timing = regressors.story_regressors(words, ["word_rate"], **clock)
+if sound_file:
+    options = {**clock, "sound_onset": sound_onset}
+    timing["sound_power"] = sound.power(resolve(sound_file), **options)
+if confound_table:
+    given = regressors.table(confound_table, confound_columns, n_times=n_times)
+    timing = timing.join(given)
+
+# %%
+delayed = partial(folds.mean_delayed, delays=delays, runs=run_lengths or None)
+of_words = regressors.story_regressors(words, confounds, **clock)
+nuisance = of_words.join(timing.drop(columns="word_rate"))
+drift = regressors.run_drift(run_lengths or [n_times], tr, high_pass)
 drift_only = hemodynamics.orthonormal(drift)
-with_rate = hemodynamics.orthonormal(np.column_stack([drift, rate]))
-basis = with_rate if remove_word_rate else drift_only
-print(f"responses {responses.shape}, networks {group.shape}{note}")
-print(f"confounds: {basis.shape[1]} (drift{', word rate' * remove_word_rate})")
+confounding = delayed(nuisance.to_numpy())
+basis = hemodynamics.orthonormal(np.column_stack([drift, confounding]))
+responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
+responses = delayed(artifacts.read_array(responses_of("model", kind)))
+n_layers, n_units = depths["model"], responses.shape[1] // depths["model"]
+people = np.stack([*map(hemodynamics.zscore, brain["timecourses"].astype(float))])
+mean = hemodynamics.zscore(people.mean(0))
+print(f"responses {responses.shape}; time courses {brain['timecourses'].shape}{note}")
+print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no other'}")
 
 # %% [markdown]
 # ## Compute: synchrony
 #
-# Pearson correlation of every neuron with every network, without and with the word rate
-# removed; then the same for phase-randomised networks, which keep the spectrum that makes
-# slow signals correlate by chance. The largest |r| over all neurons and networks in each
-# surrogate gives the family-wise threshold.
+# Pearson correlation of every neuron with every network, with drift alone removed and with
+# all confounds removed; then the same for surrogates of the networks, which pass through
+# the same projection. `phase` keeps the spectrum that makes slow signals correlate by
+# chance. The largest |r| over all neurons and networks gives the family-wise threshold,
+# all |r| together the false discovery rate (q).
 
 # %%
-before = coupling.synchrony(hemodynamics.remove(responses, drift_only), group)
-clean = hemodynamics.remove(responses, basis)
-clean_group = hemodynamics.remove(group, basis)
-synchrony = coupling.synchrony(clean, clean_group)
-drawing = {"n_permutations": n_permutations, "batch_size": batch_size, "rng": rng}
-maxima = coupling.maximum_null(clean, clean_group, basis, **drawing)
-threshold = coupling.familywise_threshold(maxima, level=level)
+before = coupling.synchrony(hemodynamics.remove(responses, drift_only), mean)
+clean, clean_mean = (hemodynamics.remove(x, basis) for x in (responses, mean))
+units = coupling.unit_rows(clean)
+synchrony = coupling.synchrony(units, clean_mean)
+drawing = {**turned, "batch_size": batch_size, "device": device, "rng": rng}
+draw_null = partial(coupling.null, units, **drawing)
+if null == "text":
+    H = scipy.sparse.load_npz(recorded / "data" / "H.npz")
+    corpus = stores.open_activations(recorded / "data" / "corpora", kind)
+    draw_null = partial(coupling.text_null, corpus, H, rng=rng)
+drawn = draw_null(clean_mean, basis, n_permutations=n_permutations)
+threshold = coupling.familywise_threshold(drawn.maxima, level=level)
 significant = np.abs(synchrony) >= threshold
-print(f"family-wise threshold |r| = {threshold:.3f}")
+q = coupling.false_discovery_q(synchrony, drawn.counts)
+
+# %%
+print(f"family-wise threshold |r| = {threshold:.3f} ({null}, {n_permutations} draws)")
 print(f"neurons beyond it: {significant.any(1).sum()} of {len(synchrony)}")
-
-# %%
-table = pd.DataFrame(
-    {
-        "largest |r|, drift removed": np.abs(before).max(0),
-        "largest |r|, word rate removed too": np.abs(synchrony).max(0),
-        "null of this network, 95 %": np.percentile(maxima, 95, axis=0),
-        "significant neurons": significant.sum(0),
-        "p of the best": coupling.familywise_p(np.abs(synchrony).max(0), maxima),
-    },
-    index=names,
+table = {"largest |r|, drift removed": np.abs(before).max(0)}
+table["all confounds removed"] = np.abs(synchrony).max(0)
+table["null of this network, 95 %"] = np.percentile(drawn.maxima, 95, axis=0)
+table["neurons beyond family-wise"] = significant.sum(0)
+table["neurons with q <= level"] = (q <= level).sum(0)
+table["p of the best"] = coupling.familywise_p(
+    table["all confounds removed"], drawn.maxima
 )
-table.round(3)
-
-# %% [markdown]
-# ## Look
-
-# %%
-ax = plots.plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names)
-ax.set_title(f"The most synchronous neuron of each layer, word rate removed{note}")
+layers = before01["layers"] or list(range(n_layers))
+ax = plots.plot_synchrony_by_layer(synchrony, layers, threshold, drawn.maxima, names)
+ax.set_title(f"The most synchronous neuron of each layer, confounds removed{note}")
 artifacts.write_figure(out, "synchrony_by_layer", ax.figure)
+pd.DataFrame(table, names).round(3)
 
 # %% [markdown]
-# The grey band is where the largest of *all* neurons and networks falls when the brain's
-# phases are random; only what stands above the dashed line is coupling. Note how high
-# chance reaches: with tens of thousands of neurons and slow signals, |r| of .4 is nothing.
+# The grey band is where the largest of *all* neurons and networks falls by chance; only
+# what stands above the dashed line is coupling. Note how high chance reaches: with tens of
+# thousands of neurons and slow signals, |r| of .4 is nothing.
 
 # %%
-best_network, best_neuron = coupling.anchors(synchrony)
-of_layer = best_network.reshape(n_layers, -1)
-counts = np.stack([(of_layer == k).sum(1) for k in range(len(names))], 1)
-ax = plots.plot_anchors(counts, layers, names)
-ax.set_title(f"The network each neuron follows best, by layer{note}")
-artifacts.write_figure(out, "anchors", ax.figure)
-n_units = responses.shape[1] // n_layers
-best = [f"layer {layers[i // n_units]}, unit {i % n_units}" for i in best_neuron]
-mutual = best_network[best_neuron] == np.arange(len(names))
-r = synchrony[best_neuron, np.arange(len(names))]
-pd.DataFrame({"best neuron": best, "r": r, "mutual": mutual}, index=names).round(3)
+clean_people = np.stack([hemodynamics.remove(one, basis) for one in people])
+options = {**drawing, "n_permutations": n_permutations_subject, "level": level}
+file = out / "data" / "subject_synchrony.npy"
+each, limits = coupling.subjects(units, clean_people, basis, file, **options)
+largest = np.stack([np.abs(one).max(0) for one in each])
+ax = coupling_plots.plot_subject_synchrony(largest, limits, names)
+ax.set_title(f"The most synchronous neuron of every subject{note}")
+artifacts.write_figure(out, "subject_synchrony", ax.figure)
+about = {"tr": tr, "high_pass": high_pass, "rng": rng, "names": names, **turned}
+stable = reliability.reliability(responses, people, confounding, **about)
+ax = anchor_plots.plot_reliability(stable)
+ax.set_title(f"Does synchrony come back?{note}")
+artifacts.write_figure(out, "reliability", ax.figure)
+stable.round(3)
 
 # %% [markdown]
-# Anchors go both ways (Liu et al. 2023): a column of the figure says how a layer's neurons
-# divide among networks, the table which neuron anchors each network. Every neuron has an
-# anchor, by chance too: the figure describes, the threshold above decides.
+# Single subjects are noisier than their mean, and each has a null of its own (grey band). A
+# network in which the group passes and no subject does is a small effect that all share.
+#
+# Reliability is Pearson's r, over neurons, of a network's synchrony in two halves. Halves of
+# *subjects* agree wherever subjects' time courses do, whether or not the model has a part
+# in it; only halves of *time* show that the same neurons follow the network in other minutes
+# of the story. Black marks: what surrogates reach, as neurons resemble each other.
+#
+# Anchors go both ways (Liu et al. 2023): the network each neuron follows best, and the
+# neuron each network follows best. Every neuron has an anchor, by chance too: a network
+# is *global* only if it anchors more neurons than its own surrogates do.
+
+# %%
+best_network, best_neurons, mutual = anchors.anchors(synchrony)
+again = {"n_null": n_permutations_subject, "rng": rng, **turned}
+by_chance = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
+counts = [anchors.count(anchors.anchors(s)[0], n_networks) for s in by_chance]
+options = {"null_counts": counts, "names": names}
+of_networks = anchors.global_networks(best_network, n_networks, **options)
+ax = coupling_plots.plot_global(of_networks)
+ax.set_title(f"Neurons that follow this network best{note}")
+artifacts.write_figure(out, "anchors", ax.figure)
+layer, unit = np.divmod(best_neurons[0], n_units)
+best = [f"layer {layers[i]}, unit {k}" for i, k in zip(layer, unit, strict=True)]
+best = {"best neuron": best, "r": synchrony[best_neurons[0], range(n_networks)]}
+of_networks.assign(**best, mutual=mutual[0]).round(3)
+
+# %%
+known = [name for name in meaning.FEATURES if words[name].nunique() > 1]
+features = regressors.story_regressors(words, known, **clock).apply(delayed)
+depth = {"model": anchors.depth_profile(synchrony, n_layers, top=top)}
+between, options = {}, {**again, "top": top, "names": names}
+for name in [name for name in depths if name != "model"]:
+    other = delayed(artifacts.read_array(responses_of(name, kind)))
+    other = hemodynamics.remove(other, basis)
+    followed = coupling.synchrony(other, clean_mean)
+    depth[name] = anchors.depth_profile(followed, depths[name], top=top)
+    pair = [(clean, n_layers), (other, depths[name])]
+    between[name] = anchors.between_models(pair, clean_mean, basis, features, **options)
+axes = anchor_plots.plot_depth_profiles(depth, names)
+artifacts.write_figure(out, "anchor_depths", axes[0].figure)
+between = pd.concat(between, names=["model"])
+between.round(2)
+
+# %% [markdown]
+# Where in each model a network's top anchors lie (shares relative to an even spread), and
+# how alike they are between models: in their mean signal, over depth, and in the word
+# features that drive them. Surrogates choose anchors in both models, too (`null_*`: their
+# 95th percentile), so agreement below that is what any slow signal gives.
+
+# %%
+activations = stores.open_activations(recorded / "data" / "story", kind)
+of_story = (activations, stores.read_tokens(recorded / "data" / "story"), words)
+chosen = np.abs(synchrony) >= np.quantile(np.abs(synchrony), 1 - top, axis=0)
+chosen = chosen.T.reshape(n_networks, n_layers, n_units)
+correlations = meaning.feature_correlations(*of_story, known)
+shifts = {"n_shifts": n_permutations_subject, "rng": rng}
+options = {
+    "null_correlations": meaning.shifted_correlations(*of_story, known, **shifts)
+}
+by_chance = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
+options |= {"null_synchrony": by_chance, "names": names, "rng": rng}
+answers = effects.feature_effects(correlations, chosen, synchrony, **options)
+ax = anchor_plots.plot_feature_effects(answers, level=level)
+ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
+artifacts.write_figure(out, "feature_effects", ax.figure)
+driving = meaning.top_words(*of_story, chosen, synchrony, n=8, names=names)
+driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven by")
+
+# %% [markdown]
+# Effect sizes (Cohen's d) of top neurons against other neurons of their layers; positive
+# where the network is high when the feature is. Dots treat neurons as independent, which
+# they are not. A star holds against neurons that follow a surrogate of the network *and*
+# against words that are shifted in time; each alone is too easily passed.
 
 # %% [markdown]
 # ## Compute: atoms and encoding
 #
 # 64 atoms are learned from the responses of all neurons (no brain data involved), for the
-# model and for each comparison model. Banded ridge regression (a penalty for word rate,
-# another for the atoms) then predicts held-out BOLD from word rate alone, and from both.
+# model and for each comparison model. Banded ridge regression, with penalties of their own
+# for word timing, surprisal and atoms, then predicts BOLD in held-out, contiguous time.
 
 # %%
-models = ["model", *manifest01["params"]["comparison_models"]]
-atoms, codes = {}, {}
-for name in map(artifacts.slug, models):
-    file = recorded / "data" / f"responses_{name}_{atoms_kind}.npy"
-    cleaned = hemodynamics.remove(artifacts.read_array(file), drift_only)
-    atoms[name], codes[name] = networks.atoms(
-        cleaned, n_atoms, alpha=atom_alpha, random_state=seed
+atoms, codes, diversity = {}, {}, {}
+for name in depths:
+    cleaned = hemodynamics.remove(
+        artifacts.read_array(responses_of(name, atoms_kind)), drift_only
     )
-    used = (codes[name] != 0).mean()
-    print(
-        f"{name}: atoms {atoms[name].shape}, codes {codes[name].shape}, {used:.1%} non-zero"
-    )
+    options = {"alpha": atom_alpha, "random_state": seed, "device": device}
+    atoms[name], codes[name] = dictionary.learn(cleaned, n_atoms, **options)
+    diversity[name] = dictionary.diversity(codes[name], atoms[name], rng=rng)
+    if name == "model" and depth_bands:
+        parts = dictionary.by_depth(cleaned, n_layers, depth_bands, n_atoms)
+pd.DataFrame(diversity).T.round(3)
 
 # %%
-clean_rate = hemodynamics.remove(rate, drift_only)
-shifted = np.roll(atoms["model"], shift, axis=0)
-bands = {"word rate": [clean_rate], "model shifted + word rate": [clean_rate, shifted]}
+rate = {"word timing": timing.to_numpy()}
+sets = {"word rate": rate}
+rolled = np.roll(atoms["model"], shift, axis=0)
+sets["model shifted + word rate"] = {**rate, "atoms": rolled}
 for name in sorted(atoms, key=lambda name: (name == "model", name != "random")):
-    bands[f"{name} + word rate"] = [clean_rate, atoms[name]]
-options = {"n_folds": n_folds, "gap": round(gap / tr), "random_state": seed}
+    sets[f"{name} + word rate"] = {**rate, "atoms": atoms[name]}
+rich = {**rate, **(parts if depth_bands else {"atoms": atoms["model"]})}
+if "surprisal" in known:
+    rich["surprisal"] = regressors.story_regressors(words, ["surprisal"], **clock)
+held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": run_lengths or None}
+fit = {**held_out, "high_pass": high_pass, "delays": delays, "random_state": seed}
 target = brain["group_bold"]
-scores = {name: encoding.encode(b, target, **options) for name, b in bands.items()}
+scores = {name: encoding.encode(bands, target, **fit).r for name, bands in sets.items()}
+split = encoding.encode(rich, target, **fit)
+scores["previous volume"] = encoding.previous_volume(target, **held_out)
 
 # %%
 scored = brain["ceiling"] >= min_ceiling
 assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
-means = pd.Series({name: values[scored].mean() for name, values in scores.items()})
-ceiling = brain["ceiling"][scored].mean()
-print(f"{scored.sum()} of {len(scored)} voxels or regions; ceiling {ceiling:.3f}")
-print(means.round(3).to_string())
+_, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
+told = ["word rate", "model shifted + word rate", "model + word rate"]
+told += [name for name in sets if name not in told]
+of_people = {n: encoding.encode_subjects(sets[n], series, **fit) for n in told}
+ceilings = intersubject.correlation(series)
+table = group.score_table(
+    scores, of_people, brain["ceiling"], ceilings, scored, rng=rng
+)
+table.round(3)
 
 # %% [markdown]
-# A model must earn its place: above word rate alone, above the same architecture with
-# random weights, and above its own atoms shifted in time.
+# `group` is the score of the group mean, `share` the same as a share of its ceiling;
+# `subjects` is the mean of single subjects with its 95 % interval over them. A model must
+# earn its place above word rate alone, above the same architecture with random weights and
+# above its own atoms shifted in time. *Previous volume* knows no words but the last value
+# of BOLD itself: it shows how much of a time course its own past explains.
 
 # %%
 if len(scored) <= 20:
-    ax = plots.plot_encoding_bars(scores, names, brain["ceiling"])
+    shown = {name: r for name, r in scores.items() if name != "previous volume"}
+    ax = plots.plot_encoding_bars(shown, names, brain["ceiling"])
     ax.set_title(f"Encoding of the group mean in held-out time{note}")
-else:
-    mask = nibabel.load(extracted / "data" / "mask.nii.gz")
-    gain = scores["model + word rate"] - scores["word rate"]
-    ax = plots.plot_encoding_map(gain, mask)
-    ax.set_title(f"Gain of atoms over word rate alone, held-out r{note}", fontsize=11)
-artifacts.write_figure(out, "encoding", ax.figure)
-
-# %%
+    artifacts.write_figure(out, "encoding", ax.figure)
 kept = {name: values[scored] for name, values in scores.items()}
 ax = plots.plot_score_distribution(kept, brain["ceiling"][scored])
-ax.set_title(
-    f"Held-out scores of the voxels or regions with a ceiling above {min_ceiling}{note}"
-)
+ax.set_title(f"Held-out scores where the ceiling is above {min_ceiling}{note}")
 artifacts.write_figure(out, "encoding_scores", ax.figure)
+parts = dict(zip(split.bands, split.split[:, scored], strict=True))
+ax = coupling_plots.plot_split(parts, brain["ceiling"][scored])
+ax.set_title(f"What each band adds to the group's R2 in held-out time{note}")
+artifacts.write_figure(out, "encoding_split", ax.figure)
 
 # %% [markdown]
-# Read the second figure from the bottom: word rate, the shifted story and random weights
-# are what a useless model would reach. The last row is the ceiling: the correlation that
-# the true signal would reach with this group mean, from how well subjects agree.
+# The band's shares add up to the joint R2; a share below zero harms the prediction. The
+# ceiling is the square of the group's.
+
+# %%
+gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
+effect = group.random_effects(gain, n_permutations=1000, rng=rng, level=level)
+signs = np.sign(effect.t[effect.significant])
+print(f"gain over word rate: {(signs > 0).sum()} of {len(effect.t)} voxels or regions")
+print(f"loss: {(signs < 0).sum()} (random effects over subjects, family-wise)")
+if gain.shape[1] > 20:
+    mask = nibabel.load(extracted / "data" / "mask.nii.gz")
+    ax = plots.plot_encoding_map(effect.t, mask)
+    ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
+    artifacts.write_figure(out, "encoding_map", ax.figure)
+    figure = organisation_plots.plot_surface(effect.t, mask, f"gain, t{note}")
+    artifacts.write_figure(out, "encoding_surface", figure)
+curve = group.subjects_needed(of_people["model + word rate"], rng=rng)
+ax = organisation_plots.plot_subjects_needed(*curve)
+artifacts.write_figure(out, "subjects_needed", ax.figure)
+
+# %% [markdown]
+# Random effects speak for other subjects, not for other stories, since all heard this one.
+# The curve correlates the mean maps of two groups of subjects.
+
+# %% [markdown]
+# ## Compute: functional organisation
+#
+# The published way (Sun et al. 2024): atoms as fixed regressors of BOLD. The map of an atom
+# is held against the networks: an atom serves the network in whose core its t is largest,
+# if surrogate atoms, regressed on the same BOLD, rarely reach as much anywhere. A neuron
+# serves the network of its strongest atom.
+
+# %%
+fitted = {"fit": partial(glm.alone, basis=basis), "percent": overlap_percent}
+regular = {name: delayed(values) for name, values in atoms.items()}
+maps, references = None, {"group's networks": (target, None)}
+if gain.shape[1] > 20 and (extracted / "data" / "maps.npy").exists():
+    maps = artifacts.read_array(extracted / "data" / "maps.npy")
+    own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
+    known_maps, _ = templates.load_templates(before02["template_sets"][0], mask)
+    references = {"group's networks": (target, maps), "templates": (target, known_maps)}
+    references["subjects' own networks"] = (series, own)
+chance = {"rng": rng, "n_permutations": n_permutations, **fitted}
+few = {"n_permutations_subjects": 20 + n_permutations // 10}
+shapes = (references, regular["model"], one_surrogate)
+overlaps, likeness = organisation.compare(*shapes, **few, **chance)
+likeness.round(3)
+
+# %%
+observed, drawn_maps = overlaps["group's networks"]
+p = organisation.p_values(observed["t"], drawn_maps["t"])
+limit = np.quantile(np.abs(drawn_maps["t"]).max((1, 2)), 1 - level)
+where = {"names": names, "threshold": limit}
+ax = organisation_plots.plot_overlap(observed["t"], p["familywise"] <= level, **where)
+ax.set_title(f"Atoms in the networks' cores{note}", loc="right")
+artifacts.write_figure(out, "atoms_in_networks", ax.figure)
+p_all, q_all = organisation.network_p_values(observed["t"], drawn_maps["t"])
+pd.DataFrame({"p, all atoms together": p_all, "q": q_all}, names).round(3)
+
+# %% [markdown]
+# The table holds the largest overlap of any atom with any network against that of surrogate
+# atoms. Spatial correlation and Dice are high by chance: any regressor's map of BOLD looks
+# like BOLD's own networks, so the t in a network's core decides. Signal that many similar
+# atoms share is seen in none of them alone: the second table sums over atoms.
+
+# %%
+rows, counts, pools = [], {}, {}
+for name, of_model in regular.items():
+    if name != "model":
+        where = (target, of_model, maps)
+        drawn_maps = organisation.overlap_null(*where, one_surrogate, **chance)
+        observed = organisation.mean_overlap(*where, **fitted)
+        p = organisation.p_values(observed["t"], drawn_maps["t"])
+    serves = organisation.serve(observed["t"], p["atom"] <= level)
+    serving = serves == np.arange(n_networks)[:, None]
+    groups = organisation.subgroups(codes[name], serves, depths[name], n_networks)
+    _, counts[name], pools[name] = groups
+    about = {"names": names, "counts": groups[1], "pool": groups[2], "model": name}
+    about |= {"reference": target, "n_permutations": 20, "rng": rng}
+    of_one = (series, of_model, serving, maps, one_surrogate, basis)
+    rows.append(specialisation.describe(*of_one, percent=overlap_percent, **about))
+
+# %%
+organised = pd.concat(rows, ignore_index=True)
+axes = organisation_plots.plot_subgroups(counts, pools, names)
+axes[0].figure.suptitle(f"Neurons that serve each network{note}")
+artifacts.write_figure(out, "subgroups", axes[0].figure)
+effective = {name: row["effective_atoms"] for name, row in diversity.items()}
+axes = organisation_plots.plot_organisation(organised, effective)
+axes[0].figure.suptitle(f"Diversity and consistency{note}")
+artifacts.write_figure(out, "organisation", axes[0].figure)
+organised[organised["network"] == "mean"].round(3)
+
+# %% [markdown]
+# Here an atom serves a network at p <= `level` over the networks, not over the atoms: about
+# `level` of them do by chance. *Diversity* is the effective number of atoms, exp of the
+# entropy of code mass. *Consistency* is how much subjects agree (Dice of pairs) on the
+# voxels of a network as its atoms draw them, with 95 % intervals over subjects; the grey
+# and black marks are surrogate atoms, chosen for the network in the same way. A model is
+# more brain-like only where it stands above these.
+
+# %% [markdown]
+# ## Compute: networks learned in other subjects
+#
+# Networks are learned in one half of the subjects, and their time courses in the other half
+# are predicted like voxels (arXiv 2604.24942). Components of noise should score nothing.
+
+# %%
+if maps is not None and n_subjects >= 6:
+    learned_in, scored_in = np.split(rng.permutation(n_subjects), [n_subjects // 2])
+    method = {"method": before02["brain_method"], "mask": mask, "over": "units"}
+    method |= {"n_networks": before02["n_brain_networks"], "n_repeats": 1}
+    some = [series[i] for i in learned_in]
+    found = decomposition.decompose(some, **method, random_state=seed).networks
+    heard = [intersubject.subject_timecourses(series[i], found) for i in scored_in]
+    heard = [*map(hemodynamics.zscore, heard)]
+    heard_by_all = hemodynamics.zscore(np.mean(heard, 0))
+    predicted = {n: encoding.encode(sets[n], heard_by_all, **fit).r for n in told[:3]}
+    called = matching.named_after(matching.correlate(found, maps), names)
+    limit = intersubject.group_noise_ceiling(heard)
+    ax = coupling_plots.plot_components(predicted, limit, called)
+    ax.set_title(f"Networks learned in other subjects, predicted{note}")
+    artifacts.write_figure(out, "components", ax.figure)
+
+# %% [markdown]
+# Bars of the shifted story and of word timing are the controls, the black line is what a
+# perfect model would reach. Names are those of the networks of all subjects.
 
 # %% [markdown]
 # ## Check
@@ -227,25 +499,21 @@ artifacts.write_figure(out, "encoding_scores", ax.figure)
 # carries its name and a neuron couples with it beyond the family-wise threshold; another
 # named network with such a neuron counts as false. Components without a name are counted
 # apart: ICA can split a fragment off a driven network, which then couples as well.
-
-# %%
-score = {}
-if simulated:
-    truth = artifacts.read_json(extracted / "data" / "truth.json")
-    arrays = artifacts.read_arrays(extracted / "data" / "truth.npz")
-    maps = intersubject.read_maps(extracted / "data")
-    score = coupling.score_truth(
-        synchrony, threshold, names, maps, truth, arrays["maps"]
-    )
-    print(pd.Series(score).round(3).to_string())
-
-# %% [markdown]
+#
 # A second check holds for any data: of fresh surrogates, which the threshold was not taken
 # from, about `level` may have any neuron beyond it.
 
 # %%
-fresh = coupling.maximum_null(clean, clean_group, basis, **drawing)
-n_beyond = int((fresh.max(1) >= threshold).sum())
+score = {}
+if note:
+    planted = artifacts.read_json(extracted / "data" / "truth.json")
+    arrays = artifacts.read_arrays(extracted / "data" / "truth.npz")
+    score = truth.score_truth(
+        synchrony, threshold, names, maps, planted, arrays["maps"]
+    )
+    print(pd.Series(score).round(3).to_string())
+fresh = draw_null(clean_mean, basis, n_permutations=n_permutations)
+n_beyond = int((fresh.maxima.max(1) >= threshold).sum())
 print(f"fresh surrogates beyond the threshold: {n_beyond} of {n_permutations}")
 assert n_beyond <= 3 * level * n_permutations + 3, "the threshold is not calibrated"
 
@@ -253,39 +521,32 @@ assert n_beyond <= 3 * level * n_permutations + 3, "the threshold is not calibra
 # ## Write
 
 # %%
-artifacts.write_arrays(
-    out / "data" / "synchrony.npz",
-    synchrony=synchrony.reshape(n_layers, n_units, -1),
-    maxima=maxima,
-    threshold=threshold,
-)
-
-# %%
-neuron, network = np.nonzero(significant)
+data, cube = out / "data", (n_layers, n_units, n_networks)
+arrays = {"synchrony": synchrony.reshape(cube), "q": q.astype("f4").reshape(cube)}
+arrays |= {"maxima": drawn.maxima, "threshold": threshold, "subject_thresholds": limits}
+artifacts.write_arrays(data / "synchrony.npz", **arrays)
+artifacts.write_arrays(data / "atoms.npz", atoms=atoms["model"], codes=codes["model"])
+shown = {artifacts.slug(name): values for name, values in scores.items()}
+artifacts.write_arrays(data / "encoding.npz", **shown, ceiling=brain["ceiling"])
+neuron, k = np.nonzero(significant)
 found = pd.DataFrame({"layer": neuron // n_units, "unit": neuron % n_units})
-found = found.assign(network=[names[k] for k in network], r=synchrony[neuron, network])
-artifacts.write_table(out / "data" / "significant.parquet", found)
-artifacts.write_arrays(
-    out / "data" / "atoms.npz", atoms=atoms["model"], codes=codes["model"]
-)
-artifacts.write_arrays(
-    out / "data" / "encoding.npz",
-    **{artifacts.slug(name): values for name, values in scores.items()},
-    ceiling=brain["ceiling"],
-)
+found = found.assign(network=np.array(names)[k], r=synchrony[neuron, k])
+tables = {"significant": found, "scores": table, "organisation": organised}
+tables |= {"reliability": stable, "between_models": between, "feature_effects": answers}
+for name, written in tables.items():
+    artifacts.write_table(data / f"{name}.parquet", written.reset_index())
 
 # %%
+called = {"model": "mean", "random": "random_model", "model shifted": "shifted"}
+means = {k.replace(" + word rate", ""): mean for k, mean in table["group"].items()}
+encoded = {k: v for k, v in means.items() if k in depths or k == "model shifted"}
 summary = {
     "n_significant_neurons": int(significant.any(1).sum()),
     "fwe_threshold": threshold,
     "max_synchrony": float(np.abs(synchrony).max()),
-    "encoding_r_mean": means["model + word rate"],
+    **{f"encoding_r_{called.get(name, name)}": r for name, r in encoded.items()},
     "encoding_r_baseline_wordrate": means["word rate"],
-    "encoding_r_shifted": means["model shifted + word rate"],
-    "noise_ceiling_mean": float(ceiling),
+    "noise_ceiling_mean": means["noise ceiling"],
     **score,
 }
-names_of_others = {n: f"encoding_r_{n}" for n in atoms if n not in ("model", "random")}
-names_of_others |= {"random": "encoding_r_random_model"} if "random" in atoms else {}
-summary |= {key: means[f"{n} + word rate"] for n, key in names_of_others.items()}
 artifacts.finish_stage(out, summary, params=settings, simulated=manifest02["simulated"])

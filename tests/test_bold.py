@@ -8,6 +8,7 @@ import pytest
 from test_volumes import save
 
 from anbn import (
+    alice,
     artifacts,
     bold,
     cleaning,
@@ -84,6 +85,16 @@ def test_bad_values_are_named(rng, change, expected):
     assert "sub-07" in str(error.value)
 
 
+def test_kept_runs_are_opened_again(rng, tmp_path):
+    arrays = {name: rng.normal(size=(40, 3)) for name in ("a_1", "a_2", "b")}
+    brain = bold.prepare(arrays, tmp_path, names=list("xyz"), **CLOCK)
+    again = bold.reopen(tmp_path)
+    assert (again.subjects, again.names) == (brain.subjects, list("xyz"))
+    assert again.standardise == "zscore" and again.mask is None
+    for one, other in zip(again.runs, brain.runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_fewer_volumes_than_the_story():
     with pytest.raises(bold.BoldError, match="has 12 volumes, the story needs 13"):
         cleaning.rows_kept(12, "s", 13, (0, 0))
@@ -104,7 +115,7 @@ def test_prepare_equals_one_voxel_at_a_time(tmp_path, arrays, standardise, monke
         assert run.dtype == np.float32
         np.testing.assert_array_equal(data, before[name])  # callers keep their own
     written = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert written == ["s1.npy", "s2.npy", "s3.npy"]
+    assert written == ["runs.json", "s1.npy", "s2.npy", "s3.npy"]
 
 
 def test_zscore_is_the_same_as_clean(tmp_path, arrays):
@@ -135,6 +146,38 @@ def test_volumes_are_cut_with_their_confounds(tmp_path, files, rng):
     assert brain.mask.get_fdata().all()
     with pytest.raises(bold.BoldError, match="has 50 volumes, the story needs 51"):
         bold.prepare(runs, tmp_path / "out", **options | {"n_times": 51}, **CLOCK)
+
+
+def test_arrays_with_confounds(tmp_path, arrays, rng):
+    columns = ["trans_x", "trans_y", "rot_x"]
+    motion = {n: rng.normal(size=(60, 3)).cumsum(0) for n in arrays}
+    pairs = {
+        n: (arrays[n], pd.DataFrame(motion[n], columns=columns, index=range(10, 70)))
+        for n in arrays
+    }
+    options = {"cut": (4, 6), "n_times": 45, **CLOCK}
+    out, rows = tmp_path / "out", slice(4, 49)
+    for wanted, of in [([], []), (["rot_x"], [2]), (["trans_*", "rot_*"], [0, 1, 2])]:
+        brain = bold.prepare(pairs, out, confounds=wanted, **options)
+        for run, (name, data) in zip(brain.runs, arrays.items(), strict=True):
+            expected = naive(data[rows], *motion[name][rows][:, of].T)
+            np.testing.assert_allclose(run, expected, atol=1e-4)
+    frame = pairs["s2"][1]
+    gap = frame.copy()
+    gap.iloc[5, 1] = np.nan
+    for other, message in [
+        (
+            frame[5:],
+            r"confounds of s2: found 55 rows, 0 values missing or.* expected 60",
+        ),
+        (gap, r"confounds of s2: found 60 rows, 1 values missing or.* expected 60"),
+        (frame[["rot_x"]], r"confounds of s2: no column matches 'trans_\*'"),
+        (None, r"s2 has no table of confounds to take trans_\*, rot_x from"),
+    ]:
+        changed = pairs | {"s2": (arrays["s2"], other)}
+        with pytest.raises(ValueError, match=message):
+            bold.prepare(changed, out, confounds=["trans_*", "rot_x"], **options)
+        bold.prepare(changed, out, **options)  # they are not looked at
 
 
 def test_a_subject_is_the_mean_of_its_runs(tmp_path, files):
@@ -343,16 +386,17 @@ def test_real_volumes(tmp_path, alice_data):
 
 
 def test_alice_reproduces_the_published_data(tmp_path, alice_data):
-    subjects, names = bold.load_alice()
-    assert len(subjects) == 27
-    assert "s33" not in subjects
+    found, names = alice.load()
+    assert len(found) == 27
+    assert "s33" not in found
+    subjects = [data for data, _ in found.values()]
     line = np.column_stack([np.ones(362), np.arange(362)])
     for kind, trend in [("raw", line), ("high-passed", hemodynamics.drift(362, 2.0))]:
-        cleaned = clean(subjects.values(), hemodynamics.orthonormal(trend))
+        cleaned = clean(subjects, hemodynamics.orthonormal(trend))
         isc = intersubject.correlation(cleaned).mean(0)
         for name, value in zip(names, isc, strict=True):
             assert value == pytest.approx(README_ISC[kind][name], abs=0.03)
-    brain = bold.prepare(subjects, tmp_path, names=names, tr=2.0, n_times=362)
+    brain = bold.prepare(found, tmp_path, names=names, tr=2.0, n_times=362)
     np.testing.assert_allclose(np.stack(brain.by_subject()[1]), cleaned, atol=1e-5)
     assert brain.names == names
 
@@ -368,11 +412,53 @@ def test_alice_word_rate(alice_data):
     shipped = np.loadtxt(alice_data / "alice/alice_data_shared/s18-rate.txt")[:362]
     assert np.corrcoef(rate, shipped)[0, 1] > 0.985
     basis = hemodynamics.orthonormal(hemodynamics.drift(362, 2.0))
-    mean = clean(bold.load_alice()[0].values(), basis).mean(0)
+    mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
     steps = np.arange(-10, 11)
     r = intersubject.lagged_correlation(mean, hemodynamics.remove(rate, basis), steps)
     assert (steps[np.abs(r).argmax(0)] == 0).all()
     assert ((r[10] > 0.40) & (r[10] < 0.62)).all()
+
+
+def test_alice_motion_is_that_of_the_story(alice_data):
+    """The head moves when BOLD jumps: only with the first ten rows taken away."""
+    basis = hemodynamics.orthonormal(hemodynamics.drift(362, 2.0))
+    folder = alice_data / "alice/alice_data_shared"
+    found, explained, jumps = alice.load()[0], [], []
+    for name, (data, motion) in found.items():
+        table = np.loadtxt(next(folder.glob(f"{name}-rp_*.txt")))
+        assert table.shape == (372, 6)
+        assert np.abs(table[0]).max() < 1e-6  # all volumes are aligned with the first
+        np.testing.assert_array_equal(motion, table[10:])
+        assert list(motion) == alice.MOTION
+        y = clean([data], basis)[0]
+        parts = [table[k : k + 362] for k in range(11)]
+        bases = [hemodynamics.orthonormal(hemodynamics.remove(p, basis)) for p in parts]
+        explained.append([np.var(y - hemodynamics.remove(y, b)) for b in bases])
+        # rotations as millimetres on a sphere of 50 mm (Power et al. 2012)
+        step = np.abs(np.diff(table * [1, 1, 1, 50, 50, 50], axis=0)).sum(1)
+        change = np.sqrt(np.square(np.diff(y, axis=0)).mean(1))
+        r = [np.corrcoef(step[k : k + 361], change)[0, 1] for k in range(11)]
+        jumps.append(r)
+    for fit in (np.mean(explained, 0), np.mean(jumps, 0)):
+        assert fit.argmax() == 10
+        assert fit[10] > 1.2 * fit[9]
+
+
+def test_alice_without_motion(tmp_path, alice_data):
+    """Six regressors take some of what is shared away, most of it stays."""
+    found, names = alice.load()
+    options = {"names": names, "tr": 2.0, "n_times": 362}
+    options["confounds"] = ["trans_*", "rot_*"]
+    brain = bold.prepare(found, tmp_path, **options)
+    cleaned = np.stack(brain.by_subject()[1])
+    drift = hemodynamics.drift(362, 2.0)
+    for (data, motion), run in zip(found.values(), brain.runs, strict=True):
+        basis = hemodynamics.orthonormal(np.column_stack([drift, motion]))
+        np.testing.assert_allclose(run, clean([data], basis)[0], atol=1e-4)
+    isc = intersubject.correlation(cleaned).mean(0)
+    for name, value in zip(names, isc, strict=True):
+        before = README_ISC["high-passed"][name]
+        assert before - 0.06 < value < before
 
 
 def test_alice_files_are_checked(tmp_path, monkeypatch, alice_data):
@@ -389,5 +475,7 @@ def test_alice_files_are_checked(tmp_path, monkeypatch, alice_data):
     path.write_bytes(original)
     with pytest.raises(FileNotFoundError, match=r"s22-timecourses\.txt"):
         fetch_alice("alice_data_shared/6mm")
+    with pytest.raises(FileNotFoundError, match=r"s18-rp_epi.*txt: .*No such file"):
+        alice._motion("s18")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         fetch_alice("other")

@@ -1,50 +1,214 @@
 import numpy as np
 import pytest
+from himalaya.scoring import correlation_score, r2_score_split
 from sklearn.linear_model import Ridge
 
-from anbn import encoding, hemodynamics
+from anbn import encoding, folds, hemodynamics
+
+PLAIN = {"tr": 1.0, "gap": 3, "high_pass": None, "n_folds": 4}
 
 
-@pytest.mark.parametrize("n, folds, gap", [(100, 5, 8), (53, 4, 0), (37, 3, 5)])
-def test_folds_are_contiguous_with_a_gap(n, folds, gap):
-    tested = []
-    for train, test in encoding.contiguous_folds(n, folds, gap):
-        assert np.diff(test).tolist() == [1] * (len(test) - 1)
-        assert np.abs(train[:, None] - test).min() == gap + 1
-        assert len(train) >= n - len(test) - 2 * gap
-        tested += test.tolist()
-    assert tested == list(range(n))
+@pytest.fixture
+def data(rng):
+    """Features, and voxels from pure signal to pure noise."""
+    features = rng.normal(size=(160, 6))
+    signal = hemodynamics.zscore(features @ rng.normal(size=(6, 12)))
+    noise = rng.normal(size=(160, 12)) * np.logspace(-1, 2, 12)
+    return features, signal + noise
 
 
-def test_too_few_volumes():
-    with pytest.raises(
-        ValueError, match="12 volumes are too few for 5 folds with a gap"
-    ):
-        encoding.contiguous_folds(12, 5, 8)
+def correlation(a, b):
+    return (hemodynamics.zscore(a) * hemodynamics.zscore(b)).mean(0)
 
 
-def test_one_band_equals_ridge_with_a_fixed_penalty(rng):
-    features = rng.normal(size=(120, 5))
-    bold = features @ rng.normal(size=(5, 7)) + rng.normal(size=(120, 7))
-    scores = encoding.encode([features], bold, n_folds=4, gap=3, alphas=[10.0])
-    expected = []
-    for train, test in encoding.contiguous_folds(120, 4, 3):
+def test_one_band_equals_nested_loops_of_scikit_learn(data):
+    features, bold = data
+    alphas = [0.1, 10.0, 1000.0]
+    scores = encoding.encode({"words": features}, bold, alphas=alphas, **PLAIN)
+    r, r2, chosen = [], [], []
+    for train, test in folds.contiguous_folds(160, 4, 3):
         x = (features - features[train].mean(0)) / features[train].std(0)
         y = (bold - bold[train].mean(0)) / bold[train].std(0)
-        model = Ridge(alpha=10.0, fit_intercept=False).fit(x[train], y[train])
-        z = hemodynamics.zscore
-        expected.append((z(model.predict(x[test])) * z(y[test])).mean(0))
-    np.testing.assert_allclose(scores, np.mean(expected, 0), atol=1e-4)
+        loss = np.zeros((3, 12))
+        for inner, left in folds.held_out(train, np.zeros(len(train)), 4, 3):
+            for i, alpha in enumerate(alphas):
+                model = Ridge(alpha=alpha, fit_intercept=False)
+                model.fit(x[train][inner], y[train][inner])
+                error = y[train][left] - model.predict(x[train][left])
+                loss[i] += (error**2).mean(0)
+        predicted = np.empty((len(test), 12))
+        chosen.append(loss.argmin(0))
+        for v in range(12):
+            model = Ridge(alpha=alphas[chosen[-1][v]], fit_intercept=False)
+            predicted[:, v] = model.fit(x[train], y[train, v]).predict(x[test])
+        r.append(correlation(predicted, y[test]))
+        measured = y[test] - y[test].mean(0)
+        error = measured - (predicted - predicted.mean(0))
+        r2.append(1 - (error**2).sum(0) / (measured**2).sum(0))
+    assert len(np.unique(chosen)) > 1  # voxels differ in their penalty
+    np.testing.assert_allclose(scores.r_folds, r, atol=1e-4)
+    np.testing.assert_allclose(scores.r, np.mean(r, 0), atol=1e-4)
+    np.testing.assert_allclose(scores.r2, np.mean(r2, 0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores.split[0], scores.r2, atol=1e-6)
+    assert scores.bands == ("words",)
 
 
-def test_signal_is_predicted_and_noise_is_not(rng):
-    features, junk = rng.normal(size=(300, 4)), rng.normal(size=(300, 40))
-    bold = np.hstack([features @ rng.normal(size=(4, 10)), np.zeros((300, 30))])
+def test_drift_is_removed_in_every_stretch(rng):
+    # drift that repeats in features and BOLD would score without its removal
+    drift = hemodynamics.drift(200, 2.0, 64.0)[:, :-1] * 100
+    features = rng.normal(size=(200, 2)) + drift[:, :2]
+    bold = 50 + rng.normal(size=(200, 5)) + drift[:, :2] @ rng.normal(size=(2, 5))
+    options = {"tr": 2.0, "gap": 8, "n_folds": 4, "alphas": [1.0]}
+    scores = encoding.encode({"words": features}, bold, high_pass=64.0, **options)
+    expected = []
+    for train, test in folds.contiguous_folds(200, 4, 4):
+        rows = np.split(train, np.flatnonzero(np.diff(train) > 1) + 1)
+        x, y = [], []
+        for stretch in rows:
+            own = hemodynamics.orthonormal(hemodynamics.drift(len(stretch), 2.0, 64.0))
+            x.append(hemodynamics.remove(features[stretch], own))
+            y.append(hemodynamics.remove(bold[stretch], own))
+        x, y = np.concatenate(x), np.concatenate(y)
+        model = Ridge(alpha=1.0, fit_intercept=False).fit(x / x.std(0), y / y.std(0))
+        predicted = model.predict(features[test] / x.std(0))
+        own = hemodynamics.orthonormal(hemodynamics.drift(len(test), 2.0, 64.0))
+        predicted = hemodynamics.remove(predicted, own)
+        expected.append(correlation(predicted, hemodynamics.remove(bold[test], own)))
+    np.testing.assert_allclose(scores.r_folds, expected, atol=1e-4)
+    kept = encoding.encode({"words": features}, bold, high_pass=None, **options)
+    assert np.abs(kept.r).mean() > np.abs(scores.r).mean() + 0.2
+
+
+def test_bands_share_what_they_explain(rng):
+    words, junk = rng.normal(size=(300, 4)), rng.normal(size=(300, 20))
+    sound = rng.normal(size=(300, 3))
+    bold = np.hstack([words @ rng.normal(size=(4, 10)), sound @ np.ones((3, 10))])
     bold += rng.normal(size=bold.shape)
-    alone = encoding.encode([features], bold)
-    assert alone[:10].mean() > 0.6
-    assert abs(alone[10:].mean()) < 0.05
-    both = encoding.encode([features, junk], bold)
-    assert both[:10].mean() > alone[:10].mean() - 0.05  # a useless band costs little
-    constant = encoding.encode([np.ones((300, 1))], bold)
-    assert not constant.any()
+    options = {"tr": 2.0, "gap": 8, "n_iter": 6, "alphas": np.logspace(0, 4, 5)}
+    alone = encoding.encode({"words": words}, bold, **options)
+    bands = {"words": words, "junk": junk, "sound": sound}
+    together = encoding.encode(bands, bold, **options)
+    assert together.bands == ("words", "junk", "sound")
+    assert together.split.shape == (3, 20)
+    np.testing.assert_allclose(together.split.sum(0), together.r2, atol=1e-5)
+    # a useless band costs little
+    assert together.r[:10].mean() > alone.r[:10].mean() - 0.05
+    assert together.split[0, :10].mean() > 0.5
+    assert together.split[2, 10:].mean() > 0.5
+    others = [together.split[1], together.split[2, :10], together.split[0, 10:]]
+    assert max(np.abs(other).mean() for other in others) < 0.08
+    again = encoding.encode(bands, bold, **options, n_targets_batch=7)
+    np.testing.assert_allclose(again.r, together.r, atol=1e-4)
+
+
+def test_scores_equal_those_of_himalaya(rng):
+    measured = rng.normal(size=(50, 8)).astype(np.float32)
+    predicted = rng.normal(size=(3, 50, 8)).astype(np.float32) / 3 + 0.5 * measured
+    r, split = folds.score(measured, predicted, np.full((50, 1), 50**-0.5))
+    y, p = measured - measured.mean(0), predicted - predicted.mean(1, keepdims=True)
+    np.testing.assert_allclose(r, correlation_score(y, p.sum(0)), atol=1e-5)
+    np.testing.assert_allclose(split, r2_score_split(y, p), atol=1e-5)
+
+
+def test_bold_is_read_from_a_file_in_batches(data, tmp_path):
+    features, bold = data
+    np.save(tmp_path / "bold.npy", bold.astype(np.float32))
+    mapped = np.load(tmp_path / "bold.npy", mmap_mode="r")
+    whole = encoding.encode({"words": features}, bold, **PLAIN)
+    parts = encoding.encode({"words": features}, mapped, **PLAIN, n_targets_batch=5)
+    np.testing.assert_allclose(parts.r_folds, whole.r_folds, atol=1e-5)
+    np.testing.assert_allclose(parts.split, whole.split, atol=1e-5)
+
+
+def test_runs_are_left_out_one_by_one(data):
+    features, bold = data
+    runs = [50, 70, 40]
+    options = {**PLAIN, "runs": runs, "alphas": [10.0], "delays": (0, 1)}
+    scores = encoding.encode({"words": features}, bold, **options)
+    assert scores.r_folds.shape == (3, 12)
+    late = folds.delayed(features, (0, 1), runs)
+    run = np.repeat([0, 1, 2], runs)
+    for k in range(3):
+        train, test = run != k, run == k
+        x = (late - late[train].mean(0)) / late[train].std(0)
+        y = (bold - bold[train].mean(0)) / bold[train].std(0)
+        model = Ridge(alpha=10.0, fit_intercept=False).fit(x[train], y[train])
+        r = correlation(model.predict(x[test]), y[test])
+        np.testing.assert_allclose(scores.r_folds[k], r, atol=1e-4)
+
+
+def test_delays_find_a_late_response(rng):
+    features = rng.normal(size=(250, 3))
+    bold = np.roll(features, 2, axis=0) @ rng.normal(size=(3, 8))
+    bold += 0.3 * rng.normal(size=bold.shape)
+    now = encoding.encode({"words": features}, bold, tr=2.0, gap=0)
+    late = encoding.encode({"words": features}, bold, tr=2.0, gap=0, delays=(1, 2, 3))
+    assert late.r.min() > 0.7
+    assert abs(now.r.mean()) < 0.15
+
+
+def test_constant_columns_score_zero(rng):
+    bold = rng.normal(size=(200, 4))
+    bold[:, 1] = 1000.1
+    options = {"tr": 2.0, "gap": 4}
+    constant = encoding.encode({"none": np.full((200, 2), 0.1)}, bold, **options)
+    assert not constant.r.any()
+    features = np.column_stack([rng.normal(size=200), np.full(200, 0.1)])
+    for bands in ({"a": features}, {"a": features, "b": rng.normal(size=(200, 1))}):
+        scores = encoding.encode(bands, bold, **options)
+        assert scores.r[1] == scores.r2[1] == 0
+        assert scores.r[0] != 0
+        assert np.isfinite(scores.split).all()
+    bold[:50, 2] = 3.3  # silent in some folds only
+    scores = encoding.encode({"a": features}, bold, **options)
+    assert scores.r_folds[0, 2] == 0
+    assert scores.r_folds[-1, 2] != 0
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_previous_volume_equals_a_loop(rng, lag):
+    bold = rng.normal(size=(180, 5))
+    for i in range(1, 180):
+        bold[i] += np.linspace(-0.9, 0.9, 5) * bold[i - 1]
+    runs = [60, 70, 50]
+    found = encoding.previous_volume(bold, tr=2.0, lag=lag, high_pass=None, runs=runs)
+    run = np.repeat([0, 1, 2], runs)
+    known = np.concatenate([np.flatnonzero(run == k)[lag:] for k in range(3)])
+    expected = []
+    for k in range(3):
+        train, test = known[run[known] != k], known[run[known] == k]
+        r = []
+        for v in range(5):
+            slope, constant = np.polyfit(bold[train - lag, v], bold[train, v], 1)
+            r.append(correlation(slope * bold[test - lag, v] + constant, bold[test, v]))
+        expected.append(r)
+    np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-4)
+    assert found[-1] > 0.8**lag - 0.2
+    parts = encoding.previous_volume(bold, tr=2.0, n_targets_batch=2)
+    np.testing.assert_allclose(parts, encoding.previous_volume(bold, tr=2.0), atol=1e-5)
+
+
+def test_errors(data):
+    features, bold = data
+    with pytest.raises(ValueError, match=r"band 'words' must be .* found shape"):
+        encoding.encode({"words": features[1:]}, bold, tr=2.0)
+    with pytest.raises(ValueError, match="band 'rate' must be"):
+        encoding.encode({"rate": features[:, 0]}, bold, tr=2.0)
+    with pytest.raises(ValueError, match="bands must name at least one"):
+        encoding.encode({}, bold, tr=2.0)
+    with pytest.raises(ValueError, match="too few for 9 folds"):
+        encoding.encode({"words": features[:40]}, bold[:40], tr=2.0, n_folds=9)
+    with pytest.raises(ValueError, match="lag must be at least 1"):
+        encoding.previous_volume(bold, tr=2.0, lag=0)
+
+
+def test_subjects_side_by_side_are_as_one_by_one(rng):
+    features = rng.normal(size=(90, 4)).astype(np.float32)
+    weights = rng.normal(size=(5, 4, 3))
+    people = [features @ w + rng.normal(size=(90, 3)) for w in weights]
+    bands, options = {"x": features[:, :2], "y": features[:, 2:]}, {"tr": 2.0, "gap": 8}
+    options |= {"n_folds": 3, "high_pass": None}
+    expected = [encoding.encode(bands, one, **options).r for one in people]
+    for batch in (3, 7, 100):
+        r = encoding.encode_subjects(bands, people, n_targets_batch=batch, **options)
+        np.testing.assert_allclose(r, expected, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from nilearn.datasets import load_mni152_brain_mask
 
-from anbn import network_plots, plots
+from anbn import coupling_plots, network_plots, plots
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,6 @@ def test_stage_03_figures(rng):
     labelled(
         plots.plot_synchrony_by_layer(r, range(4), 0.8, rng.random((20, 12)), names)
     )
-    labelled(plots.plot_anchors(rng.integers(1, 9, (4, 12)), [0, 2, 4, 6], names))
     scores = {"word rate": rng.random(6), "model": rng.random(6)}
     labelled(plots.plot_encoding_bars(scores, list("abcdef"), rng.random(6)))
     labelled(plots.plot_score_distribution(scores, rng.random(6)))
@@ -99,3 +98,23 @@ def test_figures_of_networks(rng):
         labelled(ax)
         shown = [text.get_text() for text in ax.get_xticklabels()]
         assert sorted(shown) == sorted(names[name])
+
+
+def test_figures_of_coupling(rng):
+    names = ["A", "B", "C"]
+    r, limits = rng.random((5, 3)), np.full(5, 0.5)
+    ax = labelled(coupling_plots.plot_subject_synchrony(r, limits, names))
+    shown = {line.get_label(): len(line.get_xdata()) for line in ax.lines}
+    assert shown["below it"] == (r < 0.5).sum()
+    columns = ["share", "null_mean", "null_95"]
+    labelled(
+        coupling_plots.plot_global(pd.DataFrame(rng.random((3, 3)), names, columns))
+    )
+    parts = {"word timing": rng.random(30) / 9, "atoms": rng.random(30) / 9}
+    labelled(coupling_plots.plot_split(parts, rng.random(30)))
+    scores = {
+        "word rate": np.array([0.1, 0.2, 0.3]),
+        "model": np.array([0.3, 0.1, 0.5]),
+    }
+    ax = labelled(coupling_plots.plot_components(scores, np.full(3, 0.6), names))
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["C", "A", "B"]

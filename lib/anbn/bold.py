@@ -1,8 +1,9 @@
-"""BOLD: runs read, cleaned and kept on disk, one at a time; the Alice data set."""
+"""BOLD: runs read, cleaned and kept on disk, one at a time."""
 
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -10,13 +11,11 @@ import numpy as np
 from nilearn.masking import unmask
 from tqdm import tqdm
 
-from anbn import artifacts, cleaning, hemodynamics, sources
+from anbn import artifacts, cleaning, hemodynamics, regressors, sources
 from anbn.bids import Run
-from anbn.paths import resolve
 from anbn.volumes import BoldError
 
-ALICE_REGIONS = ["LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG"]
-ALICE_EMPTY = "s33"  # all zeros as published
+INDEX = "runs.json"  # beside the runs: whose they are
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ def prepare(
     Parameters
     ----------
     runs : list of Run, or dict of str to array of shape (n_volumes, n_regions)
+        Or to a pair of it and its confounds, a DataFrame of n_volumes rows.
     folder : path-like
         Gets one ``<name>.npy`` a run.
     tr : float
@@ -153,8 +153,9 @@ def prepare(
     of_images = {"mask": mask, "atlas": atlas, "voxel_size": voxel_size}
     of_images["smoothing"] = smoothing
     arrays = isinstance(runs, dict)
+    confounds_of = cleaning.confounds_of
     if arrays:
-        runs, read = _arrays(runs, names)
+        runs, read, confounds_of = _arrays(runs, names)
         mask, strict = None, True
     else:
         read, mask, strict = sources.reader(runs, **of_images)
@@ -162,7 +163,8 @@ def prepare(
         for run in runs:
             sources.check_tr(run, tr)
     how = {"tr": tr, "high_pass": high_pass, "n_times": n_times, "cut": cut}
-    how |= {"confounds": confounds, "standardise": standardise, "strict": strict}
+    how |= {"confounds": confounds and partial(confounds_of, columns=confounds)}
+    how |= {"standardise": standardise, "strict": strict}
     paths, names, varies = [], None, True
     for run in tqdm(runs, "runs", mininterval=5, disable=len(runs) < 2):
         paths.append(_path(folder, run, paths))
@@ -174,7 +176,23 @@ def prepare(
     if not varies.all():
         names, mask = _leave_out(varies, paths, names, mask)
     loaded = [np.load(path, mmap_mode="r") for path in paths]
-    return Brain(loaded, [run.subject for run in runs], names, mask, standardise)
+    brain = Brain(loaded, [run.subject for run in runs], names, mask, standardise)
+    about = {"runs": brain.run_names, "subjects": brain.subjects, "names": names}
+    artifacts.write_json(Path(folder) / INDEX, about | {"standardise": standardise})
+    return brain
+
+
+def reopen(folder):
+    """Runs that ``prepare`` has kept in a folder, but for their mask.
+
+    Returns
+    -------
+    brain : Brain
+    """
+    about = artifacts.read_json(Path(folder) / INDEX)
+    files = [Path(folder) / f"{name}.npy" for name in about["runs"]]
+    runs = [np.load(file, mmap_mode="r") for file in files]
+    return Brain(runs, about["subjects"], about["names"], None, about["standardise"])
 
 
 def _prepare_run(
@@ -186,7 +204,7 @@ def _prepare_run(
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
     nuisance = [hemodynamics.drift(rows.stop - rows.start, tr, high_pass)]
     if confounds:
-        nuisance.append(cleaning.confounds_of(run, confounds, n_volumes)[rows])
+        nuisance.append(confounds(run, n_volumes=n_volumes)[rows])
     basis = hemodynamics.orthonormal(np.column_stack(nuisance))
     if len(basis) <= basis.shape[1] + 2:
         raise BoldError(
@@ -226,14 +244,29 @@ def _leave_out(varies, paths, names, mask):
 
 
 def _arrays(arrays, names):
-    """Arrays as runs, and how they are read."""
+    """Arrays as runs, and how they and their confounds are read."""
     runs = [Run(name, name, Path(name), None, None) for name in arrays]
+    pairs = {k: a if isinstance(a, tuple) else (a, None) for k, a in arrays.items()}
 
     def read(run):
-        data = np.array(arrays[run.name])  # a copy: cleaning is done in place
+        data = np.array(pairs[run.name][0])  # a copy: cleaning is done in place
         return data, list(names or sources.numbered(run.name, data))
 
-    return runs, read
+    def confounds_of(run, columns, n_volumes):
+        frame = pairs[run.name][1]
+        if frame is None:
+            return cleaning.confounds_of(run, columns, n_volumes)  # says there is none
+        found = regressors.choose(frame, columns, f"confounds of {run.name}")
+        found = found.to_numpy(float)
+        if len(found) != n_volumes or not np.isfinite(found).all():
+            raise BoldError(
+                f"confounds of {run.name}: found {len(found)} rows, "
+                f"{(~np.isfinite(found)).sum()} values missing or infinite; expected "
+                f"{n_volumes} rows, one a volume, of finite numbers."
+            )
+        return found
+
+    return runs, read, confounds_of
 
 
 def _path(folder, run, taken):
@@ -241,18 +274,3 @@ def _path(folder, run, taken):
     if path in taken:
         raise BoldError(f"{run.bold}: another run is called {run.name} as well")
     return path
-
-
-def load_alice(radius="6mm"):
-    """Region time courses of 27 people who listened to Alice in Wonderland.
-
-    Returns
-    -------
-    bold : dict of str to array of shape (362, 6)
-        Raw units, by subject. s33, all zeros, is left out.
-    regions : list of str
-    """
-    folder = resolve(f"alice:alice_data_shared/{radius}")
-    loaded = {path.name[:3]: np.loadtxt(path) for path in sorted(folder.iterdir())}
-    del loaded[ALICE_EMPTY]
-    return loaded, ALICE_REGIONS

@@ -1,13 +1,38 @@
-"""Synchrony of neurons with brain networks, its null distribution, and anchors.
+"""Synchrony of neurons with brain networks, its null distribution and thresholds.
 
 Source: Liu et al. 2023 (arXiv 2303.14871): synchrony is the Pearson correlation of a
-neuron's response with a network's time course. The null and the thresholds are ours.
+neuron's response with a network's time course. The nulls and the thresholds are ours.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from scipy import stats
 from tqdm import tqdm
 
-from anbn import hemodynamics
+from anbn import artifacts, hemodynamics, surrogates
+
+N_ROWS = 4096  # neurons of a block
+N_BINS = 4096  # of |r| from 0 to 1
+N_COUNTED = 8192  # neurons whose |r| are counted, evenly spread over all
+
+
+@dataclass(frozen=True)
+class Null:
+    """Synchrony when there is no coupling.
+
+    Attributes
+    ----------
+    maxima : array of shape (n_permutations, n_networks)
+        The largest |r| over all neurons.
+    counts : int array of shape (n_bins,)
+        Histogram of |r| from 0 to 1, of evenly spread neurons, all networks together.
+    """
+
+    maxima: np.ndarray
+    counts: np.ndarray
 
 
 def _unit(data):
@@ -15,12 +40,34 @@ def _unit(data):
     return hemodynamics.zscore(data) / np.sqrt(len(data))
 
 
+def unit_rows(responses):
+    """Neurons as rows of zero mean and unit norm, made in blocks.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons)
+        What this function returned is given back, so that it need not be made again.
+
+    Returns
+    -------
+    units : float32 tensor of shape (n_neurons, n_times)
+    """
+    if torch.is_tensor(responses):
+        return responses
+    n_times, n_neurons = responses.shape
+    units = torch.empty(n_neurons, n_times)
+    for begin in range(0, n_neurons, N_ROWS):
+        block = slice(begin, begin + N_ROWS)
+        units[block] = torch.from_numpy(_unit(np.asarray(responses[:, block], float)).T)
+    return units
+
+
 def synchrony(responses, timecourses):
     """Pearson correlation of every neuron with every network.
 
     Parameters
     ----------
-    responses : array of shape (n_times, n_neurons)
+    responses : array of shape (n_times, n_neurons), or ``unit_rows`` of it
     timecourses : array of shape (n_times, n_networks)
         Both without confounds (``hemodynamics.remove``).
 
@@ -29,64 +76,139 @@ def synchrony(responses, timecourses):
     synchrony : float32 array of shape (n_neurons, n_networks)
         0 for a constant neuron.
     """
-    return (_unit(responses).T @ _unit(timecourses)).astype(np.float32)
+    brain = torch.from_numpy(_unit(timecourses)).float()
+    return (unit_rows(responses) @ brain).numpy()
 
 
-def phase_randomise(timecourses, rng):
-    """Surrogates with the same spectra and cross-spectra: Fourier phases are turned.
+def null(
+    responses,
+    timecourses,
+    basis,
+    *,
+    kind="phase",
+    run_lengths=(),
+    n_permutations,
+    rng,
+    batch_size=20,
+    device="cpu",
+):
+    """Synchrony with surrogates of the networks' time courses.
 
-    The same random angles for all networks (Prichard & Theiler 1994).
+    Surrogates pass through the same projection as the data did (see
+    ``surrogates.before_projection``), and meet all neurons in one blocked matrix
+    product, of which only the maxima and a histogram are kept.
 
     Parameters
     ----------
+    responses : array of shape (n_times, n_neurons), or ``unit_rows`` of it
     timecourses : array of shape (n_times, n_networks)
+        Both without confounds.
+    basis : array of shape (n_times, n_kept)
+        Confounds, from ``hemodynamics.orthonormal``.
+    kind, run_lengths
+        See ``surrogates.draw``.
+    n_permutations : int
+    rng : numpy Generator
+    batch_size : int
+        Surrogates a product: 4096 * batch_size * n_networks * 4 bytes.
+    device : str
+        Of torch.
+
+    Returns
+    -------
+    null : Null
+    """
+    timecourses = surrogates.before_projection(timecourses, basis, run_lengths)
+    units = unit_rows(responses).to(device)
+    counted = units[:: max(1, len(units) // N_COUNTED)].contiguous()
+    n_networks = timecourses.shape[1]
+    maxima = np.empty((n_permutations, n_networks))
+    counts = torch.zeros(N_BINS, dtype=torch.float64)
+    buffer = torch.empty(N_ROWS, batch_size * n_networks, device=device)
+    for begin in range(0, n_permutations, batch_size):
+        n = min(batch_size, n_permutations - begin)
+        drawn = surrogates.draw(
+            timecourses, n, kind=kind, run_lengths=run_lengths, rng=rng
+        )
+        drawn = hemodynamics.remove(drawn.reshape(len(drawn), -1), basis)
+        brain = torch.from_numpy(_unit(drawn)).float().to(device)
+        highest = torch.zeros(brain.shape[1], device=device)
+        for block in units.split(N_ROWS):
+            r = torch.mm(block, brain, out=buffer[: len(block), : brain.shape[1]])
+            torch.maximum(highest, r.abs_().amax(0), out=highest)
+        counts += _histogram(counted @ brain)
+        maxima[begin : begin + n] = highest.cpu().numpy().reshape(n, n_networks)
+    return Null(maxima, counts.numpy().astype(np.int64))
+
+
+def _histogram(r):
+    # float32 products may exceed 1 in the last digit
+    return torch.histc(r.abs().clamp_(max=1), N_BINS, 0, 1).double().cpu()
+
+
+def text_null(activations, H, timecourses, basis, *, n_permutations, rng):
+    """Synchrony of responses to other text, spoken with this story's timing.
+
+    Parameters
+    ----------
+    activations, H
+        See ``surrogates.other_texts``.
+    timecourses : array of shape (n_times, n_networks)
+        Without confounds.
+    basis : array of shape (n_times, n_kept)
+    n_permutations : int
     rng : numpy Generator
 
     Returns
     -------
-    surrogates : array of shape (n_times, n_networks)
+    null : Null
     """
-    spectrum = np.fft.rfft(timecourses, axis=0)
-    angles = rng.uniform(0, 2 * np.pi, len(spectrum))
-    angles[0] = 0
-    if len(timecourses) % 2 == 0:
-        angles[-1] = 0
-    turned = spectrum * np.exp(1j * angles)[:, None]
-    return np.fft.irfft(turned, n=len(timecourses), axis=0)
+    brain = torch.from_numpy(_unit(timecourses)).float()
+    step = max(1, int(np.prod(activations.shape[1:])) // N_COUNTED)
+    maxima = torch.zeros(n_permutations, brain.shape[1])
+    counts = torch.zeros(N_BINS, dtype=torch.float64)
+    layers = surrogates.other_texts(activations, H, n_permutations, rng)
+    for _, drawn in tqdm(layers, "null", activations.shape[1], mininterval=5):
+        for highest, responses in zip(maxima, drawn, strict=True):
+            r = unit_rows(hemodynamics.remove(responses, basis)) @ brain
+            torch.maximum(highest, r.abs_().amax(0), out=highest)
+            counts += _histogram(r[::step])
+    return Null(maxima.double().numpy(), counts.numpy().astype(np.int64))
 
 
-def maximum_null(responses, timecourses, basis, *, n_permutations, rng, batch_size=20):
-    """Null distribution of the largest |synchrony| over neurons.
-
-    Surrogates of the time courses pass through the same projection as the data did.
+def subjects(responses, timecourses, basis, path, *, level=0.05, **drawing):
+    """Synchrony and family-wise threshold of every subject.
 
     Parameters
     ----------
     responses : array of shape (n_times, n_neurons)
         Without confounds.
-    timecourses : array of shape (n_times, n_networks)
+    timecourses : array of shape (n_subjects, n_times, n_networks)
+        Without confounds; each subject has a null of its own.
     basis : array of shape (n_times, n_kept)
-        Confounds, from ``hemodynamics.orthonormal``.
-    n_permutations : int
-    rng : numpy Generator
-    batch_size : int
-        Surrogates a matrix product: n_neurons * batch_size * n_networks * 4 bytes.
+    path : path-like
+        Gets the synchrony as ``.npy``, one subject after another.
+    level : float
+        Family-wise error, over neurons and networks, in each subject.
+    drawing
+        Options of ``null``.
 
     Returns
     -------
-    maxima : array of shape (n_permutations, n_networks)
+    synchrony : float32 array of shape (n_subjects, n_neurons, n_networks)
+        Mapped from the file.
+    thresholds : array of shape (n_subjects,)
     """
-    units = np.ascontiguousarray(_unit(responses).T, np.float32)
-    n_networks = timecourses.shape[1]
-    maxima = np.empty((n_permutations, n_networks))
-    for begin in tqdm(range(0, n_permutations, batch_size), "null", mininterval=5):
-        n = min(batch_size, n_permutations - begin)
-        drawn = np.hstack([phase_randomise(timecourses, rng) for _ in range(n)])
-        surrogates = _unit(hemodynamics.remove(drawn, basis)).astype(np.float32)
-        r = units @ surrogates
-        highest = np.maximum(r.max(0), -r.min(0))
-        maxima[begin : begin + n] = highest.reshape(n, n_networks)
-    return maxima
+    units, thresholds = unit_rows(responses), []
+    shape = (len(timecourses), len(units), timecourses.shape[2])
+    with artifacts.atomic(path) as temporary:
+        mapped = open_memmap(temporary, "w+", np.float32, shape)
+        for i, one in enumerate(tqdm(timecourses, "subjects", mininterval=5)):
+            mapped[i] = synchrony(units, one)
+            drawn = null(units, one, basis, **drawing)
+            thresholds.append(familywise_threshold(drawn.maxima, level=level))
+        mapped.flush()
+    return np.load(path, mmap_mode="r"), np.array(thresholds)
 
 
 def familywise_threshold(maxima, *, level=0.05):
@@ -95,7 +217,7 @@ def familywise_threshold(maxima, *, level=0.05):
     Parameters
     ----------
     maxima : array of shape (n_permutations, n_networks)
-        From ``maximum_null``.
+        Of ``Null``.
     """
     highest = np.sort(maxima.max(1))
     # the data count as one permutation: (1 + n) draws
@@ -119,71 +241,45 @@ def familywise_p(synchrony, maxima):
     return (1 + above) / (1 + len(highest))
 
 
-def anchors(synchrony):
-    """Anchors both ways (Liu et al. 2023).
+def false_discovery_q(synchrony, counts):
+    """Benjamini-Hochberg q value of every neuron and network, over all of both.
 
-    Returns
-    -------
-    best_network : int array of shape (n_neurons,)
-        The network each neuron follows best, by |synchrony|.
-    best_neuron : int array of shape (n_networks,)
-        The neuron that follows each network best.
-    """
-    size = np.abs(synchrony)
-    return size.argmax(1), size.argmax(0)
+    The p value of a pair is the share of |r| in the pooled null that reach its own::
 
+        p = (1 + #(null >= |r|)) / (1 + n_null)
 
-def score_truth(synchrony, threshold, names, maps, truth, true_maps):
-    """Score coupling against what a simulation planted.
+    so that p times the number of pairs estimates the false ones beyond |r|, whether or
+    not neurons have the same null (as in Storey & Tibshirani 2003).
 
     Parameters
     ----------
     synchrony : array of shape (n_neurons, n_networks)
-    threshold : float
-    names : list of str
-        Labels of the networks.
-    maps : array of shape (n_networks, n_voxels)
-    truth : dict
-        ``driven``: names of the planted networks; ``drivers``: for each, its neurons.
-    true_maps : array of shape (n_planted, n_voxels)
-        The driven networks first.
+    counts : array of shape (n_bins,)
+        Of ``Null``.
 
     Returns
     -------
-    score : dict
-        ``planted_networks_found`` of ``planted_networks_total``;
-        ``false_networks_found``: other named networks with a significant neuron;
-        ``leftover_components_coupled``: the same for components without a name, which
-        can be fragments of a driven network that the decomposition split off;
-        ``driver_recall_top1pct``: drivers among the 1 % most synchronous neurons of
-        their network; ``map_dice_mean``: overlap of each planted map's upper half with
-        as many of the strongest voxels of the map that carries its name (0 if none).
+    q : array of shape (n_neurons, n_networks)
     """
-    coupled = (np.abs(synchrony) >= threshold).any(0)
-    n_top = len(synchrony) // 100
-    found, recall, overlap = 0, [], []
-    for planted, drivers, true_map in zip(
-        truth["driven"], truth["drivers"], true_maps, strict=False
-    ):
-        if planted not in names:
-            recall.append(0.0)
-            overlap.append(0.0)
-            continue
-        k = names.index(planted)
-        found += int(coupled[k])
-        top = np.argsort(-np.abs(synchrony[:, k]), kind="stable")[:n_top]
-        recall.append(np.isin(drivers, top).mean())
-        core = true_map > 0.5
-        strongest = maps[k] >= np.sort(maps[k])[-core.sum()]
-        overlap.append(2 * (core & strongest).sum() / (core.sum() + strongest.sum()))
-    others = [k for k, name in enumerate(names) if name not in truth["driven"]]
-    leftover = [k for k in others if names[k].startswith("unlabelled")]
-    named = [k for k in others if k not in leftover]
-    return {
-        "planted_networks_found": found,
-        "planted_networks_total": len(truth["driven"]),
-        "false_networks_found": int(coupled[named].sum()),
-        "leftover_components_coupled": int(coupled[leftover].sum()),
-        "driver_recall_top1pct": float(np.mean(recall)),
-        "map_dice_mean": float(np.mean(overlap)),
-    }
+    n_bins = len(counts)
+    reached = np.append(np.cumsum(counts[::-1])[::-1], 0)
+    # a whole bin counts as reached: p errs on the large side
+    p = (1 + reached) / (1 + counts.sum())
+    at = (np.abs(synchrony).clip(max=1) * n_bins).astype(int).clip(max=n_bins - 1)
+    return stats.false_discovery_control(p[at].ravel()).reshape(synchrony.shape)
+
+
+def parametric_p(synchrony, n_free):
+    """Two-sided p value of Pearson's r for independent samples: for comparison only.
+
+    BOLD and responses are autocorrelated, so these p values are far too small.
+
+    Parameters
+    ----------
+    synchrony : array
+    n_free : int
+        Volumes less removed regressors.
+    """
+    r = np.abs(synchrony).clip(max=1 - 1e-7)
+    t = r * np.sqrt((n_free - 2) / (1 - r**2))
+    return 2 * stats.t.sf(t, n_free - 2)

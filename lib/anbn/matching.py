@@ -31,6 +31,23 @@ def match(similarity):
     return column
 
 
+def named_after(similarity, names):
+    """Names for networks, of the others that they are matched with one to one.
+
+    Parameters
+    ----------
+    similarity : array of shape (n_networks, n_others)
+    names : list of str
+        Of the others.
+
+    Returns
+    -------
+    called : list of str
+        "another" for a network left over.
+    """
+    return [names[k] if k >= 0 else "another" for k in match(similarity)]
+
+
 def p_values(observed, null):
     """One-sided p-values of what was observed, from draws under the null.
 

@@ -249,40 +249,6 @@ def _fdr_members(z, level, two_sided):
     return members
 
 
-def atoms(responses, n_atoms, *, alpha, random_state, n_epochs=2):
-    """Dictionary of response time courses and the neurons' sparse codes on it.
-
-    Online dictionary learning (Mairal et al. 2009; scikit-learn) with the neurons as
-    samples, as in Sun et al. 2024 (arXiv 2410.19542, 64 atoms)::
-
-        responses ~ atoms @ codes,  sparse codes (L1 penalty alpha)
-
-    Parameters
-    ----------
-    responses : array of shape (n_times, n_neurons)
-    n_atoms : int
-    alpha : float
-        L1 penalty for responses of unit norm; the published value is not known.
-    random_state : int
-    n_epochs : int
-        Passes over the neurons.
-
-    Returns
-    -------
-    atoms : array of shape (n_times, n_atoms)
-        Unit norm, the most used first.
-    codes : array of shape (n_atoms, n_neurons)
-    """
-    samples = hemodynamics.zscore(responses).T / np.sqrt(len(responses))
-    alive = np.flatnonzero(np.abs(samples).sum(1) > 0)
-    codes = np.zeros((n_atoms, len(samples)), np.float32)
-    options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
-    learner = _learner(n_atoms, **options)
-    codes[:, alive] = learner.fit_transform(samples[alive]).T
-    order = np.argsort(-np.abs(codes).sum(1))
-    return learner.components_[order].T, codes[order]
-
-
 def _learner(n_atoms, *, alpha, random_state, n_epochs):
     """Dictionary learner of samples of unit length."""
     return MiniBatchDictionaryLearning(

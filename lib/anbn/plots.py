@@ -171,18 +171,6 @@ def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None
     return ax
 
 
-def plot_anchors(counts, layers, names, ax=None):
-    """Share of a layer's neurons anchored to each network; (n_layers, n_networks)."""
-    ax, index = _axes(ax, 9, 0.3 * len(names) + 2), range(len(layers))
-    share = 100 * counts / counts.sum(1, keepdims=True)
-    image = ax.imshow(share.T, aspect="auto", cmap="magma", vmin=0)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_xlabel("layer")
-    ax.xaxis.set_major_formatter(lambda x, _: layers[int(x)] if x in index else "")
-    ax.figure.colorbar(image, ax=ax, label="neurons whose best\nnetwork this is (%)")
-    return ax
-
-
 def plot_encoding_bars(scores, names, ceiling, ax=None):
     """Encoding score of every region for several models, and the noise ceiling.
 

@@ -10,7 +10,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from nilearn.image import coord_transform
 from nilearn.masking import unmask
 
-from anbn import artifacts, coupling, hemodynamics, templates
+from anbn import artifacts, hemodynamics, surrogates, templates
 from anbn.paths import resolve
 
 REST = "package:brainfc/data/rest01"
@@ -98,10 +98,26 @@ def rest_parcels():
     return hemodynamics.zscore(hemodynamics.remove(rest, basis)), centres
 
 
+def rest_networks():
+    """The parcels' seven networks (Schaefer 2018, after Yeo 2011), as averages.
+
+    Returns
+    -------
+    averages : array of shape (100, 7)
+        ``rest @ averages`` are the networks' time courses.
+    names : list of str
+    """
+    table = pd.read_csv(resolve(REST) / "rois.tsv", sep="\t")
+    members = pd.get_dummies(table["network"], dtype=float)
+    return (members / members.sum()).to_numpy(), list(members)
+
+
 def surrogate_rest(rest, n_times, rng):
     """New noise with the spatial covariance and the spectra of given BOLD, any length.
 
-    Every principal component becomes Gaussian noise with that component's spectrum.
+    Every principal component becomes Gaussian noise with that component's spectrum. A
+    part is cut out of longer noise: what comes from one Fourier transform is periodic,
+    as no scan is, and phase-randomised nulls would fit it too well.
 
     Parameters
     ----------
@@ -119,12 +135,14 @@ def surrogate_rest(rest, n_times, rng):
     kernel = np.ones(5) / 5
     padded = np.pad(power[1:], ((2, 2), (0, 0)), mode="edge")
     power[1:] = np.apply_along_axis(np.convolve, 0, padded, kernel, mode="valid")
-    at, known = np.fft.rfftfreq(n_times), np.fft.rfftfreq(len(rest))
+    n_drawn = n_times + len(rest)
+    at, known = np.fft.rfftfreq(n_drawn), np.fft.rfftfreq(len(rest))
     power = np.stack([np.interp(at, known, column) for column in power.T], 1)
     shape = power.shape
     spectrum = np.sqrt(power) * (rng.normal(size=shape) + 1j * rng.normal(size=shape))
     spectrum[0] = 0
-    noise = hemodynamics.zscore(np.fft.irfft(spectrum, n=n_times, axis=0))
+    noise = np.fft.irfft(spectrum, n=n_drawn, axis=0)[:n_times]
+    noise = hemodynamics.zscore(noise)
     return noise * (s / np.sqrt(len(rest))) @ vt
 
 
@@ -196,7 +214,7 @@ def simulate_bold(
     maps = atlas[[names.index(name) for name in chosen]]
     drivers, driven = driver_groups(responses, n_neurons, len(DRIVEN), n_drivers, rng)
     copies = [driven[:, [i % len(DRIVEN)]] for i in range(len(UNDRIVEN))]
-    undriven = np.hstack([coupling.phase_randomise(copy, rng) for copy in copies])
+    undriven = np.hstack([surrogates.draw_one(copy, rng) for copy in copies])
     timecourses = hemodynamics.zscore(np.hstack([driven, undriven]))
     shared = timecourses + rate_share * hemodynamics.zscore(word_rate)[:, None]
     rest, centres = rest_parcels()

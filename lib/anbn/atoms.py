@@ -1,0 +1,247 @@
+"""Atoms of all neurons' responses: online dictionary learning.
+
+A neuron's response, z-scored over time and of unit length, is a sparse sum of a few
+time courses that all neurons share (Sun et al. 2024, arXiv 2410.19542)::
+
+    responses ~ atoms @ codes
+    minimise  mean over neurons of  0.5 ||x - atoms @ c||^2 + alpha |c|_1
+"""
+
+import numpy as np
+import torch
+
+from anbn import hemodynamics, lasso
+
+_FORGETTING = 8  # batch s of t weighs (s / t) ** 8: about the last ninth counts
+_ROUGH = 1e-2  # duality gap while atoms still move; a smaller one learns no better
+_UNUSED = 1e-6  # mean squared code below which an atom is drawn anew
+
+
+def learn(
+    responses,
+    n_atoms,
+    *,
+    alpha,
+    random_state,
+    n_epochs=2,
+    batch_size=512,
+    tol=1e-5,
+    block=2048,
+    device="cpu",
+):
+    """Atoms and the neurons' sparse codes on them.
+
+    For each batch of neurons: codes on the present atoms, sums of what the atoms have
+    to explain, in which old batches fade, and one pass of exact updates over the atoms
+    (Mairal et al. 2009, algorithms 1 and 2, section 3.4)::
+
+        A <- fade A + codes codes',  B <- fade B + x codes'
+        atom_j <- unit(atom_j + (B_j - atoms A_j) / A_jj)
+
+    An atom that no neuron uses is drawn anew from the neurons that are fitted badly.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons)
+        Of any float type; may be a memory map.
+    n_atoms : int
+        Published: 64.
+    alpha : float
+        L1 penalty, between 0 and 1: of 1 or more no neuron would have a code. The
+        published value is not known.
+    random_state : int
+        Of the first atoms and the order of the neurons.
+    n_epochs : int
+        Passes over the neurons.
+    batch_size : int
+        Neurons between two updates at most; a sixteenth of them where they are few.
+    tol, block, device
+        See ``lasso.sparse_codes``; they hold for the codes that are returned.
+
+    Returns
+    -------
+    atoms : float32 array of shape (n_times, n_atoms)
+        Unit length, the most used first, signed so that each one's codes have a
+        positive sum.
+    codes : float32 array of shape (n_atoms, n_neurons)
+        0 for a constant neuron.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, found {alpha}")
+    if n_epochs < 1 or batch_size < 1:
+        raise ValueError(
+            "n_epochs and batch_size must be at least 1, found "
+            f"{n_epochs} and {batch_size}"
+        )
+    responses = lasso.matrix(responses)
+    mean, scale = lasso.moments(responses, block=block)
+    alive = np.flatnonzero(scale)
+    if not 1 <= n_atoms <= len(alive):
+        raise ValueError(
+            f"n_atoms must lie between 1 and the {len(alive)} neurons that vary, "
+            f"found {n_atoms}"
+        )
+    rng = np.random.default_rng(random_state)
+    codes = np.zeros((n_atoms, responses.shape[1]), np.float32)
+    batch_size = min(batch_size, max(n_atoms, len(alive) // 16))
+
+    def read(neurons):
+        return lasso.standard(responses, neurons, mean, scale).to(device)
+
+    with lasso.one_thread():
+        drawn = rng.choice(alive, min(len(alive), 32 * n_atoms), replace=False)
+        atoms = _spread(read(np.sort(drawn)), n_atoms, rng).double()
+        A, B, weight = atoms.new_zeros(n_atoms, n_atoms), torch.zeros_like(atoms), 0
+        for step, neurons in enumerate(_batches(alive, batch_size, n_epochs, rng)):
+            x, now = read(neurons), atoms.float()
+            start = torch.from_numpy(codes[:, neurons]).to(device)
+            options = {"tol": _ROUGH, "max_iter": 1000}
+            c, _ = lasso.solve(now.T @ x, now.T @ now, start, alpha, **options)
+            codes[:, neurons] = c.cpu().numpy()
+            fade = (step / (step + 1)) ** _FORGETTING
+            weight = fade * weight + len(neurons)
+            A.mul_(fade).add_(c @ c.T)
+            B.mul_(fade).add_(x @ c.T)
+            unused = torch.nonzero(A.diagonal() <= _UNUSED * weight)[:, 0]
+            if len(unused):
+                _draw_anew(unused, atoms, A, B, x, c, rng)
+            _update(atoms, A, B)
+    atoms = atoms.float().cpu().numpy()
+    options = {"tol": tol, "block": block, "device": device}
+    lasso.sparse_codes(responses, atoms, alpha, start=codes, **options)
+    order = np.argsort([-np.abs(row).sum(dtype=float) for row in codes], kind="stable")
+    sign = np.array([-1.0 if codes[j].sum(dtype=float) < 0 else 1.0 for j in order])
+    for columns in lasso.blocks(codes.shape[1], block):
+        codes[:, columns] = codes[order, columns] * sign[:, None]
+    return np.ascontiguousarray(atoms[:, order] * sign, np.float32), codes
+
+
+def diversity(codes, atoms, *, rng=None, n_bootstrap=500, block=2048):
+    """How evenly neurons use the atoms, and how alike the atoms are.
+
+    ::
+
+        share_j = sum over neurons of |codes_j| / sum over neurons and atoms of |codes|
+        effective_atoms = exp(-sum over atoms of share log share)
+
+    Parameters
+    ----------
+    codes : array of shape (n_atoms, n_neurons)
+    atoms : array of shape (n_times, n_atoms)
+    rng : numpy Generator, optional
+        For an interval over neurons drawn with replacement: each counts a Poisson
+        number of times, so that one pass does (Chamandy et al. 2012).
+    n_bootstrap : int
+    block : int
+        Neurons at a time.
+
+    Returns
+    -------
+    diversity : dict
+        ``effective_atoms`` (1 to n_atoms), ``mean_abs_correlation`` between different
+        atoms (NaN if there is one), and with ``rng`` the 2.5th and 97.5th percentile
+        of the first, ``effective_atoms_low`` and ``effective_atoms_high``.
+    """
+    n_atoms, n_neurons = np.shape(codes)
+    if np.shape(atoms)[1:] != (n_atoms,):
+        raise ValueError(
+            f"atoms must be n_times x {n_atoms} as codes have rows, found shape "
+            f"{np.shape(atoms)}"
+        )
+    mass, drawn = np.zeros(n_atoms), np.zeros((n_atoms, n_bootstrap))
+    for columns in lasso.blocks(n_neurons, block):
+        size = np.abs(codes[:, columns])
+        mass += size.sum(1, dtype=float)
+        if rng is not None:
+            counts = rng.poisson(1.0, (size.shape[1], n_bootstrap))
+            drawn += size @ counts.astype(size.dtype)
+    if not mass.sum() > 0:
+        raise ValueError("codes are all 0, expected sparse ones: lower alpha")
+    r = np.atleast_2d(np.corrcoef(atoms, rowvar=False))
+    between = np.abs(r[np.triu_indices(n_atoms, 1)])
+    found = {
+        "effective_atoms": float(_effective(mass)),
+        "mean_abs_correlation": float(between.mean()) if n_atoms > 1 else np.nan,
+    }
+    if rng is not None:
+        low, high = np.percentile(_effective(drawn), [2.5, 97.5])
+        found["effective_atoms_low"] = float(low)
+        found["effective_atoms_high"] = float(high)
+    return found
+
+
+def by_depth(responses, n_layers, n_bands, n_components):
+    """Principal components of stretches of layers: bands for an encoding model.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons)
+        Layer by layer; z-scored here.
+    n_layers, n_bands : int
+        Layers, and stretches of as many of them as possible each.
+    n_components : int
+        Of each stretch.
+
+    Returns
+    -------
+    bands : dict of float32 arrays of shape (n_times, n_components)
+        By name, as "layers 0-4"; in units of the first component's standard deviation.
+    """
+    if not 1 <= n_bands <= n_layers:
+        raise ValueError(f"n_bands must be 1 to {n_layers} layers, found {n_bands}")
+    n_times, n_units = len(responses), responses.shape[1] // n_layers
+    bands = {}
+    for part in np.array_split(np.arange(n_layers), n_bands):
+        gram = np.zeros((n_times, n_times))
+        for layer in part:
+            block = responses[:, layer * n_units : (layer + 1) * n_units]
+            z = hemodynamics.zscore(np.asarray(block, np.float32))
+            gram += z @ z.T
+        values, vectors = np.linalg.eigh(gram)
+        kept = slice(None, -min(n_components, n_times) - 1, -1)
+        size = np.sqrt(np.maximum(values[kept], 0) / values[-1] * n_times)
+        name = f"layers {part[0]}-{part[-1]}"
+        bands[name] = (vectors[:, kept] * size).astype(np.float32)
+    return bands
+
+
+def _effective(mass):
+    """exp of the entropy of the shares, along the first axis."""
+    share = mass / mass.sum(0)
+    return np.exp(-(share * np.log(np.where(share > 0, share, 1))).sum(0))
+
+
+def _spread(x, n_atoms, rng):
+    """Samples unlike each other whatever their sign, drawn as in k-means++."""
+    far, picked = np.ones(x.shape[1]), []
+    for _ in range(n_atoms):
+        picked.append(int(rng.choice(len(far), p=far / far.sum())))
+        r = (x[:, picked[-1]] @ x).double().cpu().numpy()
+        # the least keeps copies drawable, but no sample is drawn twice
+        far = np.minimum(far, np.maximum(1 - r**2, 1e-9))
+        far[picked] = 0
+    return x[:, picked]
+
+
+def _batches(neurons, size, n_epochs, rng):
+    """Neurons in random order, once an epoch; ascending within a batch to read fast."""
+    for _ in range(n_epochs):
+        order = rng.permutation(neurons)
+        for begin in range(0, len(order), size):
+            yield np.sort(order[begin : begin + size])
+
+
+def _draw_anew(unused, atoms, A, B, x, codes, rng):
+    """Put badly fitted samples in the place of unused atoms, in place."""
+    badly = (x - atoms.float() @ codes).square().sum(0).double().cpu().numpy() + 1e-12
+    unused = unused[: len(badly)]
+    drawn = rng.choice(len(badly), len(unused), replace=False, p=badly / badly.sum())
+    atoms[:, unused] = x[:, torch.from_numpy(drawn).to(x.device)].double()
+    A[unused], A[:, unused], B[:, unused] = 0, 0, 0
+
+
+def _update(atoms, A, B):
+    """One pass over the atoms, each the best of unit length given the others."""
+    for j in torch.nonzero(A.diagonal())[:, 0].tolist():
+        atom = A[j, j] * atoms[:, j] + B[:, j] - atoms @ A[:, j]
+        atoms[:, j] = atom / torch.linalg.norm(atom).clamp(min=1e-30)

@@ -1,0 +1,86 @@
+"""Figures of coupling: single subjects, anchors, bands and components."""
+
+import numpy as np
+
+from anbn.plots import COLOURS, _axes
+
+
+def plot_subject_synchrony(largest, thresholds, names, ax=None):
+    """Largest |r| of every subject with every network, and the subjects' thresholds.
+
+    ``largest`` has shape (n_subjects, n_networks); ``thresholds`` (n_subjects,).
+    """
+    ax = _axes(ax)
+    beyond = largest >= thresholds[:, None]
+    shift = np.linspace(-0.25, 0.25, len(largest))
+    x = np.arange(len(names)) + shift[:, None]
+    for passed, colour, label in (
+        (beyond, COLOURS[3], "beyond the subject's own threshold"),
+        (~beyond, "0.6", "below it"),
+    ):
+        ax.plot(x[passed], largest[passed], ".", color=colour, label=label)
+    low, high = thresholds.min(), thresholds.max()
+    ax.axhspan(
+        low, high, color="0.9", label="thresholds of the subjects\n(family-wise)"
+    )
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set_ylabel("largest |synchrony| (r)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_global(table, ax=None):
+    """Share of the neurons that each network anchors, and what surrogates anchor.
+
+    ``table`` is that of ``anchors.global_networks`` with a null.
+    """
+    ax = _axes(ax)
+    x = np.arange(len(table))
+    ax.bar(x, 100 * table["share"], 0.7, color=COLOURS[0], label="observed")
+    marks = {"marker": "_", "ls": "", "ms": 18}
+    ax.plot(x, 100 * table["null_mean"], color="0.5", label="surrogates, mean", **marks)
+    ax.plot(
+        x, 100 * table["null_95"], color="k", mew=2, label="surrogates, 95 %", **marks
+    )
+    ax.set_xticks(x, table.index, rotation=30, ha="right")
+    ax.set_ylabel("neurons whose best\nnetwork this is (%)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_split(parts, ceiling, ax=None):
+    """Held-out R2 by band, spread over voxels or regions, and the ceiling.
+
+    ``parts`` maps a band to an array of shape (n_voxels,); ``ceiling`` holds r.
+    """
+    rows = {**parts, "all bands": sum(parts.values()), "noise ceiling": ceiling**2}
+    ax = _axes(ax, 9, 0.45 * len(rows) + 1.2)
+    ax.boxplot(
+        list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6
+    )
+    labels = [f"{name}  (mean {np.mean(values):.3f})" for name, values in rows.items()]
+    ax.set_yticks(range(1, len(rows) + 1), labels)
+    ax.axvline(0, color="0.5", lw=0.8)
+    ax.set_xlabel("held-out R2: quartiles, 5-95 %")
+    return ax
+
+
+def plot_components(scores, ceiling, names, ax=None):
+    """Held-out r of networks that were learned in other subjects, best first.
+
+    ``scores`` maps a model to an array of shape (n_networks,), as has ``ceiling``.
+    """
+    ax = _axes(ax, 10, 3.8)
+    last = list(scores.values())[-1]
+    order = np.argsort(-last)
+    x, width = np.arange(len(order)), 0.8 / len(scores)
+    for i, (model, values) in enumerate(scores.items()):
+        at = x - 0.4 + (i + 0.5) * width
+        ax.bar(at, values[order], width, color=COLOURS[i], label=model)
+    ends = x - 0.45, x + 0.45
+    ax.hlines(ceiling[order], *ends, color="k", label="noise ceiling")
+    ax.axhline(0, color="0.5", lw=0.8)
+    ax.set_xticks(x, [names[k] for k in order], rotation=30, ha="right")
+    ax.set_ylabel("held-out correlation (r)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax

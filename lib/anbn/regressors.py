@@ -1,0 +1,279 @@
+"""Regressors on the BOLD clock by name: confounds to remove, or bands that encode."""
+
+import difflib
+import fnmatch
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+
+from anbn import hemodynamics
+from anbn.bids import MISSING
+from anbn.paths import resolve
+
+WORD_RATE = "word_rate"
+RESPONSES = ("spm", "glover", "none")
+SHOWN = 20  # names that an error lists
+
+
+class RegressorError(ValueError):
+    """A regressor is unknown, empty, or does not fit the volumes."""
+
+
+def story_regressors(words, names, *, n_times, tr, start=0.0, hrf="spm"):
+    """Regressors of a story's words: each word an impulse at its onset, summed::
+
+        x[t] = sum over words w of h(start + t tr - onset[w]) (v[w] - mean v)
+
+    with v the words' value, its mean over words that have a time and a value, and h the
+    response; ``word_rate`` has 1 in place of the bracket. So a value is about what is
+    left when words are merely counted.
+
+    Parameters
+    ----------
+    words : DataFrame of n_words rows
+        With ``onset`` (s on the story's clock; NaN for a word without time, which is
+        left out) and columns of values, as in stage 01's ``words.parquet``.
+    names : sequence of str
+        ``word_rate``, or columns of numbers, each once. A missing value counts as the
+        mean.
+    n_times : int
+    tr : float
+        s.
+    start : float
+        Time of the first kept volume on the story's clock (s).
+    hrf : {"spm", "glover", "none"}
+        See ``hemodynamics.alignment_matrix``.
+
+    Returns
+    -------
+    regressors : DataFrame of shape (n_times, n_names)
+        Not scaled.
+
+    Raises
+    ------
+    RegressorError
+        A name that is not there (says what there is), a column without values or with
+        one value only, or a story that does not reach the volumes.
+    """
+    names = list(dict.fromkeys([names] if isinstance(names, str) else names))
+    columns = [c for c in words if pd.api.types.is_numeric_dtype(words[c])]
+    known = [WORD_RATE, *(c for c in columns if c != WORD_RATE)]
+    onset = words["onset"].to_numpy(float)
+    values = [_values(words, name, known, np.isfinite(onset)) for name in names]
+    values = np.column_stack([np.zeros((len(words), 0)), *values])
+    clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
+    return pd.DataFrame(impulses(onset, values, **clock), columns=names)
+
+
+def impulses(onset, values, *, n_times, tr, start=0.0, hrf="spm", source="the words"):
+    """Impulses through the haemodynamic response, summed at each volume.
+
+    Parameters
+    ----------
+    onset : array of shape (n_events,)
+        s, on the story's clock; NaN for an event that is left out.
+    values : array of shape (n_events, ...)
+        Heights.
+    n_times, tr, start, hrf
+        As for ``story_regressors``.
+    source : str
+        Of the events, for errors.
+
+    Returns
+    -------
+    regressors : array of shape (n_times, ...)
+
+    Raises
+    ------
+    RegressorError
+        Another response, or events that do not reach the volumes.
+    """
+    if hrf not in RESPONSES:
+        raise RegressorError(
+            f"hrf: found {hrf!r}, expected one of {', '.join(RESPONSES)}"
+        )
+    options = {"n_times": n_times, "tr": tr, "start": start, "kind": hrf}
+    events = np.arange(len(onset))
+    H = hemodynamics.alignment_matrix(events, onset, **options, pooling="sum")
+    if not H.nnz:
+        timed = onset[np.isfinite(onset)]
+        span = f"{timed.min():g} to {timed.max():g} s" if len(timed) else "no time"
+        raise RegressorError(
+            f"{source} (of {span}) have no response in the {n_times} volumes, which "
+            f"are of {start:g} to {start + n_times * tr:g} s on the story's clock. "
+            "Check start, n_times and tr, and the onset of a sound."
+        )
+    return H @ values
+
+
+def _values(words, name, known, timed):
+    """Heights of the words' impulses."""
+    if name == WORD_RATE:
+        return np.ones(len(words))
+    if name not in known:
+        text = "it is text, not numbers. " if name in words else ""
+        raise RegressorError(
+            f"no regressor {name!r}: {text}{_close(name, known)}There are "
+            f"{_some(known)}."
+        )
+    values = words[name].to_numpy(float, na_value=np.nan)
+    there = timed & np.isfinite(values)
+    if not there.any():
+        raise RegressorError(
+            f"{name!r} has no value for any word. A masked model gives no surprisal "
+            "and no entropy: take the words of a causal model, or leave it out."
+        )
+    if np.ptp(values[there]) == 0:
+        raise RegressorError(
+            f"{name!r} is {values[there][0]:g} for every word: nothing is left when "
+            f"its mean is removed. Use {WORD_RATE}, or leave it out."
+        )
+    return np.where(there, values - values[there].mean(), 0.0)
+
+
+def table(path, columns=("*",), *, n_times, first=None):
+    """Regressors that are on the BOLD clock already: a row a volume.
+
+    Parameters
+    ----------
+    path : str
+        A ``.tsv``, a ``.csv``, or other text with blanks or tabs between columns, as
+        ``anbn.paths.resolve`` takes it. A first line that is not all numbers names
+        the columns; without one they are called by the file, as ``motion_1``,
+        ``motion_2``, or ``motion`` if there is one.
+    columns : sequence of str
+        Names, or patterns such as ``trans_*``.
+    n_times : int
+    first : int, optional
+        Row of the first kept volume; later rows than needed are left. By default the
+        table must have ``n_times`` rows.
+
+    Returns
+    -------
+    regressors : DataFrame of shape (n_times, n_columns)
+        In the order of ``columns``, each once. A first value that is missing (of
+        derivatives and displacements) is 0.
+
+    Raises
+    ------
+    RegressorError
+        If it is no table, has another length, a pattern matches no column, or a value
+        is not a finite number.
+    """
+    file = resolve(str(path))
+    name = file.name.lower().removesuffix(".gz")
+    separator = {".tsv": "\t", ".csv": ","}.get(name[-4:], r"\s+")
+    options = {"sep": separator, "dtype": str, "keep_default_na": False}
+    try:
+        cells = pd.read_csv(file, header=None, encoding="utf-8-sig", **options)
+    except (OSError, ValueError) as error:
+        raise RegressorError(f"{path} cannot be read as a table: {error}") from error
+    cells = cells.apply(lambda column: column.str.strip())
+    header = cells.iloc[0].tolist()
+    if pd.to_numeric(cells.iloc[0], errors="coerce").notna().all():
+        stem, n = file.name.split(".")[0], len(header)
+        header = [stem] if n == 1 else [f"{stem}_{i + 1}" for i in range(n)]
+    else:
+        cells = cells.iloc[1:]
+    cells = cells.set_axis(header, axis=1)
+    begin = first or 0
+    enough = len(cells) == n_times if first is None else len(cells) >= begin + n_times
+    if not enough or begin < 0:
+        raise RegressorError(
+            f"{path} has {len(cells)} rows, expected {n_times}, one a volume"
+            + ("" if first is None else f", after the first {first}")
+            + ". Give it a row for each kept volume, or say which row (from 0) is "
+            "that of the first one."
+        )
+    cells = choose(cells, columns, path).iloc[begin : begin + n_times]
+    return _numbers(cells, begin, path).reset_index(drop=True)
+
+
+def _numbers(cells, begin, source):
+    values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
+    if begin == 0:
+        missing = cells.iloc[:1].apply(lambda c: c.str.lower()).isin(MISSING)
+        values.iloc[:1] = values.iloc[:1].mask(missing, 0.0)
+    bad = np.argwhere(~np.isfinite(values.to_numpy()))
+    if len(bad):
+        row, column = bad[0]
+        raise RegressorError(
+            f"{source}: expected a number in column {cells.columns[column]!r}, row "
+            f"{begin + row + 1}, found {cells.iloc[row, column]!r}; {len(bad)} such "
+            "cells. Only the first row may be missing: leave the column out or repair "
+            "it."
+        )
+    return values
+
+
+def choose(frame, columns, source):
+    """Columns of a table by name or pattern, in the order asked for, each once.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    columns : sequence of str
+        Names, or patterns such as ``rot_?``.
+    source : path-like
+        Of the table, for errors.
+
+    Raises
+    ------
+    RegressorError
+        A pattern that matches nothing, or a name that is there twice.
+    """
+    there, names = [str(name) for name in frame.columns], []
+    if len(set(there)) < len(there):
+        twice = next(name for name in there if there.count(name) > 1)
+        raise RegressorError(f"{source}: {twice!r} names several columns")
+    for pattern in [columns] if isinstance(columns, str) else columns:
+        hits = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
+        if not hits:
+            raise RegressorError(
+                f"{source}: no column matches {pattern!r}. "
+                f"{_close(pattern.strip('*?'), there)}There are {_some(there)}."
+            )
+        names += [name for name in hits if name not in names]
+    return frame.set_axis(there, axis=1)[names]
+
+
+def _close(name, known):
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
+
+def _some(names):
+    more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+    return ", ".join(names[:SHOWN]) + more
+
+
+def run_drift(run_lengths, tr, high_pass=128.0):
+    """Slow drift of a clock made of several runs: each run has its own.
+
+    Parameters
+    ----------
+    run_lengths : sequence of int
+        Volumes of each run, in the order of the clock.
+    tr : float
+        s.
+    high_pass : float
+        s, see ``hemodynamics.drift``.
+
+    Returns
+    -------
+    regressors : array of shape (sum of run_lengths, n_regressors)
+        Block-diagonal: 0 outside a regressor's run.
+
+    Raises
+    ------
+    RegressorError
+        No runs, or one without volumes.
+    """
+    if not len(run_lengths) or min(run_lengths) < 1:
+        raise RegressorError(
+            f"run_lengths: found {list(run_lengths)}, expected at least one run, each "
+            "of one volume or more"
+        )
+    blocks = [hemodynamics.drift(n, tr, high_pass) for n in run_lengths]
+    return scipy.linalg.block_diag(*blocks)

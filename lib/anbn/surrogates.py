@@ -1,0 +1,187 @@
+"""Time courses that keep what noise keeps, and nothing of the story: null draws."""
+
+import numpy as np
+import torch
+
+KINDS = ("phase", "shift", "runs")
+
+
+def draw(timecourses, n, *, kind="phase", run_lengths=(), rng):
+    """Surrogates of time courses; all networks are treated alike in one surrogate.
+
+    Parameters
+    ----------
+    timecourses : array of shape (n_times, n_networks)
+    n : int
+        Surrogates.
+    kind : {"phase", "shift", "runs"}
+        ``phase``: Fourier phases are turned by random angles, the same for all
+        networks: spectra and cross-spectra stay (Prichard & Theiler 1994). ``shift``:
+        rolled by a random number of volumes, every one equally likely. ``runs``: runs
+        of equal length in another order, as of a subject who heard them so.
+    run_lengths : sequence of int
+        Volumes of each run that the clock is made of, () for one. ``phase`` and
+        ``shift`` draw for each run anew.
+    rng : numpy Generator
+
+    Returns
+    -------
+    surrogates : array of shape (n_times, n, n_networks)
+
+    Raises
+    ------
+    ValueError
+        Unknown kind, lengths that do not add up, too few or unequal runs for ``runs``.
+    """
+    data = np.asarray(timecourses, float)
+    runs = spans(len(data), run_lengths)
+    if kind == "runs":
+        return _reordered(data, n, runs, rng)
+    if kind not in KINDS:
+        raise ValueError(f"null must be one of {', '.join(KINDS)}; found {kind!r}")
+    make = _turned if kind == "phase" else _rolled
+    needed = [len(data[run]) // 2 + 1 if kind == "phase" else 1 for run in runs]
+    # all numbers of a surrogate at once: the same ones whatever n is
+    numbers = np.split(rng.random((n, sum(needed))), np.cumsum(needed)[:-1], axis=1)
+    pairs = zip(runs, numbers, strict=True)
+    return np.concatenate([make(data[run], u) for run, u in pairs])
+
+
+def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
+    """Time courses as coloured as before confounds were removed, to draw from.
+
+    A surrogate passes through the projection that the data passed through. Drawn from
+    what is left of the data, it would lose the confounds' share of the spectrum twice,
+    be whiter than the data, and the null too narrow: the more confounds, the worse. The
+    power S before the projection P follows from the power seen after it, as::
+
+        seen = A S,   A[f, g] = |F P F^-1|^2 [f, g]
+
+    with F the Fourier transform, by a few multiplicative steps (Richardson 1972, Lucy
+    1974); the time courses are filtered to have it. Phases stay.
+
+    Parameters
+    ----------
+    timecourses : array of shape (n_times, n_networks)
+        Without confounds.
+    basis : array of shape (n_times, n_kept)
+        Confounds, from ``hemodynamics.orthonormal``.
+    run_lengths : sequence of int
+        Of each run, () for one. A run takes 16 bytes times its squared length.
+    n_iter : int
+        Steps; many fit the noise of the spectrum.
+
+    Returns
+    -------
+    coloured : array of shape (n_times, n_networks)
+    """
+    data = np.asarray(timecourses, float)
+    parts = []
+    for run in spans(len(data), run_lengths):
+        spectrum = np.fft.fft(data[run], axis=0)
+        seen, gain = np.abs(spectrum) ** 2, np.ones(spectrum.shape)
+        projection = np.eye(len(spectrum)) - basis[run] @ basis[run].T
+        passed = np.fft.fft(np.fft.ifft(projection, axis=1), axis=0)
+        passed = np.abs(passed) ** 2
+        kept = np.maximum(passed.sum(0), 1e-3)[:, None]
+        for _ in range(n_iter):
+            expected = passed @ (seen * gain)
+            ratio = seen / np.maximum(expected, 1e-12 * seen.max(0) + 1e-300)
+            gain *= passed.T @ ratio / kept
+        parts.append(np.fft.ifft(spectrum * np.sqrt(gain), axis=0).real)
+    return np.concatenate(parts)
+
+
+def draw_one(timecourses, rng, **options):
+    """One surrogate; the options are those of ``draw``.
+
+    Returns
+    -------
+    surrogate : array of shape (n_times, n_networks)
+    """
+    return draw(timecourses, 1, rng=rng, **options)[:, 0]
+
+
+def spans(n_times, run_lengths=()):
+    """Rows of each run of a clock.
+
+    Returns
+    -------
+    runs : list of slice
+        One for all if there are no lengths.
+    """
+    lengths = list(run_lengths) or [n_times]
+    if sum(lengths) != n_times or min(lengths) < 1:
+        raise ValueError(
+            f"run_lengths {lengths} add up to {sum(lengths)} volumes, the data have "
+            f"{n_times}: name the volumes of every run, or none for one run"
+        )
+    ends = np.cumsum(lengths)
+    return [
+        slice(int(e - length), int(e)) for e, length in zip(ends, lengths, strict=True)
+    ]
+
+
+def _turned(data, numbers):
+    spectrum = np.fft.rfft(data, axis=0)
+    angles = 2 * np.pi * numbers.T
+    angles[0] = 0
+    if len(data) % 2 == 0:
+        angles[-1] = 0
+    turned = spectrum[:, None] * np.exp(1j * angles)[:, :, None]
+    return np.fft.irfft(turned, n=len(data), axis=0)
+
+
+def _rolled(data, numbers):
+    by = (numbers[:, 0] * len(data)).astype(int)
+    return data[(np.arange(len(data))[:, None] + by) % len(data)]
+
+
+def _reordered(data, n, runs, rng):
+    lengths = {run.stop - run.start for run in runs}
+    if len(runs) < 5 or len(lengths) > 1:
+        raise ValueError(
+            f"null runs needs five or more runs of one length, found {len(runs)} of "
+            f"{sorted(lengths)} volumes: cut them in run_lengths, or take null phase"
+        )
+    parts = data.reshape(len(runs), *data[runs[0]].shape)
+    orders = np.stack([rng.permutation(len(runs)) for _ in range(n)])
+    return parts[orders].reshape(n, *data.shape).swapaxes(0, 1)
+
+
+def other_texts(activations, H, n, rng):
+    """Responses to other text, spoken with this story's timing.
+
+    Token k of the story is replaced by token ``(start + k) mod n_corpus`` of a corpus,
+    with another random start in each surrogate. Timing and so word rate stay, the
+    content does not: what is tested is whether *this* text matters.
+
+    Parameters
+    ----------
+    activations : DataArray of shape (n_corpus, n_layers, n_units)
+        Of a corpus, from ``stores.open_activations``; read layer by layer.
+    H : sparse array of shape (n_times, n_tokens)
+        The story's, from ``hemodynamics.alignment_matrix``.
+    n : int
+        Surrogates.
+    rng : numpy Generator
+
+    Yields
+    ------
+    columns : slice
+        Of the neurons of a layer.
+    responses : iterator of n float32 arrays of shape (n_times, n_units)
+    """
+    n_corpus, n_layers, n_units = activations.shape
+    if n_corpus < H.shape[1]:
+        raise ValueError(
+            f"null text needs as many tokens as the story, {H.shape[1]}; the corpora "
+            f"have {n_corpus}: raise corpus_tokens of stage 01"
+        )
+    starts = rng.integers(n_corpus, size=n)
+    H = torch.from_numpy(H.toarray().astype(np.float32))
+    rows = np.arange(H.shape[1])
+    for layer in range(n_layers):
+        block = torch.from_numpy(activations[:, layer].to_numpy().astype(np.float32))
+        drawn = ((H @ block[(start + rows) % n_corpus]).numpy() for start in starts)
+        yield slice(layer * n_units, (layer + 1) * n_units), drawn

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import scipy.sparse
+import xarray as xr
+
+from anbn import hemodynamics, surrogates
+
+
+def smooth(rng, *shape):
+    """Noise as smooth as BOLD at a TR of 2 s."""
+    noise = rng.normal(size=(shape[0] + 10, *shape[1:]))
+    return sum(noise[i : i + shape[0]] for i in range(4))
+
+
+@pytest.mark.parametrize("n", [80, 81])
+def test_turned_phases_keep_spectra_and_cross_spectra(rng, n):
+    timecourses = smooth(rng, n, 3)
+    surrogate = surrogates.draw_one(timecourses, rng)
+    before, after = (np.fft.rfft(x, axis=0) for x in (timecourses, surrogate))
+    np.testing.assert_allclose(np.abs(after), np.abs(before), atol=1e-8)
+    cross = [x[:, 0] * x[:, 1].conj() for x in (before, after)]
+    np.testing.assert_allclose(cross[0], cross[1], atol=1e-7)
+    assert np.abs(np.corrcoef(timecourses.T, surrogate.T)[:3, 3:]).max() < 0.6
+    assert surrogate.mean(0) == pytest.approx(timecourses.mean(0))
+
+
+def test_shifts_are_whole_rolls_and_equally_likely(rng):
+    timecourses = smooth(rng, 20, 2)
+    rolls = [np.roll(timecourses, -k, axis=0) for k in range(20)]
+    drawn = surrogates.draw(timecourses, 2000, kind="shift", rng=rng)
+    assert drawn.shape == (20, 2000, 2)
+    which = [
+        int(np.argmin([np.abs(x - roll).max() for roll in rolls]))
+        for x in drawn.swapaxes(0, 1)
+    ]
+    np.testing.assert_array_equal(drawn[:, 0], rolls[which[0]])
+    counts = np.bincount(which, minlength=20)
+    assert counts.min() > 60 and counts.max() < 145  # 100 expected
+
+
+@pytest.mark.parametrize("kind", ["phase", "shift"])
+def test_runs_are_drawn_apart(rng, kind):
+    timecourses = np.concatenate([smooth(rng, 30, 2), 100 + smooth(rng, 50, 2)])
+    options = {"kind": kind, "run_lengths": [30, 50], "rng": rng}
+    drawn = surrogates.draw(timecourses, 5, **options)
+    assert drawn[:30].max() < 50 < drawn[30:].min()
+    power = np.abs(np.fft.rfft(drawn[30:], axis=0))
+    expected = np.abs(np.fft.rfft(timecourses[30:], axis=0))[:, None]
+    np.testing.assert_allclose(power, np.broadcast_to(expected, power.shape), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["phase", "shift"])
+def test_the_same_numbers_whatever_the_batch(rng, kind):
+    timecourses = smooth(rng, 40, 2)
+    options = {"kind": kind, "run_lengths": [15, 25]}
+    whole = surrogates.draw(timecourses, 6, rng=np.random.default_rng(1), **options)
+    one = np.random.default_rng(1)
+    parts = [surrogates.draw(timecourses, n, rng=one, **options) for n in (2, 4)]
+    np.testing.assert_array_equal(np.concatenate(parts, 1), whole)
+
+
+def test_runs_in_another_order(rng):
+    timecourses = np.repeat(np.arange(6.0), 4)[:, None] + [[0.0, 10.0]]
+    options = {"kind": "runs", "run_lengths": [4] * 6, "rng": rng}
+    drawn = surrogates.draw(timecourses, 50, **options)
+    assert drawn.shape == (24, 50, 2)
+    orders = drawn[::4, :, 0].T.astype(int)
+    assert (np.sort(orders, 1) == np.arange(6)).all()
+    assert len({tuple(order) for order in orders}) > 30
+    np.testing.assert_array_equal(drawn[..., 1], drawn[..., 0] + 10)
+    np.testing.assert_array_equal(drawn[0], drawn[3])
+
+
+def test_bad_requests(rng):
+    data = np.zeros((24, 2))
+    with pytest.raises(ValueError, match=r"null must be one of phase.*'fase'"):
+        surrogates.draw(data, 1, kind="fase", rng=rng)
+    with pytest.raises(ValueError, match="add up to 20 volumes, the data have 24"):
+        surrogates.draw(data, 1, run_lengths=[10, 10], rng=rng)
+    with pytest.raises(ValueError, match="five or more runs of one length, found 1"):
+        surrogates.draw(data, 1, kind="runs", rng=rng)
+    with pytest.raises(ValueError, match=r"found 5 of \[4, 5\]"):
+        surrogates.draw(data, 1, kind="runs", run_lengths=[5, 5, 5, 5, 4], rng=rng)
+
+
+def test_other_text_equals_a_loop(rng):
+    activations = xr.DataArray(
+        rng.normal(size=(30, 2, 5)), dims=("token", "layer", "neuron")
+    )
+    H = scipy.sparse.csr_array(rng.random((7, 12)) * (rng.random((7, 12)) < 0.4))
+    starts = np.random.default_rng(4).integers(30, size=3)
+    drawn = surrogates.other_texts(activations, H, 3, np.random.default_rng(4))
+    for layer, (columns, of_layer) in enumerate(drawn):
+        assert columns == slice(5 * layer, 5 * layer + 5)
+        for start, responses in zip(starts, of_layer, strict=True):
+            text = np.roll(activations.to_numpy()[:, layer], -start, axis=0)[:12]
+            np.testing.assert_allclose(responses, H @ text, atol=1e-5)
+    with pytest.raises(ValueError, match="raise corpus_tokens"):
+        next(surrogates.other_texts(activations[:11], H, 3, rng))
+
+
+def test_colour_before_projection_is_found_again(rng):
+    noise = smooth(rng, 120, 60)
+    constant = np.ones((120, 1)) / np.sqrt(120)
+    np.testing.assert_allclose(
+        surrogates.before_projection(noise, constant), noise - noise.mean(0), atol=1e-9
+    )
+    confounds = np.column_stack([np.ones(120), smooth(rng, 120, 25)])
+    basis = hemodynamics.orthonormal(confounds)
+    clean = hemodynamics.remove(noise, basis)
+
+    def colour(data):
+        """Power by frequency, mean over networks, and its sum 1."""
+        power = (np.abs(np.fft.rfft(data, axis=0)) ** 2).mean(1)
+        return power / power.sum()
+
+    def projected(data):
+        return colour(hemodynamics.remove(surrogates.draw_one(data, rng), basis))
+
+    ours = projected(surrogates.before_projection(clean, basis))
+    off, off_twice = (
+        np.abs(colour(clean) - other).sum() for other in (ours, projected(clean))
+    )
+    assert off < 0.5 * off_twice
+
+
+def test_runs_are_coloured_apart(rng):
+    timecourses = smooth(rng, 80, 2)
+    basis = np.zeros((80, 2))
+    basis[:30, 0], basis[30:, 1] = 30**-0.5, 50**-0.5
+    coloured = surrogates.before_projection(timecourses, basis, [30, 50])
+    for run in (slice(30), slice(30, 80)):
+        expected = timecourses[run] - timecourses[run].mean(0)
+        np.testing.assert_allclose(coloured[run], expected, atol=1e-9)
