@@ -110,7 +110,6 @@ rng = np.random.default_rng(seed)
 device = models.choose_device(device)
 note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
 turned = {"kind": "phase" if null == "text" else null, "run_lengths": run_lengths}
-one_surrogate = partial(surrogates.draw_one, **turned)
 
 # %% [markdown]
 # ## Load
@@ -272,12 +271,11 @@ of_story = (activations, stores.read_tokens(recorded / "data" / "story"), words)
 chosen = np.abs(synchrony) >= np.quantile(np.abs(synchrony), 1 - top, axis=0)
 chosen = chosen.T.reshape(n_networks, n_layers, n_units)
 correlations = meaning.feature_correlations(*of_story, known)
-shifts = {"n_shifts": n_permutations_subject, "rng": rng}
-options = {
-    "null_correlations": meaning.shifted_correlations(*of_story, known, **shifts)
-}
+options = {"n_shifts": n_permutations_subject, "rng": rng}
+shifted = meaning.shifted_correlations(*of_story, known, **options)
 by_chance = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
-options |= {"null_synchrony": by_chance, "names": names, "rng": rng}
+options = {"null_correlations": shifted, "null_synchrony": by_chance, "rng": rng}
+options["names"] = names
 answers = effects.feature_effects(correlations, chosen, synchrony, **options)
 ax = anchor_plots.plot_feature_effects(answers, level=level)
 ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
@@ -333,7 +331,8 @@ scored = brain["ceiling"] >= min_ceiling
 assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
 _, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
 told = ["word rate", "model shifted + word rate", "model + word rate"]
-told += [name for name in sets if name not in told]
+if len(scored) <= 1000:  # of volumes these three are enough to wait for
+    told += [name for name in sets if name not in told]
 of_people = {n: encoding.encode_subjects(sets[n], series, **fit) for n in told}
 ceilings = intersubject.correlation(series)
 table = group.score_table(
@@ -398,6 +397,7 @@ artifacts.write_figure(out, "subjects_needed", ax.figure)
 
 # %%
 fitted = {"fit": partial(glm.alone, basis=basis), "percent": overlap_percent}
+one_surrogate = partial(surrogates.draw_one, basis=drift_only, **turned)
 regular = {name: delayed(values) for name, values in atoms.items()}
 maps, references = None, {"group's networks": (target, None)}
 if gain.shape[1] > 20 and (extracted / "data" / "maps.npy").exists():

@@ -84,10 +84,9 @@ def surrogate_synchrony(
     synchrony : float32 array of shape (n_neurons, n_networks)
     """
     units = coupling.unit_rows(responses).numpy()
-    options = {"kind": kind, "run_lengths": run_lengths}
+    options = {"basis": basis, "kind": kind, "run_lengths": run_lengths}
     for _ in range(n_null):
-        drawn = surrogates.draw_one(timecourses, rng, **options)
-        yield product(units, hemodynamics.remove(drawn, basis))
+        yield product(units, surrogates.draw_one(timecourses, rng, **options))
 
 
 def product(units, timecourses):
@@ -275,12 +274,9 @@ def between_models(
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 
-    observed, null = compare(timecourses), []
-    for _ in range(n_null):
-        options = {"kind": kind, "run_lengths": run_lengths}
-        drawn = surrogates.draw_one(timecourses, rng, **options)
-        null.append(compare(hemodynamics.remove(drawn, basis)))
-    null = np.array(null)
+    options = {"basis": basis, "kind": kind, "run_lengths": run_lengths}
+    draws = (surrogates.draw_one(timecourses, rng, **options) for _ in range(n_null))
+    observed, null = compare(timecourses), np.array([*map(compare, draws)])
     p = matching.p_values(observed, np.nan_to_num(null, nan=-1))
     table = {}
     for i, what in enumerate(("signals", "depth", "features")):

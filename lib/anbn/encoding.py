@@ -19,7 +19,7 @@ from anbn.folds import (
     standardise,
 )
 
-ALPHAS = np.logspace(-1, 5, 13)
+ALPHAS = np.logspace(0, 5, 6)
 BLOCK = 2**21  # numbers in the largest array that himalaya makes at once (8 MiB)
 
 

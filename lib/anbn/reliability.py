@@ -215,11 +215,11 @@ def reliability(
         a, b = map(hemodynamics.remove, sides, bases)
         left = ab.T @ a / np.sqrt((a * (aa @ a)).sum(0))
         r = _correlate(left, b, bb).reshape(-1, n_networks)
-        options, null = {"kind": kind, "run_lengths": lengths[1]}, []
+        options = {"kind": kind, "run_lengths": lengths[1], "basis": bases[1]}
+        null = []
         for i in range(n_null):
             one = slice(i % len(r) * n_networks, (i % len(r) + 1) * n_networks)
             drawn = surrogates.draw_one(b[:, one], rng, **options)
-            drawn = hemodynamics.remove(drawn, bases[1])
             null.append(_correlate(left[:, one], drawn, bb))
         columns[f"r_{name}"] = r = r.mean(0)
         columns[f"null_{name}"] = np.percentile(null, 95, axis=0)

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from anbn import hemodynamics
+
 KINDS = ("phase", "shift", "runs")
 
 
@@ -92,14 +94,28 @@ def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
     return np.concatenate(parts)
 
 
-def draw_one(timecourses, rng, **options):
-    """One surrogate; the options are those of ``draw``.
+def draw_one(timecourses, rng, *, basis=None, kind="phase", run_lengths=()):
+    """One surrogate.
+
+    Parameters
+    ----------
+    timecourses : array of shape (n_times, n_networks)
+    rng : numpy Generator
+    basis : array of shape (n_times, n_kept), optional
+        Confounds that were removed from the time courses: the surrogate is drawn from
+        ``before_projection`` and loses them as well.
+    kind, run_lengths
+        See ``draw``.
 
     Returns
     -------
     surrogate : array of shape (n_times, n_networks)
     """
-    return draw(timecourses, 1, rng=rng, **options)[:, 0]
+    options = {"kind": kind, "run_lengths": run_lengths, "rng": rng}
+    if basis is None:
+        return draw(timecourses, 1, **options)[:, 0]
+    coloured = before_projection(timecourses, basis, run_lengths)
+    return hemodynamics.remove(draw(coloured, 1, **options)[:, 0], basis)
 
 
 def spans(n_times, run_lengths=()):
