@@ -271,12 +271,11 @@ of_story = (activations, stores.read_tokens(recorded / "data" / "story"), words)
 chosen = np.abs(synchrony) >= np.quantile(np.abs(synchrony), 1 - top, axis=0)
 chosen = chosen.T.reshape(n_networks, n_layers, n_units)
 correlations = meaning.feature_correlations(*of_story, known)
-options = {"n_shifts": n_permutations_subject, "rng": rng}
-shifted = meaning.shifted_correlations(*of_story, known, **options)
-by_chance = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
-options = {"null_correlations": shifted, "null_synchrony": by_chance, "rng": rng}
-options["names"] = names
-answers = effects.feature_effects(correlations, chosen, synchrony, **options)
+draws = {"n_shifts": n_permutations_subject, "rng": rng}
+shifted = meaning.shifted_correlations(*of_story, known, **draws)
+drawn_by = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
+nulls = {"null_correlations": shifted, "null_synchrony": drawn_by, "names": names}
+answers = effects.feature_effects(correlations, chosen, synchrony, rng=rng, **nulls)
 ax = anchor_plots.plot_feature_effects(answers, level=level)
 ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
 artifacts.write_figure(out, "feature_effects", ax.figure)
