@@ -44,6 +44,7 @@ n_atoms: int = 64  # atoms of the dictionary (2 to 10000)
 atom_alpha: float = 0.1  # L1 penalty for responses of unit norm (0.000001 to 0.999)
 depth_bands: int = 0  # stretches of layers that are bands instead of the atoms, 0 for atoms (0 to 1000)
 delays: list[int] = [0]  # volumes by which features are delayed; more than one for hrf: none (0 to 100)
+band_weights: int = 10  # random weights of the bands to choose from (1 to 10000)
 n_folds: int = 5  # contiguous outer folds of encoding (2 to 50)
 gap: float = 32.0  # s left out between training and test time (0 to 1000)
 shift: int = 60  # volumes by which the story is shifted for a control (1 to 100000)
@@ -245,22 +246,23 @@ of_networks.assign(**best, mutual=mutual[0]).round(3)
 # %%
 known = [name for name in meaning.FEATURES if words[name].nunique() > 1]
 features = regressors.story_regressors(words, known, **clock).apply(delayed)
-depth = {"model": anchors.depth_profile(synchrony, n_layers, top=top)}
-between, options = {}, {**again, "top": top, "names": names}
-for name in [name for name in depths if name != "model"]:
+depth, between, options = {}, {}, {**again, "top": top}
+for name, n in depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))
     other = hemodynamics.remove(other, basis)
-    followed = coupling.synchrony(other, clean_mean)
-    depth[name] = anchors.depth_profile(followed, depths[name], top=top)
-    pair = [(clean, n_layers), (other, depths[name])]
-    between[name] = anchors.between_models(pair, clean_mean, basis, features, **options)
-axes = anchor_plots.plot_depth_profiles(depth, names)
+    depth[name] = anchors.depth_beside_chance(other, clean_mean, basis, n, **options)
+    if name != "model":
+        given = ([(clean, n_layers), (other, n)], clean_mean, basis, features)
+        between[name] = anchors.between_models(*given, names=names, **options)
+axes = anchor_plots.plot_depth_profiles(depth, [*names, "surrogates, mean"])
+axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
 artifacts.write_figure(out, "anchor_depths", axes[0].figure)
 between = pd.concat(between, names=["model"])
 between.round(2)
 
 # %% [markdown]
-# Where in each model a network's top anchors lie (shares relative to an even spread), and
+# Where in each model a network's top anchors lie (relative to an even spread; last row:
+# surrogates, which need not be even), and
 # how alike they are between models: in their mean signal, over depth, and in the word
 # features that drive them. Surrogates choose anchors in both models, too (`null_*`: their
 # 95th percentile), so agreement below that is what any slow signal gives.
@@ -319,18 +321,20 @@ rich = {**rate, **(parts if depth_bands else {"atoms": atoms["model"]})}
 if "surprisal" in known:
     rich["surprisal"] = regressors.story_regressors(words, ["surprisal"], **clock)
 held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": run_lengths or None}
-fit = {**held_out, "high_pass": high_pass, "delays": delays, "random_state": seed}
+fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
+fit |= {**held_out, "high_pass": high_pass}
 target = brain["group_bold"]
 scores = {name: encoding.encode(bands, target, **fit).r for name, bands in sets.items()}
 split = encoding.encode(rich, target, **fit)
-scores["previous volume"] = encoding.previous_volume(target, **held_out)
 
 # %%
+scores["previous volume"] = encoding.previous_volume(target, **held_out)
 scored = brain["ceiling"] >= min_ceiling
 assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
 _, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
-told = ["word rate", "model shifted + word rate", "model + word rate"]
-if len(scored) <= 1000:  # of volumes these three are enough to wait for
+compared = ["word rate", "model shifted + word rate", "model + word rate"]
+told = [compared[0], compared[2]]
+if len(scored) <= 1000:  # of volumes these two take long enough
     told += [name for name in sets if name not in told]
 of_people = {n: encoding.encode_subjects(sets[n], series, **fit) for n in told}
 ceilings = intersubject.correlation(series)
@@ -369,8 +373,9 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
 effect = group.random_effects(gain, n_permutations=1000, rng=rng, level=level)
 signs = np.sign(effect.t[effect.significant])
-print(f"gain over word rate: {(signs > 0).sum()} of {len(effect.t)} voxels or regions")
-print(f"loss: {(signs < 0).sum()} (random effects over subjects, family-wise)")
+print(
+    f"of {len(effect.t)}: above word rate {(signs > 0).sum()}, below {(signs < 0).sum()}"
+)
 if gain.shape[1] > 20:
     mask = nibabel.load(extracted / "data" / "mask.nii.gz")
     ax = plots.plot_encoding_map(effect.t, mask)
@@ -380,6 +385,7 @@ if gain.shape[1] > 20:
     artifacts.write_figure(out, "encoding_surface", figure)
 curve = group.subjects_needed(of_people["model + word rate"], rng=rng)
 ax = organisation_plots.plot_subjects_needed(*curve)
+ax.set_title(f"Subjects that a stable map needs{note}")
 artifacts.write_figure(out, "subjects_needed", ax.figure)
 
 # %% [markdown]
@@ -480,7 +486,7 @@ if maps is not None and n_subjects >= 6:
     heard = [intersubject.subject_timecourses(series[i], found) for i in scored_in]
     heard = [*map(hemodynamics.zscore, heard)]
     heard_by_all = hemodynamics.zscore(np.mean(heard, 0))
-    predicted = {n: encoding.encode(sets[n], heard_by_all, **fit).r for n in told[:3]}
+    predicted = {n: encoding.encode(sets[n], heard_by_all, **fit).r for n in compared}
     called = matching.named_after(matching.correlate(found, maps), names)
     limit = intersubject.group_noise_ceiling(heard)
     ax = coupling_plots.plot_components(predicted, limit, called)

@@ -194,7 +194,7 @@ def test_depth_profiles_of_models_of_30_and_12_and_6_layers_compare(rng):
         anchors.depth_profile(r, 7)
 
 
-def test_anchor_signals_and_what_drives_them(rng):
+def test_anchor_signals_follow_what_drives_them(rng):
     features = pd.DataFrame(smooth(rng, 200, 3), columns=["a", "b", "c"])
     responses = smooth(rng, 200, 100)
     responses[:, :4] += 3 * features[["b"]].to_numpy() * [1, -1, 1, -1]
@@ -206,10 +206,25 @@ def test_anchor_signals_and_what_drives_them(rng):
     signals = anchors.anchor_signals(clean, r, top=0.04)
     z = (clean[:, :4] - clean[:, :4].mean(0)) / clean[:, :4].std(0)
     np.testing.assert_allclose(signals[:, 0], (z * [1, -1, 1, -1]).mean(1), atol=1e-5)
-    profile = anchors.feature_profile(signals, features, basis)
-    left = hemodynamics.remove(features["b"].to_numpy(), basis)
-    assert profile.loc[0, "b"] == pytest.approx(np.corrcoef(left, signals[:, 0])[0, 1])
-    assert profile.loc[0, "b"] > 0.9 and profile[["a", "c"]].abs().max(axis=None) < 0.4
+    left = hemodynamics.remove(features.to_numpy(), basis)
+    driven = np.corrcoef(left.T, signals[:, 0])[:3, 3]
+    assert driven[1] > 0.9 and np.abs(driven[[0, 2]]).max() < 0.4
+
+
+def test_depth_stands_beside_that_of_surrogates(rng):
+    responses, timecourses = smooth(rng, 100, 60), smooth(rng, 100, 2)
+    responses[:, 40:50] += 4 * timecourses[:, :1]
+    basis = hemodynamics.orthonormal(np.ones((100, 1)))
+    options = {"n_null": 3, "rng": np.random.default_rng(2)}
+    found = anchors.depth_beside_chance(
+        responses, timecourses, basis, 6, top=0.1, **options
+    )
+    r = coupling.synchrony(responses, timecourses)
+    np.testing.assert_array_equal(found[:2], anchors.depth_profile(r, 6, top=0.1))
+    options["rng"] = np.random.default_rng(2)
+    draws = anchors.surrogate_synchrony(responses, timecourses, basis, **options)
+    null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in draws], (0, 1))
+    np.testing.assert_allclose(found[2], null)
 
 
 def test_two_models_agree_beyond_what_the_shared_story_gives(rng):

@@ -170,6 +170,29 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
     return of_layer @ overlap / len(neurons)
 
 
+def depth_beside_chance(
+    responses, timecourses, basis, n_layers, *, top=0.01, **drawing
+):
+    """``depth_profile`` of a model, and the mean of surrogates as its last row.
+
+    Parameters
+    ----------
+    responses, timecourses, basis, drawing
+        See ``surrogate_synchrony``.
+    n_layers, top
+        See ``depth_profile``.
+
+    Returns
+    -------
+    profiles : array of shape (n_networks + 1, n_bins)
+    """
+    draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
+    null = [depth_profile(drawn, n_layers, top=top) for drawn in draws]
+    found = coupling.synchrony(responses, timecourses)
+    found = depth_profile(found, n_layers, top=top)
+    return np.vstack([found, np.mean(null, (0, 1))])
+
+
 def _n_top(synchrony, top):
     return max(1, round(top * len(synchrony)))
 
@@ -196,27 +219,6 @@ def _signed(synchrony, top):
     """Top anchors, and signs that sum to a mean; (n_networks, n_top) both."""
     best = strongest(synchrony, _n_top(synchrony, top))
     return best.T, np.sign(np.take_along_axis(synchrony, best, 0)).T / len(best)
-
-
-def feature_profile(signals, features, basis):
-    """What drives anchors: correlation of their signals with features of the words.
-
-    Parameters
-    ----------
-    signals : array of shape (n_times, n_networks)
-        From ``anchor_signals``; or time courses of networks without confounds.
-    features : DataFrame of shape (n_times, n_features)
-        On the BOLD clock (``regressors.story_regressors``).
-    basis : array of shape (n_times, n_kept)
-        Confounds, removed from the features.
-
-    Returns
-    -------
-    profile : DataFrame of shape (n_networks, n_features)
-    """
-    clean = hemodynamics.remove(features.to_numpy(float), basis)
-    r = matching.correlate(np.asarray(signals, float).T, clean.T)
-    return pd.DataFrame(r, network_index(None, r), features.columns)
 
 
 def between_models(
@@ -249,7 +251,8 @@ def between_models(
     timecourses, basis, rng, n_null, kind, run_lengths
         See ``surrogate_synchrony``.
     features : DataFrame of shape (n_times, n_features)
-        See ``feature_profile``; with few features their correlation is coarse.
+        On the BOLD clock (``regressors.story_regressors``); confounds are removed from
+        them. With few features their correlation is coarse.
     n_bins, top
         See ``depth_profile``.
     names : list of str, optional
