@@ -191,7 +191,8 @@ of_brain |= {"mask": brain.mask, **repeated}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
 if brain_method == "regions":
     assert brain.mask is None, "brain_method: regions is for tables and atlases"
-    brain_networks, timecourses, names = None, series, brain.names
+    brain_networks, names = None, brain.names
+    timecourses = [*map(np.asarray, series)]
 else:
     found = decomposition.decompose(brain.runs, **of_brain)
     brain_networks = found.stable(min_stability)

@@ -374,7 +374,7 @@ gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word r
 effect = group.random_effects(gain, n_permutations=1000, rng=rng, level=level)
 signs = np.sign(effect.t[effect.significant])
 print(
-    f"of {len(effect.t)}: above word rate {(signs > 0).sum()}, below {(signs < 0).sum()}"
+    f"{(signs > 0).sum()} above word rate, {(signs < 0).sum()} below: {effect.t.shape}"
 )
 if gain.shape[1] > 20:
     mask = nibabel.load(extracted / "data" / "mask.nii.gz")
