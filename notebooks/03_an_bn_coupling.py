@@ -120,7 +120,7 @@ turned = {"kind": "phase" if null == "text" else null, "run_lengths": run_length
 # standardised and averaged for the group.
 
 # %%
-depths = artifacts.read_json(recorded / "data" / "models.json")
+depths = {"model": 0} | artifacts.read_json(recorded / "data" / "models.json")
 words = pd.read_parquet(recorded / "data" / "words.parquet")
 brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
@@ -372,10 +372,8 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 # %%
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
 effect = group.random_effects(gain, n_permutations=1000, rng=rng, level=level)
-signs = np.sign(effect.t[effect.significant])
-print(
-    f"{(signs > 0).sum()} above word rate, {(signs < 0).sum()} below: {effect.t.shape}"
-)
+up, down = [(effect.t[effect.significant] * sign > 0).sum() for sign in (1, -1)]
+print(f"voxels or regions above word rate {up}, below it {down}, of {len(effect.t)}")
 if gain.shape[1] > 20:
     mask = nibabel.load(extracted / "data" / "mask.nii.gz")
     ax = plots.plot_encoding_map(effect.t, mask)

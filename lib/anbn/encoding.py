@@ -133,7 +133,8 @@ def encode_subjects(bands, subjects, *, n_targets_batch=20_000, **options):
     n_voxels = subjects[0].shape[1]
     together, r = max(1, n_targets_batch // n_voxels), []
     options["n_targets_batch"] = n_targets_batch
-    for begin in tqdm(range(0, len(subjects), together), "subjects", mininterval=5):
+    batches, quiet = range(0, len(subjects), together), len(subjects) <= together
+    for begin in tqdm(batches, "subjects", mininterval=5, disable=quiet):
         some = np.hstack(subjects[begin : begin + together])
         r.append(encode(bands, some, **options).r.reshape(-1, n_voxels))
     return np.concatenate(r)
