@@ -245,7 +245,7 @@ of_networks.assign(**best, mutual=mutual[0]).round(3)
 
 # %%
 known = [name for name in meaning.FEATURES if words[name].nunique() > 1]
-features = regressors.story_regressors(words, known, **clock).apply(delayed)
+features = delayed(regressors.story_regressors(words, known, **clock))
 depth, between, options = {}, {}, {**again, "top": top}
 for name, n in depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from anbn import folds, hemodynamics
@@ -128,3 +129,5 @@ def test_mean_delayed_is_the_mean_over_delays(rng, runs):
                 expected[t] += data[t - delay] / 2
     np.testing.assert_allclose(folds.mean_delayed(data, [1, 3], runs), expected)
     assert folds.mean_delayed(data, [0], runs) is data
+    frame = folds.mean_delayed(pd.DataFrame(data, columns=list("abc")), [1, 3], runs)
+    np.testing.assert_allclose(frame[["a", "b", "c"]], expected, atol=1e-6)

@@ -27,7 +27,6 @@ def project(tmp_path, monkeypatch):
         ("n_permutations: 3", "n_permutations must lie in 20 to"),
         ("level: 1e-3", "YAML reads 1e-3 as text: write 1.0e-3"),
         ("level: 0.9", "level must lie in 0.0001 to 0.5, found 0.9"),
-        ("remove_word_rate: 'false'", "remove_word_rate must be bool, found 'false'"),
         ("kind: ffn_hiden", r"one of .*found 'ffn_hiden' \(did you mean 'ffn_hidden'"),
         ("kind: [ffn_out]", "kind must be str"),
         ("study: other", "study must be 'mine', found 'other'"),
@@ -121,3 +120,9 @@ def test_a_mapping_maps_text_to_text(value):
     assert params.check(modules, paths, "here") == paths
     with pytest.raises(params.ParamError, match="here: modules must map text to text"):
         params.check(modules, value, "here")
+
+
+def test_text_is_no_bool():
+    parameter = params.declared("02_fbn_extraction")["check_tr"]
+    with pytest.raises(params.ParamError, match="check_tr must be bool, found 'false'"):
+        params.check(parameter, "false", "here")

@@ -1,6 +1,7 @@
 """Held-out time: folds, delays, drift, scaling and scores that respect its borders."""
 
 import numpy as np
+import pandas as pd
 import scipy.linalg
 
 from anbn import hemodynamics
@@ -101,17 +102,20 @@ def mean_delayed(data, delays, runs=None):
 
     Parameters
     ----------
-    data : array of shape (n_times, n_features)
+    data : array or DataFrame of shape (n_times, n_features)
     delays, runs
         As for ``delayed``.
 
     Returns
     -------
-    mean : array of shape (n_times, n_features)
+    mean : array or DataFrame of shape (n_times, n_features)
         ``data`` itself for a delay of 0 alone.
     """
     if list(delays) == [0]:
         return data
+    if isinstance(data, pd.DataFrame):
+        values = mean_delayed(data.to_numpy(float), delays, runs)
+        return pd.DataFrame(values, data.index, data.columns)
     return sum(delayed(data, [delay], runs) for delay in delays) / len(delays)
 
 

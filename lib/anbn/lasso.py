@@ -7,7 +7,7 @@ minimises::
 
 Neurons are read a block at a time: memory beyond the responses and the codes does not
 grow with their number. On a CPU each block runs on one thread and blocks run side by
-side, so that results do not depend on the number of threads.
+side, so that results depend on the number of threads by rounding at most.
 """
 
 import contextlib
