@@ -47,7 +47,7 @@ def encode(
     n_iter=10,
     delays=(0,),
     random_state=0,
-    n_targets_batch=50_000,
+    n_targets_batch=100_000,
 ):
     """Cross-validated ridge encoding of every voxel or network (himalaya).
 
@@ -114,7 +114,7 @@ def encode(
     return Scores(r.mean(0), r, split.sum(0), split, names)
 
 
-def encode_subjects(bands, subjects, *, n_targets_batch=20_000, **options):
+def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
     """``encode`` of single subjects, as many at a time as make up a batch.
 
     Parameters
@@ -221,7 +221,7 @@ def previous_volume(
     gap=hemodynamics.HRF_LENGTH,
     high_pass=128.0,
     runs=None,
-    n_targets_batch=50_000,
+    n_targets_batch=100_000,
 ):
     """Baseline that knows no words: each voxel from its own value ``lag`` volumes ago.
 
