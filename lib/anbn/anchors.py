@@ -197,24 +197,6 @@ def _n_top(synchrony, top):
     return max(1, round(top * len(synchrony)))
 
 
-def anchor_signals(responses, synchrony, *, top=0.01):
-    """Mean response of the top anchors of each network, with the sign of synchrony.
-
-    Parameters
-    ----------
-    responses : array of shape (n_times, n_neurons)
-        Without confounds; every neuron is standardised.
-    synchrony : array of shape (n_neurons, n_networks)
-    top : float
-
-    Returns
-    -------
-    signals : array of shape (n_times, n_networks)
-    """
-    pairs, z = zip(*_signed(synchrony, top), strict=True), hemodynamics.zscore
-    return np.stack([z(responses[:, some]) @ sign for some, sign in pairs], 1)
-
-
 def _signed(synchrony, top):
     """Top anchors, and signs that sum to a mean; (n_networks, n_top) both."""
     best = strongest(synchrony, _n_top(synchrony, top))

@@ -3,8 +3,6 @@
 An entity is a part such as ``task-pieman`` of a file's name.
 """
 
-import difflib
-import fnmatch
 import json
 import re
 from dataclasses import dataclass
@@ -13,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from anbn.columns import MISSING, SHOWN, choose, some
+
 IMAGES = ("_bold.nii", "_bold.nii.gz", "_bold.dtseries.nii")
 SCAN = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")  # entities of a scan
 NAMES = ("sub", "ses", "task", "run")  # those that name a run here
 PARAMETERS = ("task", "space", "desc", "res")  # of find_runs, to tell files apart
 NONE = "none"  # stands for: the name does not have this entity
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
-MISSING = {"n/a", "", "nan", "na"}
-SHOWN = 20  # names that an error lists
 
 
 class BidsError(ValueError):
@@ -86,7 +84,7 @@ def find_runs(folder, *, task, subjects=(), runs=(), space="", desc="", res=""):
     if not found:
         raise BidsError(
             f"{folder}: expected sub-*/func/*_bold.nii[.gz] (or .dtseries.nii), found "
-            f"{_some(p.name for p in folder.glob('*'))}. Name the folder that holds "
+            f"{some(p.name for p in folder.glob('*'))}. Name the folder that holds "
             "the sub-* folders."
         )
     subjects = [str(s).removeprefix("sub-") for s in _sequence(subjects)]
@@ -121,12 +119,6 @@ def _same(found, wanted):
     return found == wanted
 
 
-def _some(names):
-    names = sorted({str(name) for name in names})
-    more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
-    return (", ".join(names[:SHOWN]) or "nothing") + more
-
-
 def _keep(found, entity, wanted, folder):
     """Files whose entity is one of those wanted; all, if none is."""
     there = {e.get(entity, NONE) for e, _ in found}
@@ -134,7 +126,7 @@ def _keep(found, entity, wanted, folder):
         if not any(_same(other, value) for other in there):
             raise BidsError(
                 f"{folder}: no file with {entity}-{value} (of those that match so "
-                f"far). Values of {entity} there: {_some(there)}."
+                f"far). Values of {entity} there: {some(there)}."
             )
     return [
         (e, path)
@@ -154,7 +146,7 @@ def _run(files, folder):
         ours = [k for k in differ if k in PARAMETERS]
         raise BidsError(
             f"{path.parent}: {len(files)} files of one run are left: "
-            f"{_some(p.name for _, p in files)}. They differ in "
+            f"{some(p.name for _, p in files)}. They differ in "
             f"{choices or 'their suffix only'}. "
             + (f"Set {' and '.join(ours)}." if ours else "Keep one in this folder.")
         )
@@ -262,18 +254,9 @@ def read_confounds(path, columns, *, n_volumes):
             f"{path} has {len(table)} rows, the run has {n_volumes} volumes. Is it the "
             "table of this run? Cut volumes after confounds are removed, not before."
         )
-    names = []
-    for pattern in _sequence(columns):
-        hits = [name for name in table if fnmatch.fnmatchcase(name, pattern)]
-        if not hits:
-            close = difflib.get_close_matches(pattern.strip("*?"), table.columns)
-            hint = f" Did you mean {', '.join(close)}?" if close else ""
-            raise BidsError(
-                f"{path}: no column matches {pattern!r}.{hint} There are "
-                f"{_some(table.columns)}."
-            )
-        names += [name for name in hits if name not in names]
-    cells = table[names].apply(lambda column: column.str.strip())
+    chosen = choose(table, _sequence(columns), path, BidsError)
+    names = list(chosen)
+    cells = chosen.apply(lambda column: column.str.strip())
     values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(float)
     values = values.reshape(n_volumes, len(names)).copy()
     first = cells.iloc[:1].apply(lambda column: column.str.lower()).isin(MISSING)

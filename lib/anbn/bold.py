@@ -11,8 +11,9 @@ import numpy as np
 from nilearn.masking import unmask
 from tqdm import tqdm
 
-from anbn import artifacts, cleaning, hemodynamics, regressors, sources
+from anbn import artifacts, cleaning, hemodynamics, sources
 from anbn.bids import Run
+from anbn.columns import choose
 from anbn.volumes import BoldError
 
 INDEX = "runs.json"  # beside the runs: whose they are
@@ -256,7 +257,7 @@ def _arrays(arrays, names):
         frame = pairs[run.name][1]
         if frame is None:
             return cleaning.confounds_of(run, columns, n_volumes)  # says there is none
-        found = regressors.choose(frame, columns, f"confounds of {run.name}")
+        found = choose(frame, columns, f"confounds of {run.name}", BoldError)
         found = found.to_numpy(float)
         if len(found) != n_volumes or not np.isfinite(found).all():
             raise BoldError(

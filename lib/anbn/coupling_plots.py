@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from anbn.plots import COLOURS, _axes
+from anbn.plots import COLOURS, _axes, plot_score_distribution
 
 
 def plot_subject_synchrony(largest, thresholds, names, ax=None):
@@ -53,16 +53,8 @@ def plot_split(parts, ceiling, ax=None):
 
     ``parts`` maps a band to an array of shape (n_voxels,); ``ceiling`` holds r.
     """
-    rows = {**parts, "all bands": sum(parts.values()), "noise ceiling": ceiling**2}
-    ax = _axes(ax, 9, 0.45 * len(rows) + 1.2)
-    ax.boxplot(
-        list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6
-    )
-    labels = [f"{name}  (mean {np.mean(values):.3f})" for name, values in rows.items()]
-    ax.set_yticks(range(1, len(rows) + 1), labels)
-    ax.axvline(0, color="0.5", lw=0.8)
-    ax.set_xlabel("held-out R2: quartiles, 5-95 %")
-    return ax
+    rows = {**parts, "all bands": sum(parts.values())}
+    return plot_score_distribution(rows, ceiling**2, ax, label="held-out R2")
 
 
 def plot_components(scores, ceiling, names, ax=None):

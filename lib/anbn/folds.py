@@ -2,9 +2,8 @@
 
 import numpy as np
 import pandas as pd
-import scipy.linalg
 
-from anbn import hemodynamics
+from anbn import hemodynamics, regressors, surrogates
 
 
 def contiguous_folds(n_times, n_folds, gap, runs=None):
@@ -25,13 +24,9 @@ def contiguous_folds(n_times, n_folds, gap, runs=None):
 
 
 def run_of(n_times, runs):
-    """Run of every volume."""
-    runs = [n_times] if runs is None else list(runs)
-    if sum(runs) != n_times or min(runs) < 1:
-        raise ValueError(
-            f"runs must hold the volumes of each run, {n_times} together, found {runs}"
-        )
-    return np.repeat(np.arange(len(runs)), runs)
+    """Run of every volume; ``runs`` holds their lengths, None for one."""
+    spans = surrogates.spans(n_times, runs or ())
+    return np.repeat(np.arange(len(spans)), [run.stop - run.start for run in spans])
 
 
 def held_out(times, run, n_folds, gap):
@@ -141,11 +136,8 @@ def drift_basis(volumes, run, tr, high_pass):
         return np.empty((len(volumes), 0))
     breaks = (np.diff(volumes) != 1) | (np.diff(run[volumes]) != 0)
     stretches = np.split(volumes, np.flatnonzero(breaks) + 1)
-    drifts = [
-        hemodynamics.drift(len(s), tr, high_pass) if len(s) > 1 else np.ones((1, 1))
-        for s in stretches
-    ]
-    return scipy.linalg.block_diag(*map(hemodynamics.orthonormal, drifts))
+    drift = regressors.run_drift([len(s) for s in stretches], tr, high_pass)
+    return hemodynamics.orthonormal(drift)
 
 
 def standardise(data, train, test, basis):

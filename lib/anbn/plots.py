@@ -210,17 +210,19 @@ def plot_encoding_map(scores, mask, ax=None):
     return ax
 
 
-def plot_score_distribution(scores, ceiling, ax=None):
+def plot_score_distribution(
+    scores, ceiling, ax=None, *, label="held-out correlation (r)"
+):
     """Spread of scores over voxels for every model, and of the noise ceiling."""
     rows = {**scores, "noise ceiling": ceiling}
     ax = _axes(ax, 9, 0.45 * len(rows) + 1.2)
     ax.boxplot(
         list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6
     )
-    labels = [f"{name}  (mean {np.mean(values):.2f})" for name, values in rows.items()]
+    labels = [f"{name}  (mean {np.mean(values):.3f})" for name, values in rows.items()]
     ax.set_yticks(range(1, len(rows) + 1), labels)
     ax.axvline(0, color="0.5", lw=0.8)
-    ax.set_xlabel("held-out correlation (r): quartiles, 5-95 %")
+    ax.set_xlabel(f"{label}: quartiles, 5-95 %")
     return ax
 
 

@@ -1,19 +1,15 @@
 """Regressors on the BOLD clock by name: confounds to remove, or bands that encode."""
 
-import difflib
-import fnmatch
-
 import numpy as np
 import pandas as pd
 import scipy.linalg
 
 from anbn import hemodynamics
-from anbn.bids import MISSING
+from anbn.columns import MISSING, choose, did_you_mean, some
 from anbn.paths import resolve
 
 WORD_RATE = "word_rate"
 RESPONSES = ("spm", "glover", "none")
-SHOWN = 20  # names that an error lists
 
 
 class RegressorError(ValueError):
@@ -114,8 +110,8 @@ def _values(words, name, known, timed):
     if name not in known:
         text = "it is text, not numbers. " if name in words else ""
         raise RegressorError(
-            f"no regressor {name!r}: {text}{_close(name, known)}There are "
-            f"{_some(known)}."
+            f"no regressor {name!r}: {text}{did_you_mean(name, known)}There are "
+            f"{some(known)}."
         )
     values = words[name].to_numpy(float, na_value=np.nan)
     there = timed & np.isfinite(values)
@@ -186,7 +182,7 @@ def table(path, columns=("*",), *, n_times, first=None):
             + ". Give it a row for each kept volume, or say which row (from 0) is "
             "that of the first one."
         )
-    cells = choose(cells, columns, path).iloc[begin : begin + n_times]
+    cells = choose(cells, columns, path, RegressorError).iloc[begin : begin + n_times]
     return _numbers(cells, begin, path).reset_index(drop=True)
 
 
@@ -205,47 +201,6 @@ def _numbers(cells, begin, source):
             "it."
         )
     return values
-
-
-def choose(frame, columns, source):
-    """Columns of a table by name or pattern, in the order asked for, each once.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    columns : sequence of str
-        Names, or patterns such as ``rot_?``.
-    source : path-like
-        Of the table, for errors.
-
-    Raises
-    ------
-    RegressorError
-        A pattern that matches nothing, or a name that is there twice.
-    """
-    there, names = [str(name) for name in frame.columns], []
-    if len(set(there)) < len(there):
-        twice = next(name for name in there if there.count(name) > 1)
-        raise RegressorError(f"{source}: {twice!r} names several columns")
-    for pattern in [columns] if isinstance(columns, str) else columns:
-        hits = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
-        if not hits:
-            raise RegressorError(
-                f"{source}: no column matches {pattern!r}. "
-                f"{_close(pattern.strip('*?'), there)}There are {_some(there)}."
-            )
-        names += [name for name in hits if name not in names]
-    return frame.set_axis(there, axis=1)[names]
-
-
-def _close(name, known):
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}? " if close else ""
-
-
-def _some(names):
-    more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
-    return ", ".join(names[:SHOWN]) + more
 
 
 def run_drift(run_lengths, tr, high_pass=128.0):
@@ -275,5 +230,9 @@ def run_drift(run_lengths, tr, high_pass=128.0):
             f"run_lengths: found {list(run_lengths)}, expected at least one run, each "
             "of one volume or more"
         )
-    blocks = [hemodynamics.drift(n, tr, high_pass) for n in run_lengths]
+    # of a single volume there is but the mean
+    blocks = [
+        hemodynamics.drift(n, tr, high_pass) if n > 1 else np.ones((1, 1))
+        for n in run_lengths
+    ]
     return scipy.linalg.block_diag(*blocks)
