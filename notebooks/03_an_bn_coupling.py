@@ -34,7 +34,7 @@ confound_columns: list[str] = ["*"]  # of confound_table
 sound_file: str = ""  # WAV whose power is a confound
 sound_onset: float = 0.0  # s, time of its first sample on the story's clock (-10000 to 10000)
 run_lengths: list[int] = []  # volumes of each run that the clock is made of, [] for one (1 to 1000000)
-null: str = "phase"  # surrogates of synchrony (one of phase, shift, runs, text)
+null_method: str = "phase"  # surrogates of synchrony (one of phase, shift, runs, text)
 n_permutations: int = 200  # surrogates for the group (20 to 1000000)
 n_permutations_subject: int = 100  # surrogates for each subject (20 to 1000000)
 level: float = 0.05  # error rate, family-wise or of false discoveries (0.0001 to 0.5)
@@ -103,14 +103,15 @@ recorded, manifest01 = artifacts.stage_inputs(study, "01_activation_recording")
 extracted, manifest02 = artifacts.stage_inputs(study, "02_fbn_extraction")
 before01, before02 = manifest01["params"], manifest02["params"]
 assert before02["same_story"], "stage 02 ran with same_story: false"
-assert null != "text" or kind in before01["corpora_kinds"], (
-    f"null: text needs {kind} of other text: add it to corpora_kinds of stage 01"
+assert null_method != "text" or kind in before01["corpora_kinds"], (
+    f"null_method: text needs {kind} of other text: add it to corpora_kinds of stage 01"
 )
 out = artifacts.begin_stage(study, "03_an_bn_coupling")
 rng = np.random.default_rng(seed)
 device = models.choose_device(device)
 note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
-turned = {"kind": "phase" if null == "text" else null, "run_lengths": run_lengths}
+by = "phase" if null_method == "text" else null_method  # of what has no text null
+turned = {"kind": by, "run_lengths": run_lengths}
 
 # %% [markdown]
 # ## Load
@@ -168,7 +169,7 @@ units = coupling.unit_rows(clean)
 synchrony = coupling.synchrony(units, clean_mean)
 drawing = {**turned, "batch_size": batch_size, "device": device, "rng": rng}
 draw_null = partial(coupling.null, units, **drawing)
-if null == "text":
+if null_method == "text":
     H = scipy.sparse.load_npz(recorded / "data" / "H.npz")
     corpus = stores.open_activations(recorded / "data" / "corpora", kind)
     draw_null = partial(coupling.text_null, corpus, H, rng=rng)
@@ -178,16 +179,14 @@ significant = np.abs(synchrony) >= threshold
 q = coupling.false_discovery_q(synchrony, drawn.counts)
 
 # %%
-print(f"family-wise threshold |r| = {threshold:.3f} ({null}, {n_permutations} draws)")
+print(f"family-wise threshold |r| = {threshold:.3f} by {null_method} null")
 print(f"neurons beyond it: {significant.any(1).sum()} of {len(synchrony)}")
 table = {"largest |r|, drift removed": np.abs(before).max(0)}
 table["all confounds removed"] = np.abs(synchrony).max(0)
 table["null of this network, 95 %"] = np.percentile(drawn.maxima, 95, axis=0)
 table["neurons beyond family-wise"] = significant.sum(0)
 table["neurons with q <= level"] = (q <= level).sum(0)
-table["p of the best"] = coupling.familywise_p(
-    table["all confounds removed"], drawn.maxima
-)
+table["p of the best"] = coupling.familywise_p(np.abs(synchrony).max(0), drawn.maxima)
 layers = before01["layers"] or list(range(n_layers))
 ax = plots.plot_synchrony_by_layer(synchrony, layers, threshold, drawn.maxima, names)
 ax.set_title(f"The most synchronous neuron of each layer, confounds removed{note}")

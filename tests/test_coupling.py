@@ -64,7 +64,7 @@ def test_only_some_neurons_are_counted_but_the_maximum_is_of_all(rng, monkeypatc
     # every fourth neuron of five blocks of seven and one of five
     assert null.counts.sum() == 5 * 12 * 2
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="null must be one of"):
+    with pytest.raises(ValueError, match="null_method must be one of"):
         options["kind"] = "text"
         coupling.null(responses, timecourses, basis, rng=rng, **options)
 
@@ -145,6 +145,6 @@ def test_every_subject_has_its_own_null(rng, tmp_path):
         np.testing.assert_allclose(r, coupling.synchrony(responses, person), atol=1e-6)
         null = coupling.null(responses, person, basis, n_permutations=40, rng=one)
         assert threshold == coupling.familywise_threshold(null.maxima)
-    with pytest.raises(ValueError, match="null must be one of"):
+    with pytest.raises(ValueError, match="null_method must be one of"):
         coupling.subjects(responses, people, basis, path, kind="x", **options)
     np.testing.assert_array_equal(np.load(path), found)

@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from anbn import params, pipeline
 
@@ -82,6 +83,8 @@ def test_a_study_may_have_some_stages_only():
 def test_parameters_cells_document_every_parameter(stage):
     for parameter in params.declared(stage).values():
         assert parameter.comment, f"{stage}: {parameter.name} has no comment"
+        # YAML reads names such as null, on or yes as something else
+        assert list(yaml.safe_load(f"{parameter.name}: 1")) == [parameter.name]
         if parameter.type in ("int", "float"):
             low, high = parameter.bounds
             assert low <= parameter.default <= high

@@ -73,7 +73,7 @@ def test_runs_in_another_order(rng):
 
 def test_bad_requests(rng):
     data = np.zeros((24, 2))
-    with pytest.raises(ValueError, match=r"null must be one of phase.*'fase'"):
+    with pytest.raises(ValueError, match=r"null_method must be one of phase.*'fase'"):
         surrogates.draw(data, 1, kind="fase", rng=rng)
     with pytest.raises(ValueError, match="add up to 20 volumes, the data have 24"):
         surrogates.draw(data, 1, run_lengths=[10, 10], rng=rng)

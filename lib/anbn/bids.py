@@ -84,7 +84,7 @@ def find_runs(folder, *, task, subjects=(), runs=(), space="", desc="", res=""):
     if not found:
         raise BidsError(
             f"{folder}: expected sub-*/func/*_bold.nii[.gz] (or .dtseries.nii), found "
-            f"{some(p.name for p in folder.glob('*'))}. Name the folder that holds "
+            f"{_some(p.name for p in folder.glob('*'))}. Name the folder that holds "
             "the sub-* folders."
         )
     subjects = [str(s).removeprefix("sub-") for s in _sequence(subjects)]
@@ -119,6 +119,10 @@ def _same(found, wanted):
     return found == wanted
 
 
+def _some(names):
+    return some(sorted({str(name) for name in names}))
+
+
 def _keep(found, entity, wanted, folder):
     """Files whose entity is one of those wanted; all, if none is."""
     there = {e.get(entity, NONE) for e, _ in found}
@@ -126,7 +130,7 @@ def _keep(found, entity, wanted, folder):
         if not any(_same(other, value) for other in there):
             raise BidsError(
                 f"{folder}: no file with {entity}-{value} (of those that match so "
-                f"far). Values of {entity} there: {some(there)}."
+                f"far). Values of {entity} there: {_some(there)}."
             )
     return [
         (e, path)
@@ -146,7 +150,7 @@ def _run(files, folder):
         ours = [k for k in differ if k in PARAMETERS]
         raise BidsError(
             f"{path.parent}: {len(files)} files of one run are left: "
-            f"{some(p.name for _, p in files)}. They differ in "
+            f"{_some(p.name for _, p in files)}. They differ in "
             f"{choices or 'their suffix only'}. "
             + (f"Set {' and '.join(ours)}." if ours else "Keep one in this folder.")
         )

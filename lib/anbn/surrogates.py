@@ -40,7 +40,9 @@ def draw(timecourses, n, *, kind="phase", run_lengths=(), rng):
     if kind == "runs":
         return _reordered(data, n, runs, rng)
     if kind not in KINDS:
-        raise ValueError(f"null must be one of {', '.join(KINDS)}; found {kind!r}")
+        raise ValueError(
+            f"null_method must be one of {', '.join(KINDS)}; found {kind!r}"
+        )
     make = _turned if kind == "phase" else _rolled
     needed = [len(data[run]) // 2 + 1 if kind == "phase" else 1 for run in runs]
     # all numbers of a surrogate at once: the same ones whatever n is
@@ -157,8 +159,9 @@ def _reordered(data, n, runs, rng):
     lengths = {run.stop - run.start for run in runs}
     if len(runs) < 5 or len(lengths) > 1:
         raise ValueError(
-            f"null runs needs five or more runs of one length, found {len(runs)} of "
-            f"{sorted(lengths)} volumes: cut them in run_lengths, or take null phase"
+            "null_method runs needs five or more runs of one length, found "
+            f"{len(runs)} of {sorted(lengths)} volumes: cut them in run_lengths, or "
+            "take phase"
         )
     parts = data.reshape(len(runs), *data[runs[0]].shape)
     orders = np.stack([rng.permutation(len(runs)) for _ in range(n)])
@@ -191,8 +194,8 @@ def other_texts(activations, H, n, rng):
     n_corpus, n_layers, n_units = activations.shape
     if n_corpus < H.shape[1]:
         raise ValueError(
-            f"null text needs as many tokens as the story, {H.shape[1]}; the corpora "
-            f"have {n_corpus}: raise corpus_tokens of stage 01"
+            f"null_method text needs as many tokens as the story, {H.shape[1]}; the "
+            f"corpora have {n_corpus}: raise corpus_tokens of stage 01"
         )
     starts = rng.integers(n_corpus, size=n)
     H = torch.from_numpy(H.toarray().astype(np.float32))
