@@ -42,7 +42,7 @@ lab: sync  ## open JupyterLab on the notebooks
 all: $(ENV)  ## run all stages of STUDY that are not up to date
 	$(BIN)/python -m anbn.pipeline $(STUDY)
 
-01 02 03 04: $(ENV)  ## run one stage of STUDY (and the stages it reads)
+01 02 03 04 05: $(ENV)  ## run one stage of STUDY (and the stages it reads)
 	$(BIN)/python -m anbn.pipeline $(STUDY) $@
 
 report: $(ENV)  ## print the headline numbers of STUDY
@@ -70,4 +70,4 @@ lock: $(ENV)  ## remake requirements/lock*.txt from environment.yml
 clean:  ## delete the outputs of STUDY
 	test -n "$(STUDY)" && rm -rf "outputs/$(STUDY)"
 
-.PHONY: help env sync lab all 01 02 03 04 report data test lint bench lock clean
+.PHONY: help env sync lab all 01 02 03 04 05 report data test lint bench lock clean

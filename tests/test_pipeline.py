@@ -38,12 +38,12 @@ assert value != 13, "unlucky"
 summary = {{"value": value}}
 artifacts.finish_stage(out, summary, params=summary, simulated=False)
 """
-FIRST, SECOND, THIRD, FOURTH = pipeline.STAGES
+FIRST, SECOND, THIRD, FOURTH, FIFTH = pipeline.STAGES
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project whose four stages take a second each; a copy of the library in it."""
+    """A project whose five stages take a second each; a copy of the library in it."""
     real = params.project_root()
     shutil.copytree(real / "lib", tmp_path / "lib")
     (tmp_path / "notebooks").mkdir()
@@ -93,7 +93,7 @@ def test_what_counts_and_what_does_not(project):
     masking.write_text(masking.read_text() + "\n")
     assert changed(before) == [FOURTH]
     (parameters / f"{SECOND}.yaml").write_text("value: 5")
-    assert changed(before) == [SECOND, THIRD, FOURTH]
+    assert changed(before) == [SECOND, THIRD, FOURTH, FIFTH]
 
 
 def test_imports_are_followed(project):
@@ -116,7 +116,7 @@ def test_data_files_count(project):
 
 
 def test_run_skip_and_rerun(project, capsys):
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 4
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 5
     for stage in pipeline.STAGES:
         out = project / "outputs" / "mine" / stage
         names = {p.name for p in out.iterdir()}
@@ -124,10 +124,10 @@ def test_run_skip_and_rerun(project, capsys):
         assert not names & {"running.ipynb", "source.ipynb", "failed.ipynb"}
         assert "value = 2" in (out / "notebook.ipynb").read_text()
     assert pipeline.run_study("mine", list(pipeline.STAGES)) == 0
-    assert capsys.readouterr().out.count("up to date") == 4
-    (project / "outputs" / "mine" / THIRD / "data" / "a.npy").unlink()
-    assert pipeline.run_study("mine", [FOURTH]) == 0  # does not read the third
-    assert pipeline.run_study("mine", [THIRD]) == 1
+    assert capsys.readouterr().out.count("up to date") == 5
+    (project / "outputs" / "mine" / FOURTH / "data" / "a.npy").unlink()
+    assert pipeline.run_study("mine", [FIFTH]) == 0  # does not read the fourth
+    assert pipeline.run_study("mine", [FOURTH]) == 1
 
 
 def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
@@ -145,7 +145,7 @@ def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
     assert not (out / SECOND / "notebook.ipynb").exists()
     assert not (out / THIRD).exists()
     (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 2")
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 3
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 4
     assert not (out / SECOND / "failed.ipynb").exists()
 
 
@@ -169,7 +169,7 @@ def contents(project):
 
 
 def test_sigkill_at_any_moment_ends_in_the_same_result(project):
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 4
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 5
     expected = contents(project)
     shutil.rmtree(project / "outputs")
     moments = random.Random(0)
@@ -198,6 +198,18 @@ def test_two_runs_of_one_study_do_not_mix(project):
         )
     assert done.returncode == 1
     assert "is being run by another process" in done.stderr
+
+
+def test_a_study_may_leave_out_what_a_stage_can_do_without(project):
+    (project / "params" / "mine" / f"{THIRD}.yaml").unlink()
+    text = (project / "notebooks" / f"{FOURTH}.py").read_text()
+    (project / "notebooks" / f"{FOURTH}.py").write_text(
+        text.replace(f", '{THIRD}'", "")
+    )
+    assert pipeline.run_study("mine", [FOURTH]) == 3
+    (project / "params" / "mine" / f"{SECOND}.yaml").unlink()
+    with pytest.raises(params.ParamError):
+        pipeline.run_study("mine", [FOURTH])
 
 
 def test_two_notebooks_do_not_write_one_stage(project, monkeypatch):

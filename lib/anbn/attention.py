@@ -39,9 +39,9 @@ class Tap(TorchFunctionMode):
         self.on_output = on_output
         self.leave()
 
-    def enter(self, layer):
-        """A block begins: its first attention is to be shown."""
-        self.layer, self.query, self.logits = layer, None, None
+    def enter(self, layer, n_tokens):
+        """A block begins, over so many tokens: its first attention is to be shown."""
+        self.layer, self.n_tokens, self.query, self.logits = layer, n_tokens, None, None
 
     def leave(self):
         """A block, or its first attention, is over."""
@@ -64,7 +64,7 @@ class Tap(TorchFunctionMode):
     def _fused(self, function, given):
         query, key = given.pop("query"), given.pop("key")
         # transformers packs the grouped queries of a single token so
-        packed = key.shape[2] == 1 != query.shape[2]
+        packed = self.n_tokens == 1 != query.shape[2]
         shape = query.shape
         if packed:
             query = query.reshape(shape[0], -1, 1, shape[-1])

@@ -1,35 +1,50 @@
-"""How well a language model still does."""
+"""How well a language model still does, intact and with neurons changed."""
+
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
-from anbn import forward
+from anbn import forward, masking, neurons, sharing
 
 
 class EvaluationError(ValueError):
     """A model or text cannot be evaluated as asked."""
 
 
-def perplexity(language_model, tokens, *, window, stride):
-    """Perplexity on text: exp of the mean surprisal (nats) of its tokens.
+class Trial(NamedTuple):
+    """Neurons that are changed, and how."""
+
+    group: str  # name of the mask
+    kind: str  # of neuron
+    mask: np.ndarray  # bool (n_layers, n_neurons)
+    control: str = ""  # which control of the mask this is; "" for itself
+    draw: int = 0
+    action: str = "silence"  # see masking.ACTIONS
+    options: dict = {}  # of the action, as {"factor": 2.0}
+
+
+def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
+    """A mask and the draws of its controls as trials.
 
     Parameters
     ----------
-    language_model : LanguageModel
-        With a causal head.
-    tokens : DataFrame
-        From ``tokenization.tokenize``. Each document's first token has no surprisal.
-    window, stride : int
-        Tokens; see ``tokenization.windows``.
-
-    Returns
-    -------
-    perplexity : float
-
-    Raises
-    ------
-    EvaluationError
-        If the model has no causal head or fewer than two tokens are given.
+    group, kind : str
+    mask : bool array of shape (n_layers, n_neurons)
+    drawn : dict of str to list of masks, optional
+        From ``controls.draw``.
+    action : str
+    options : dict, optional
+        Of the action.
     """
+    masks = [("", 0, mask)]
+    masks += [(c, i, m) for c, ms in (drawn or {}).items() for i, m in enumerate(ms)]
+    return [Trial(group, kind, m, c, i, action, options or {}) for c, i, m in masks]
+
+
+def check(language_model, tokens):
+    """Raise EvaluationError unless next tokens of the text can be predicted."""
     if language_model.head != "causal":
         raise EvaluationError(
             "perplexity needs a causal language model; this one was loaded with "
@@ -37,11 +52,149 @@ def perplexity(language_model, tokens, *, window, stride):
         )
     if len(tokens) < 2:
         raise EvaluationError(f"perplexity needs 2 tokens or more, found {len(tokens)}")
-    options = {"window": window, "stride": stride}
-    losses = [
-        recorded.surprisal
-        for recorded in forward.forward_windows(
-            language_model, tokens, surprisal=True, **options
-        )
+
+
+def by_document(language_model, tokens, *, batch_size=8):
+    """Loss and accuracy of predicting the next token, for each document.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        With a causal head.
+    tokens : DataFrame
+        From ``holdout.held_out``. Each document is read in one window, as far as the
+        model's longest; its first token is not predicted.
+    batch_size : int
+        Documents at a time.
+
+    Returns
+    -------
+    outcome : DataFrame
+        A row a document: ``document``, ``n_tokens`` (that are predicted), ``nll`` (mean
+        surprisal, nats a token), ``accuracy`` (share whose likeliest token came).
+
+    Raises
+    ------
+    EvaluationError
+        If the model has no causal head, or fewer than two tokens are given.
+    """
+    check(language_model, tokens)
+    longest = int(tokens.groupby("document").size().max())
+    surprisal = np.full(len(tokens), np.nan)
+    hits = np.full(len(tokens), np.nan)
+    for recorded in forward.forward_windows(
+        language_model,
+        tokens,
+        window=longest,
+        stride=longest,
+        batch_size=batch_size,
+        surprisal=True,
+        hits=True,
+    ):
+        surprisal[recorded.rows] = recorded.surprisal.numpy()
+        hits[recorded.rows] = recorded.hits.numpy()
+    scored = tokens[["document"]].assign(nll=surprisal, accuracy=hits)
+    outcome = scored.groupby("document").agg(
+        n_tokens=("nll", "count"), nll=("nll", "mean"), accuracy=("accuracy", "mean")
+    )
+    return outcome.reset_index()
+
+
+def perplexity(language_model, tokens, *, batch_size=8):
+    """exp of the mean surprisal (nats) of all tokens that are predicted.
+
+    Parameters
+    ----------
+    language_model, tokens, batch_size
+        See ``by_document``.
+    """
+    outcome = by_document(language_model, tokens, batch_size=batch_size)
+    return float(np.exp(np.average(outcome["nll"], weights=outcome["n_tokens"])))
+
+
+def measure(
+    language_model, tokens, documents, trials, *, batch_size=8, share=True, **where
+):
+    """Outcome of every trial on every document, beside that of the intact model.
+
+    Text is tokenised once, and a trial's pass begins at the first block that it
+    changes, with what the intact model brought there.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens, documents : DataFrame
+        From ``holdout.held_out``.
+    trials : list of Trial
+    batch_size : int
+        Documents at a time; what the intact model brought to the blocks is held for so
+        many.
+    share : bool
+        Whether to begin at the first block that is changed.
+    **where
+        ``layers``, ``modules`` of ``masking.intervene``.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a trial and document: ``group``, ``control``, ``draw``, ``kind``,
+        ``action``, ``n`` (neurons of the mask), ``domain``, ``document``, ``n_tokens``,
+        ``nll``, ``accuracy``. The intact model's rows are the group ``intact``.
+
+    Raises
+    ------
+    ValueError
+        If a mask does not fit the model; before anything runs.
+    """
+    check(language_model, tokens)
+    model = language_model.model
+    shapes = {
+        kind: neurons.count_neurons(model, kind, **where)
+        for kind in {trial.kind for trial in trials}
+    }
+    for trial in trials:
+        masking.check_mask(trial.mask, shapes[trial.kind], trial.kind)
+    layers = where.get("layers") or range(10**6)
+    begins = [masking.first_layer(t.mask, t.action) for t in trials]
+    begins = [
+        layers[first] if first < len(t.mask) else len(t.mask)
+        for first, t in zip(begins, trials, strict=True)
     ]
-    return float(np.exp(np.nanmean(np.concatenate(losses).astype(np.float64))))
+    numbers = tokens["document"].unique()
+    batches = [
+        tokens[tokens["document"].isin(numbers[i : i + batch_size])]
+        for i in range(0, len(numbers), batch_size)
+    ]
+    found = []
+    bar = tqdm(total=len(batches) * len(trials), desc="trials", mininterval=5)
+    for batch in batches:
+        with sharing.remember(model, begins if share else ()) as kept:
+            intact = by_document(language_model, batch, batch_size=batch_size)
+        found.append(intact.assign(trial=-1))
+        for i, (trial, begin) in enumerate(zip(trials, begins, strict=True)):
+            options = {"shape": shapes[trial.kind], **trial.options, **where}
+            with (
+                masking.apply(model, trial.mask, trial.kind, trial.action, **options),
+                sharing.resume(model, kept, begin),
+            ):
+                outcome = by_document(language_model, batch, batch_size=batch_size)
+            found.append(outcome.assign(trial=i))
+            bar.update()
+    bar.close()
+    about = [Trial("intact", "", np.zeros(0, bool)), *trials]
+    about = pd.DataFrame(
+        {
+            "trial": range(-1, len(trials)),
+            "n": [int(np.sum(t.mask)) for t in about],
+            "factor": [t.options.get("factor", np.nan) for t in about],
+            **{
+                name: [getattr(t, name) for t in about]
+                for name in ("group", "control", "draw", "kind", "action")
+            },
+        }
+    )
+    table = pd.concat(found).merge(about, on="trial").sort_values(["trial", "document"])
+    table["domain"] = documents["corpus"].to_numpy()[table["document"]]
+    names = "group control draw kind action n factor domain document n_tokens nll "
+    names += "accuracy"
+    return table[names.split()].reset_index(drop=True)

@@ -23,6 +23,7 @@ class Recorded(NamedTuple):
     activations: dict  # of str to Tensor of shape (n_layers, n, n_neurons)
     surprisal: torch.Tensor | None  # (n,), nats
     entropy: torch.Tensor | None  # (n,), nats
+    hits: torch.Tensor | None = None  # (n,), 1 where the likeliest token came
 
 
 def forward_windows(
@@ -36,6 +37,7 @@ def forward_windows(
     dtype="float32",
     surprisal=False,
     entropy=False,
+    hits=False,
     start=0,
     **where,
 ):
@@ -55,8 +57,9 @@ def forward_windows(
         Kinds of neurons to capture.
     dtype : {"float16", "float32"}
         Precision of the activations that are handed out.
-    surprisal, entropy : bool
-        Of the model's predictions; computed for a model with a causal head only.
+    surprisal, entropy, hits : bool
+        Of the model's predictions; computed for a model with a causal head only. With
+        ``hits``, whether the likeliest next token is the one that comes.
     start : int
         First token that is wanted.
     **where
@@ -68,8 +71,10 @@ def forward_windows(
         On a GPU the next batch already runs while this one is handed out.
     """
     causal = language_model.head == "causal"
-    wanted = {"surprisal": surprisal and causal, "entropy": entropy and causal}
-    options = {"kinds": kinds, "dtype": getattr(torch, dtype), **wanted, **where}
+    named = {"surprisal": surprisal, "entropy": entropy, "hits": hits}
+    wanted = [name for name, asked in named.items() if asked and causal]
+    options = {"kinds": kinds, "dtype": getattr(torch, dtype), "scores": wanted}
+    options |= where
     jobs = _jobs(language_model, tokens, window, stride)
     batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
     batches = [batch for batch in batches if batch[-1][-1] > start]
@@ -138,35 +143,39 @@ def _forward(language_model, ids, batch, memory, options):
         _copy(activations[kind][i], values, keeps)
 
     with neurons.capture(model, kinds, receive, **where) as n_layers:
-        if not (options["surprisal"] or options["entropy"]):
+        if not options["scores"]:
             model.base_model(**arguments)  # no logits
             return Recorded(rows, activations, None, None)
         first = max(0, min(keep.start for keep in keeps) - 1)
         if "logits_to_keep" in inspect.signature(model.forward).parameters:
             arguments["logits_to_keep"] = longest - first
         logits = model(**arguments).logits
-    scores = _predictions(logits, padded, longest - logits.shape[1], options["entropy"])
-    hosts = [_host((n_rows,), torch.float32, logits) for _ in scores]
-    for host, score in zip(hosts, scores, strict=True):
-        _copy(host, score, keeps)
-    return Recorded(rows, activations, hosts[0], (hosts[1:] or [None])[0])
+    scores = _predictions(logits, padded, longest - logits.shape[1], options["scores"])
+    hosts = {name: _host((n_rows,), torch.float32, logits) for name in scores}
+    for name, score in scores.items():
+        _copy(hosts[name], score, keeps)
+    names = ("surprisal", "entropy", "hits")
+    return Recorded(rows, activations, *(hosts.get(name) for name in names))
 
 
-def _predictions(logits, ids, first, entropy, n_rows=256):
-    """Surprisal and entropy (nats) of tokens given those before them.
+def _predictions(logits, ids, first, names, n_rows=256):
+    """Surprisal, entropy (nats) or hits of tokens, given those before them.
 
     NaN where nothing comes before. ``logits`` begin at position ``first``.
     """
-    scores = [logits.new_full(ids.shape, torch.nan, dtype=torch.float32)]
-    scores += [scores[0].clone()] if entropy else []
+    nothing = logits.new_full(ids.shape, torch.nan, dtype=torch.float32)
+    scores = {name: nothing.clone() for name in names}
     ids = ids.to(logits.device)
     for i in range(0, logits.shape[1] - 1, n_rows):
         log_p = logits[:, i : i + n_rows].float().log_softmax(-1)
         at = slice(first + i + 1, first + i + 1 + n_rows)
         log_p = log_p[:, : len(range(ids.shape[1])[at])]
-        scores[0][:, at] = -log_p.gather(-1, ids[:, at, None])[..., 0]
-        if entropy:
-            scores[1][:, at] = -(log_p.exp() * log_p).sum(-1)
+        if "surprisal" in names:
+            scores["surprisal"][:, at] = -log_p.gather(-1, ids[:, at, None])[..., 0]
+        if "entropy" in names:
+            scores["entropy"][:, at] = -(log_p.exp() * log_p).sum(-1)
+        if "hits" in names:
+            scores["hits"][:, at] = (log_p.argmax(-1) == ids[:, at]).float()
     return scores
 
 

@@ -1,6 +1,8 @@
-"""Silencing neurons or keeping only some, and the controls every mask needs.
+"""Silencing neurons, keeping only some, and amplifying them, while a model runs.
 
-A mask is a bool array (n_layers, n_neurons), True for the neurons it is about.
+A mask is a bool array (n_layers, n_neurons), True for the neurons it is about. Every
+context here leaves the model as it was, after an error inside too; contexts nest; an
+empty mask changes nothing, bit for bit.
 """
 
 from contextlib import contextmanager
@@ -10,127 +12,150 @@ import torch
 
 from anbn import neurons
 
+ACTIONS = ("silence", "keep", "amplify")
 
-def check_mask(mask, model, kind):
-    """Raise ValueError unless a mask fits a model's neurons of this kind."""
-    expected = neurons.count_neurons(model, kind)
+
+def check_mask(mask, shape, kind):
+    """The mask as an array; ValueError unless it is bool and of the expected shape."""
     mask = np.asarray(mask)
-    if mask.dtype != bool or mask.shape != expected:
+    if mask.dtype != bool or mask.shape != tuple(shape):
         raise ValueError(
-            f"expected a bool mask of shape {expected} for the {kind} neurons of this "
-            f"{type(model).__name__}, found {mask.dtype} of shape {mask.shape}"
+            f"expected a bool mask of shape {tuple(shape)} for the {kind} neurons of "
+            f"this model, found {mask.dtype} of shape {mask.shape}"
         )
+    return mask
 
 
 @contextmanager
-def silence(model, mask, kind):
-    """Set a mask's neurons to zero in every forward pass inside the block.
+def intervene(model, mask, kind, change, *, shape=None, layers=None, modules=None):
+    """Change a mask's neurons in every forward pass inside the block.
 
-    Layers without masked neurons are not touched: an empty mask changes nothing.
+    Parameters
+    ----------
+    model : torch.nn.Module
+    mask : bool array of shape (n_layers, n_neurons)
+    kind : str
+        See ``neurons``. For ``qk`` the queries are changed: zero or scaled queries make
+        zero or scaled products.
+    change : callable
+        ``change(activations, i)`` gives the new activations (..., n_neurons) of the
+        mask's i-th layer; those outside of the mask are not used.
+    shape : (int, int), optional
+        Of the model's neurons, if known; else seen in a pass over two tokens.
+    layers : list of int, optional
+        Layers of the model that the mask's rows are; all by default.
+    modules : dict of str to str, optional
+        See ``architecture.find_sites``.
+
+    Raises
+    ------
+    ValueError
+        If the mask does not fit the model.
     """
-    check_mask(mask, model, kind)
-    functions = {}
-    for layer in np.flatnonzero(mask.any(1)):
-        kept = torch.tensor(~mask[layer], device=neurons.input_device(model))
-
-        def zero(activations, kept=kept):
-            return activations.where(kept.to(activations.device), 0)
-
-        functions[int(layer)] = zero
-    with neurons.edit(model, kind, functions):
+    where = {"layers": layers, "modules": modules}
+    mask = check_mask(mask, shape or neurons.count_neurons(model, kind, **where), kind)
+    rows = layers or range(len(mask))
+    functions = {
+        rows[i]: _edited(torch.from_numpy(mask[i].copy()), change, i)
+        for i in np.flatnonzero(mask.any(1)).tolist()
+    }
+    with neurons.edit(model, kind, functions, modules=modules):
         yield
 
 
-def keep_only(model, mask, kind):
-    """Silence all neurons of a kind but those of the mask."""
-    return silence(model, ~np.asarray(mask), kind)
+def _edited(chosen, change, i):
+    there = {}  # the mask, once on each device
+
+    def edited(activations):
+        device = activations.device
+        if device not in there:
+            there[device] = chosen.to(device)
+        new = torch.as_tensor(change(activations, i), device=device)
+        return torch.where(there[device], new.to(activations.dtype), activations)
+
+    return edited
 
 
-def strongest(scores, n):
-    """Mask of the ``n`` neurons with the largest scores.
-
-    Parameters
-    ----------
-    scores : array of shape (n_layers, n_neurons)
-    n : int
-    """
-    flat = np.zeros(scores.size, bool)
-    flat[np.argsort(-scores, axis=None, kind="stable")[:n]] = True
-    return flat.reshape(scores.shape)
-
-
-def random_uniform(n, rng, *, among):
-    """Mask of ``n`` random neurons of all layers alike.
+def silence(model, mask, kind, *, to=None, rng=None, **where):
+    """Take away what a mask's neurons say.
 
     Parameters
     ----------
-    among : bool array of shape (n_layers, n_neurons)
-        Neurons that may be drawn.
+    model, mask, kind
+        See ``intervene``.
+    to : array of shape (n_layers, n_neurons) or (n_samples, n_layers, n_neurons)
+        What stands there instead: zero by default; the neurons' means over calibration
+        text; or their activations at other tokens, of which every token gets those of
+        a random one, the same for all layers (resampling).
+    rng : numpy Generator
+        For resampling.
+    **where
+        ``shape``, ``layers``, ``modules`` of ``intervene``.
     """
-    return _draw(among, n, rng)
+    if to is None:
+        return intervene(model, mask, kind, lambda a, i: a.new_zeros(()), **where)
+    to = torch.as_tensor(np.asarray(to))
+    if kind == "qk":
+        raise ValueError(
+            "qk can be silenced to zero and scaled, not set to other values: what is "
+            "edited are the queries"
+        )
+    if to.shape[-2:] != np.shape(mask) or not torch.isfinite(to).all():
+        raise ValueError(
+            f"`to` must be finite and of shape {np.shape(mask)}, or samples of it, "
+            f"found {tuple(to.shape)}"
+        )
+    if to.dim() == 2:
+        return intervene(model, mask, kind, lambda a, i: to[i], **where)
+    if rng is None:
+        raise ValueError("resampling needs `rng`, a numpy Generator")
+    first, drawn = int(np.flatnonzero(np.any(mask, 1)).min(initial=0)), {}
+
+    def resample(activations, i):
+        if i == first:  # a new pass: other tokens for all its layers
+            drawn["at"] = rng.integers(len(to), size=activations.shape[:-1])
+        return to[drawn["at"], i]
+
+    return intervene(model, mask, kind, resample, **where)
 
 
-def random_per_layer(mask, rng, *, among):
-    """As many random neurons in every layer as the mask has there.
+def keep_only(model, mask, kind, *, to=None, rng=None, **where):
+    """Silence all neurons of a kind but those of the mask; see ``silence``."""
+    return silence(model, ~np.asarray(mask, bool), kind, to=to, rng=rng, **where)
+
+
+def amplify(model, mask, kind, *, factor=1.0, plus=0.0, **where):
+    """Multiply a mask's neurons by a factor, then add a constant to them.
+
+    The constant is that of Liu et al. 2025 (arXiv 2502.20408, revision).
 
     Parameters
     ----------
-    mask, among : bool arrays of shape (n_layers, n_neurons)
-        ``among`` may hold neurons of the mask: a mask that takes most of a layer leaves
-        too few others to draw from.
+    factor, plus : float
     """
-    return np.stack(
-        [_draw(a, int(n), rng) for a, n in zip(among, mask.sum(1), strict=True)]
+    if not np.isfinite([factor, plus]).all() or (kind == "qk" and plus):
+        raise ValueError(
+            f"factor and plus must be finite, plus 0 for qk; found {factor}, {plus}"
+        )
+    return intervene(
+        model, mask, kind, lambda activations, i: activations * factor + plus, **where
     )
 
 
-def with_controls(n, strength, variance, massive, rng, *, n_draws):
-    """The ``n`` strongest neurons of the networks and the controls for them.
-
-    Parameters
-    ----------
-    n : int
-        Neurons a mask.
-    strength : array of shape (n_layers, n_neurons)
-        How clearly a neuron belongs to a network (the largest z of any).
-    variance : array of shape (n_layers, n_neurons)
-    massive : bool array of shape (n_layers, n_neurons)
-        Neurons of outstanding variance, looked at apart.
-    rng : numpy Generator
-    n_draws : int
-        Draws of every random control.
-
-    Returns
-    -------
-    masks : dict of str to list of bool arrays of shape (n_layers, n_neurons)
-        ``networks``; ``networks without massive``: the strongest that are not massive;
-        for each of the two, random neurons with the same number in every layer;
-        ``random, uniform``; ``largest variance``.
-    """
-    every = np.ones(strength.shape, bool)
-    chosen = strongest(strength, n)
-    calm = strongest(np.where(massive, -np.inf, strength), n)
-    draws = range(n_draws)
-    return {
-        "networks": [chosen],
-        "random, same per layer": [
-            random_per_layer(chosen, rng, among=every) for _ in draws
-        ],
-        "networks without massive": [calm],
-        "random per layer, without massive": [
-            random_per_layer(calm, rng, among=~massive) for _ in draws
-        ],
-        "random, uniform": [random_uniform(n, rng, among=every) for _ in draws],
-        "largest variance": [strongest(variance, n)],
-    }
-
-
-def _draw(allowed, n, rng):
-    candidates = np.flatnonzero(allowed)
-    if len(candidates) < n:
+def apply(model, mask, kind, action, **options):
+    """The context of an action's name: silence, keep or amplify."""
+    if action not in ACTIONS:
         raise ValueError(
-            f"cannot draw {n} control neurons: only {len(candidates)} are left"
+            f"action must be one of {', '.join(ACTIONS)}, found {action!r}"
         )
-    drawn = np.zeros(allowed.size, bool)
-    drawn[rng.choice(candidates, n, replace=False)] = True
-    return drawn.reshape(allowed.shape)
+    contexts = dict(zip(ACTIONS, (silence, keep_only, amplify), strict=True))
+    return contexts[action](model, mask, kind, **options)
+
+
+def first_layer(mask, action="silence"):
+    """First row that an action on a mask changes; the number of rows, if it does none.
+
+    Layers below it run as in the intact model.
+    """
+    changed = ~np.asarray(mask) if action == "keep" else np.asarray(mask)
+    return int(np.flatnonzero(np.append(changed.any(1), True))[0])

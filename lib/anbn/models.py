@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from anbn import artifacts
+from anbn import artifacts, reshaping
 from anbn.paths import PACKAGE, cache_dir, project_root, resolve
 
 transformers_logging.disable_progress_bar()
@@ -123,6 +123,8 @@ def load_model(
     auto_class = AUTO_CLASSES[head]
     if head == "none" and config.is_encoder_decoder:
         auto_class = AutoModelForTextEncoding  # T5's encoder alone
+    own_class = _own_class(spec, config, head)
+    auto_class = own_class or auto_class
     spread = {}
     if isinstance(device, dict) or device == "balanced":
         spread = {"device_map": device, "offload_folder": _offload_folder()}
@@ -147,6 +149,8 @@ def load_model(
                 f"they would be random. It was saved as {config.architectures}; use "
                 f"head={_saved_head(config)!r} or another model."
             )
+    if own_class and head == "none":
+        model = model.base_model
     if not spread:
         model = model.to(choose_device(device))
     elif random_weights is not None:
@@ -169,6 +173,20 @@ def _offload_folder():
     folder = tempfile.mkdtemp(prefix="offload-", dir=cache_dir())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _own_class(spec, config, head):
+    """Class of a model that was cut to widths of its own, else None."""
+    try:
+        own_class = reshaping.saved_class(config)
+    except ValueError as error:
+        raise ModelError(f"model {spec!r}: {error}") from error
+    if own_class and head not in ("none", _saved_head(config)):
+        raise ModelError(
+            f"model {spec!r} was cut as {config.architectures}: use "
+            f"head={_saved_head(config)!r} or 'none', found {head!r}"
+        )
+    return own_class
 
 
 def _saved_head(config):

@@ -204,8 +204,9 @@ def _enter_tap(stack, model, layers, callbacks):
     blocks = find_blocks(model)
     for i, layer in enumerate(layers):
 
-        def enter(*_, i=i):
-            tap.enter(i)
+        def enter(_, args, given, i=i):
+            stream = next(x for x in (*args, *given.values()) if torch.is_tensor(x))
+            tap.enter(i, stream.shape[-2])
 
         def leave(*_, layer=layer):
             missed = tap.layer is not None
@@ -219,7 +220,8 @@ def _enter_tap(stack, model, layers, callbacks):
                     "the output projections with the parameter `modules`."
                 )
 
-        stack.callback(blocks[layer].register_forward_pre_hook(enter).remove)
+        hook = blocks[layer].register_forward_pre_hook(enter, with_kwargs=True)
+        stack.callback(hook.remove)
         stack.callback(blocks[layer].register_forward_hook(leave).remove)
 
 

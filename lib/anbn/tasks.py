@@ -1,0 +1,135 @@
+"""What a language model can still do: a few tasks, run intact and under masks."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from anbn import answers, behaviour, masking, syntaxgym
+from anbn.evaluation import Trial
+
+
+class Tasks(NamedTuple):
+    """Items of every task."""
+
+    suites: dict  # of str to syntaxgym.Suite
+    pairs: pd.DataFrame  # good and bad sentences, of the suites of agreement
+    questions: pd.DataFrame  # contexts and their possible continuations
+    prompts: pd.DataFrame  # which kind of text is this?
+    labels: list  # answers to the prompts
+
+
+def prepare(suites, documents, labels, *, n_choices=4, rng):
+    """Tasks from SyntaxGym suites and held-out documents.
+
+    Parameters
+    ----------
+    suites : dict of str to syntaxgym.Suite
+    documents : DataFrame
+        From ``holdout.held_out``.
+    labels : dict of str to str
+        Corpus -> the word a prompt calls this kind of text.
+    n_choices : int
+        Of a multiple-choice question.
+    rng : numpy Generator
+    """
+    agreement = [s for n, s in suites.items() if n.startswith(("number", "reflexive"))]
+    pairs = [behaviour.pairs_from_suite(suite) for suite in agreement]
+    columns = ["set", "item", "condition", "good", "bad"]
+    return Tasks(
+        suites,
+        pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=columns),
+        behaviour.continuations(documents, n_choices=n_choices, rng=rng),
+        answers.domain_prompts(documents, labels, rng=rng),
+        list(dict.fromkeys(labels.values())),
+    )
+
+
+def run(language_model, tasks, *, batch_size=32):
+    """Every item of every task.
+
+    Returns
+    -------
+    results : DataFrame
+        ``task`` (SyntaxGym, minimal pairs, multiple choice, classification), ``set``
+        (suite or corpus), ``item``, ``correct``, ``parsed`` (False where an answer in
+        words names no label; it is then not correct).
+    """
+    suites = syntaxgym.score(language_model, tasks.suites, batch_size=batch_size)
+    parts = {"SyntaxGym": suites.assign(set=suites["suite"])}
+    if len(tasks.pairs):
+        parts["minimal pairs"] = behaviour.minimal_pairs(
+            language_model, tasks.pairs, batch_size=batch_size
+        )
+    chosen = behaviour.multiple_choice(language_model, tasks.questions)
+    parts["multiple choice"] = chosen.assign(set=chosen["corpus"])
+    said = answers.classify(language_model, tasks.prompts, tasks.labels)
+    parts["classification"] = said.assign(set=said["label"])
+    rows = [
+        pd.DataFrame(
+            {
+                "task": task,
+                "set": part["set"].to_numpy(),
+                "item": range(len(part)),
+                "correct": part["correct"].to_numpy(bool),
+                "parsed": part["parsed"].to_numpy(bool) if "parsed" in part else True,
+            }
+        )
+        for task, part in parts.items()
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def under(language_model, tasks, trials, *, batch_size=32, **where):
+    """``run`` of the intact model and under every trial.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tasks : Tasks
+    trials : list of evaluation.Trial
+    batch_size : int
+        Sentences at a time.
+    **where
+        ``layers``, ``modules`` of ``masking.intervene``.
+
+    Returns
+    -------
+    results : DataFrame
+        Columns of ``run`` with ``group``, ``control``, ``draw``.
+    """
+    intact = Trial("intact", "", np.zeros(0, bool))
+    found = [(intact, run(language_model, tasks, batch_size=batch_size))]
+    for trial in tqdm(trials, "tasks under masks", mininterval=5):
+        options = {**trial.options, **where}
+        model = language_model.model
+        with masking.apply(model, trial.mask, trial.kind, trial.action, **options):
+            found.append((trial, run(language_model, tasks, batch_size=batch_size)))
+    return pd.concat(
+        [r.assign(group=t.group, control=t.control, draw=t.draw) for t, r in found],
+        ignore_index=True,
+    )
+
+
+def summary(results):
+    """Share of items that are right, by mask and task, and the parse rate apart.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a mask or control (mean over its draws): the accuracy of each task
+        (SyntaxGym: the mean over suites), and ``parse rate`` of the classification.
+    """
+    by = ["group", "control", "draw", "task", "set"]
+    of_sets = results.groupby(by, sort=False)["correct"].agg(["mean", "size"])
+    of_sets = of_sets.reset_index()
+    # published SyntaxGym scores give every suite the same weight
+    of_sets.loc[of_sets["task"] == "SyntaxGym", "size"] = 1
+    of_sets["mean"] *= of_sets["size"]
+    total = of_sets.groupby(by[:-1], sort=False)[["mean", "size"]].sum()
+    scores = (total["mean"] / total["size"]).groupby([*by[:2], "task"], sort=False)
+    table = scores.mean().unstack("task", sort=False)
+    said = results[results["task"] == "classification"]
+    parsed = said.groupby(by[:2], sort=False)["parsed"].mean()
+    return table.assign(**{"parse rate": parsed})

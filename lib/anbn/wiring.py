@@ -1,0 +1,193 @@
+"""Which weights of a model belong to its units, found by structure."""
+
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from anbn import neurons
+from anbn.architecture import (
+    StructureError,
+    _linears,
+    _shape,
+    find_blocks,
+    find_sites,
+    input_device,
+)
+
+N_PROBES = 3  # units of each layer that are followed to the layers before
+
+
+class Feedforward(NamedTuple):
+    """Paths of a block's feed-forward layers in the model, and their width."""
+
+    up: dict  # of str to str: "plain"; with gate and up fused, "halves" or "pairs"
+    down: str
+    width: int
+
+
+@torch.inference_mode(False)  # a caller may be in it
+@torch.enable_grad()
+def find_feedforward(model):
+    """The linear layers before and after each block's feed-forward hidden units.
+
+    Those before are found in a pass over two tokens: with every linear layer's output
+    cut off from what made it, the gradient of a hidden unit reaches the linear layers
+    just before it, and of them the unit's own rows alone if what lies between works
+    element by element. Sizes that coincide cannot mislead it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    layers : list of Feedforward
+        One a block.
+
+    Raises
+    ------
+    StructureError
+        For a mixture of experts, layers that share weights, and hidden units that
+        depend on more than their own rows (as with a norm inside of the layer).
+    """
+    sites, name = find_sites(model, "ffn_hidden"), type(model).__name__
+    if any(place == "experts" for _, place in sites):
+        raise StructureError(
+            f"{name}: units of a mixture of experts cannot be cut out: every token is "
+            "sent to other ones. Silence them, or choose a model without experts."
+        )
+    downs = [down for down, _ in sites]
+    if len(set(downs)) < len(downs):
+        raise StructureError(
+            f"{name}: layers share one module, as in ALBERT: units of one of them "
+            "cannot be cut out"
+        )
+    if any(p.device.type == "meta" for p in model.parameters()):
+        raise StructureError(
+            f"{name}: weights kept on disk cannot be changed: load the model with "
+            "device='cpu', or where it fits"
+        )
+    paths = {module: path for path, module in model.named_modules()}
+    made, hidden = _trace(model, downs)
+    layers = []
+    for i, down in enumerate(downs):
+        up = {paths[linear]: layout for linear, layout in _before(hidden[i], made[i])}
+        if not up or None in up.values():
+            raise StructureError(
+                f"{name}, block {i}: looked for linear layers of which each output "
+                f"leads to one of the {_shape(down)[0]} hidden units before "
+                f"{paths[down]}, found {sorted(up) or 'none'} with units that mix"
+            )
+        layers.append(Feedforward(up, paths[down], _shape(down)[0]))
+    return layers
+
+
+def _trace(model, downs):
+    """Outputs of each block's linear layers, as leaves, and the hidden units."""
+    blocks = find_blocks(model)
+    made, hidden = [[] for _ in blocks], {}
+    with ExitStack() as stack:
+        for i, block in enumerate(blocks):
+            for linear in _linears(block).values():
+
+                def cut_off(module, args, output, i=i):
+                    leaf = output.detach().requires_grad_()
+                    made[i].append((module, leaf))
+                    return leaf.clone()  # may be changed in place
+
+                stack.callback(linear.register_forward_hook(cut_off).remove)
+
+            def keep(_, args, i=i):
+                hidden[i] = args[0].flatten(0, -2)
+
+            stack.callback(downs[i].register_forward_pre_hook(keep).remove)
+        model(torch.tensor([[1, 2]], device=input_device(model)))
+    return made, hidden
+
+
+def _before(hidden, made):
+    """Linear layers that units depend on, and how their outputs belong to units."""
+    n_units, reached = hidden.shape[1], {}
+    for unit in hidden.abs().amax(0).topk(min(N_PROBES, n_units)).indices.tolist():
+        row = hidden[:, unit].abs().argmax()
+        leaves = [leaf for _, leaf in made]
+        options = {"allow_unused": True, "retain_graph": True}
+        if not hidden.requires_grad:
+            return []
+        grads = torch.autograd.grad(hidden[row, unit], leaves, **options)
+        for (linear, _), grad in zip(made, grads, strict=True):
+            if grad is not None and grad.any():
+                at = grad.flatten(0, -2).abs().amax(0).nonzero()[:, 0].tolist()
+                reached.setdefault(linear, {})[unit] = at
+    return [(lin, _layout(at, n_units, _shape(lin)[1])) for lin, at in reached.items()]
+
+
+def _layout(reached, n_units, n_out):
+    """How a linear layer's outputs belong to units; None if it is none of the known."""
+    expected = {
+        "plain": (n_units, lambda unit: [unit]),
+        "halves": (2 * n_units, lambda unit: [unit, unit + n_units]),
+        "pairs": (2 * n_units, lambda unit: [2 * unit, 2 * unit + 1]),
+    }
+    for layout, (width, outputs) in expected.items():
+        if n_out == width and all(at == outputs(j) for j, at in reached.items()):
+            return layout
+    return None
+
+
+def rows_of(kept, layout, n_units):
+    """Outputs of a linear layer that belong to some units (their indices)."""
+    if layout == "halves":
+        return torch.cat([kept, kept + n_units])
+    if layout == "pairs":
+        return torch.stack([2 * kept, 2 * kept + 1], 1).flatten()
+    return kept
+
+
+def output_projections(model):
+    """The linear layer of each block that reads what attention's heads put out.
+
+    It is the one whose input, in a pass over two tokens, is what attention gave: shapes
+    and names could mislead.
+    """
+    blocks, heads, found = find_blocks(model), {}, {}
+
+    def receive(_, i, activations):
+        heads[i] = activations
+
+    def watch(i):
+        def before(linear, args):
+            given = heads.get(i)
+            if given is None or i in found or args[0].numel() != given.numel():
+                return
+            if torch.equal(args[0].reshape(given.shape), given):
+                found[i] = linear
+
+        return before
+
+    handles = [
+        linear.register_forward_pre_hook(watch(i))
+        for i, block in enumerate(blocks)
+        for linear in _linears(block).values()
+    ]
+    try:
+        with torch.inference_mode(), neurons.capture(model, ["attn_out"], receive):
+            model(torch.tensor([[1, 2]], device=input_device(model)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [i for i in range(len(blocks)) if i not in found]
+    if missing:
+        raise StructureError(
+            f"{type(model).__name__}, block {missing[0]}: looked for a linear layer "
+            "that reads what attention's heads put out, found none (a gate or a norm "
+            "may lie between them)"
+        )
+    return [found[i] for i in range(len(blocks))]
+
+
+def matrix(linear):
+    """Weights of a linear layer (n_outputs, n_inputs); Conv1D has them transposed."""
+    return linear.weight.T if isinstance(linear, Conv1D) else linear.weight
