@@ -54,9 +54,12 @@ plus: float = 0.0  # constant added to amplified neurons, as published (-10000 t
 random_share: float = 0.15  # of neurons, the published random control (0.00001 to 0.9)
 suites_folder: str = "package:brainscore_language/benchmarks/syntaxgym/suites/syntaxgym-2020"  # SyntaxGym, a JSON file a suite
 suites: list[str] = ["number_prep", "reflexive_prep_fem", "subordination", "npz_obj", "mvrr", "fgd_subject"]  # of SyntaxGym, [] for all
+sentence_before: str = "\n"  # read in front of each sentence; published none, in which SmolLM2 fails
 suite_items: int = 3  # of each suite under masks, 0 for all (0 to 10000)
 intact_items: int = 3  # of each suite for the intact model, 0 for all (0 to 10000)
+n_task_masks: int = 0  # masks under which tasks and prompts are run, the first ones, 0 for all (0 to 10000)
 task_documents: int = 4  # of each domain, for multiple choice and classification (2 to 100000)
+task_tokens: int = 256  # of each of these documents (64 to 100000)
 domain_labels: dict[str, str] = {"wiki": "encyclopedia", "tiny": "story", "code": "code"}  # what prompts call each corpus
 prompt: str = "The old lighthouse keeper opened the door and"  # continued by the intact and the masked model
 seed: int = 0  # of the random controls and bootstraps (0 to 4294967295)
@@ -107,6 +110,8 @@ before01, before02 = manifest01["params"], manifest02["params"]
 kind = before02["model_kind"]
 where = {"layers": before01["layers"] or None, "modules": before01["modules"] or None}
 rows = before01["layers"] or slice(None)  # layers that were recorded
+simulated = "coupled" in sources and manifest03["simulated"]
+note = " (simulated BOLD)" if simulated else ""
 
 # %% [markdown]
 # ## Load
@@ -138,10 +143,9 @@ print(f"{name}: {len(tokens)} tokens of {len(documents)} documents to evaluate o
 fitted_tokens = stores.read_tokens(recorded / "data" / "corpora")
 step = max(1, len(fitted_tokens) // calibration_tokens)  # every so many documents
 some = fitted_tokens[fitted_tokens["document"] % step == 0].reset_index(drop=True)
-needed = {"coupled": "ffn_hidden", "localizer": localizer_kind, "file": mask_kind}
-needed |= {"magnitude": "ffn_hidden", "wanda": "ffn_hidden"}
-if "coupled" in sources:
-    needed["coupled"] = manifest03["params"]["kind"]
+needed = {"magnitude": "ffn_hidden", "wanda": "ffn_hidden", "file": mask_kind}
+needed |= {"localizer": localizer_kind}
+needed |= {"coupled": manifest03["params"]["kind"]} if "coupled" in sources else {}
 kinds = list(dict.fromkeys([kind, *(needed[s] for s in sources if s in needed)]))
 options = {"window": before01["window"], "stride": before01["stride"], "rng": rng}
 usual = calibration.calibrate(language_model, some, kinds, **options, **where)
@@ -171,7 +175,7 @@ if "coupled" in sources:
     by = {"by": coupled_by, "level": coupled_level}
     brain = coupled_network or selection.most_coupled(follow, names, **by)
     chosen = selection.coupled(follow, names, brain, **by, share=coupled_share)
-    masks[f"coupled: {brain}"] = (needed["coupled"], chosen)
+    masks[f"coupled: {brain}{note}"] = (needed["coupled"], chosen)
 if "massive" in sources:
     masks["massive neurons"] = (kind, massive[kind])
 
@@ -202,10 +206,11 @@ if "file" in sources:
 # *massive* neurons is compared a second time without them, controls too.
 
 # %%
-for group, (k, chosen) in list(masks.items()):
-    selection.check(chosen, massive[k].shape, group)
+given, masks = masks, {}
+for group, (k, chosen) in given.items():
+    masks[group] = k, selection.check(chosen, shapes[k], group)
     if (chosen & massive[k]).any() and (chosen & ~massive[k]).any():
-        masks[f"{group}, massive out"] = (k, chosen & ~massive[k])
+        masks[f"{group}, massive out"] = k, chosen & ~massive[k]
 drawn, balance = {}, {}
 for group, (k, chosen) in masks.items():
     sizes = {"variance": usual[k].variance}
@@ -370,12 +375,14 @@ artifacts.write_figure(out, "amplifying", ax.figure)
 # %%
 folder = resolve(suites_folder)
 chosen = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
-of["n_documents"] = task_documents
-_, longer = holdout.held_out(language_model.tokenizer, paths, document_tokens=128, **of)
-battery = tasks.prepare(chosen, longer, domain_labels, rng=rng)
+of |= {"n_documents": task_documents, "document_tokens": task_tokens}
+_, longer = holdout.held_out(language_model.tokenizer, paths, **of)
+options = {"n_choices": min(4, task_documents), "before": sentence_before, "rng": rng}
+battery = tasks.prepare(chosen, longer, domain_labels, **options)
 fifteen = f"random {random_share:.0%}"
 trials = evaluation.trials(fifteen, kind, others[fifteen])
-for group, (k, mask) in masks.items():
+worked = dict(list(masks.items())[: n_task_masks or None])
+for group, (k, mask) in worked.items():
     first = {"per layer": drawn[group]["per layer"][:1]}
     trials += evaluation.trials(group, k, mask, first)
 answered = tasks.under(language_model, battery, trials, **where)
@@ -384,16 +391,22 @@ scores.round(2)
 
 # %%
 every = syntaxgym.load_suites(folder, names=suites, n_items=intact_items)
-intact_grammar = syntaxgym.accuracy(syntaxgym.score(language_model, every))
+before = {"accuracy": sentence_before, "accuracy alone": ""}
+found = [
+    syntaxgym.accuracy(syntaxgym.score(language_model, every, before=b))
+    for b in before.values()
+]
+intact_grammar = found[0].assign(**{"accuracy alone": found[1]["accuracy"]})
 grammar = answered[(answered["task"] == "SyntaxGym") & (answered["control"] == "")]
 per_suite = grammar.pivot_table("correct", "set", "group", sort=False)
-ax = masking_plots.plot_suites(per_suite[["intact", *masks]])
+ax = masking_plots.plot_suites(per_suite[["intact", *worked]])
 ax.set_title(f"SyntaxGym under masks, {suite_items or 'all'} items a suite")
 artifacts.write_figure(out, "syntaxgym", ax.figure)
 intact_grammar.round(3)
 
 # %% [markdown]
-# The table is the intact model's score per suite. Few items only show the direction:
+# The table is the intact model's score per suite, sentences read after `sentence_before`
+# and alone. Few items only show the direction:
 # `suites: []` with `suite_items: 0` and `intact_items: 0` run all of them.
 #
 # ## Beside the published numbers
@@ -424,12 +437,13 @@ display(published, ours.round(3))
 # What the silenced model still says:
 
 # %%
-said = {"intact": answers.generate(language_model, [prompt], chat_template="no")}
-for group, (k, chosen) in masks.items():
+options = {"max_new_tokens": 16, "chat_template": "no"}
+said = {"intact": answers.generate(language_model, [prompt], **options)}
+for group, (k, chosen) in worked.items():
     both = {group: chosen, f"{group}: per layer": drawn[group]["per layer"][0]}
     for label, m in both.items():
         with masking.silence(model, m, k, **where):
-            said[label] = answers.generate(language_model, [prompt], chat_template="no")
+            said[label] = answers.generate(language_model, [prompt], **options)
 for label, (text,) in said.items():
     print(f"{label}:\n    {prompt}{text!r}\n")
 
@@ -477,4 +491,4 @@ for group, key in pairs.items():
             summary[f"ppl_masked_{of_mask}{key}"] = ppl[group, control]
 summary |= {"n_masked": int(n), "frac_masked": n / strength.size}
 summary |= {"sg_score_intact": intact_grammar["accuracy"].mean()}
-artifacts.finish_stage(out, summary, params=settings, simulated=False)
+artifacts.finish_stage(out, summary, params=settings, simulated=simulated)

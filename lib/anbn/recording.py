@@ -94,7 +94,7 @@ def record(
             _check_finite(recorded, dtype)
             if pending:
                 pending.result()
-            pending = writer.submit(store.append, *recorded)
+            pending = writer.submit(store.append, *recorded[:4])
         if pending:
             pending.result()
     return (len(tokens) - start) / (time.perf_counter() - begin)

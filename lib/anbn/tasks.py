@@ -18,9 +18,10 @@ class Tasks(NamedTuple):
     questions: pd.DataFrame  # contexts and their possible continuations
     prompts: pd.DataFrame  # which kind of text is this?
     labels: list  # answers to the prompts
+    before: str  # read in front of every sentence of suites and pairs
 
 
-def prepare(suites, documents, labels, *, n_choices=4, rng):
+def prepare(suites, documents, labels, *, before="", n_choices=4, n_examples=1, rng):
     """Tasks from SyntaxGym suites and held-out documents.
 
     Parameters
@@ -30,19 +31,29 @@ def prepare(suites, documents, labels, *, n_choices=4, rng):
         From ``holdout.held_out``.
     labels : dict of str to str
         Corpus -> the word a prompt calls this kind of text.
+    before : str
+        See ``syntaxgym.score``.
     n_choices : int
         Of a multiple-choice question.
+    n_examples : int
+        Documents of each corpus that a prompt shows with their labels; the others are
+        asked about. Small models do not know what is asked without any.
     rng : numpy Generator
     """
     agreement = [s for n, s in suites.items() if n.startswith(("number", "reflexive"))]
     pairs = [behaviour.pairs_from_suite(suite) for suite in agreement]
     columns = ["set", "item", "condition", "good", "bad"]
+    shown = documents.groupby("corpus").cumcount() < n_examples
+    asked, solved = documents[~shown], documents[shown] if n_examples else None
     return Tasks(
         suites,
         pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=columns),
-        behaviour.continuations(documents, n_choices=n_choices, rng=rng),
-        answers.domain_prompts(documents, labels, rng=rng),
+        behaviour.continuations(
+            documents, n_choices=n_choices, rng=rng, n_context=24, n_words=8
+        ),
+        answers.domain_prompts(asked, labels, examples=solved, rng=rng),
         list(dict.fromkeys(labels.values())),
+        before,
     )
 
 
@@ -56,15 +67,22 @@ def run(language_model, tasks, *, batch_size=32):
         (suite or corpus), ``item``, ``correct``, ``parsed`` (False where an answer in
         words names no label; it is then not correct).
     """
-    suites = syntaxgym.score(language_model, tasks.suites, batch_size=batch_size)
+    options = {"batch_size": batch_size, "before": tasks.before}
+    suites = syntaxgym.score(language_model, tasks.suites, **options)
     parts = {"SyntaxGym": suites.assign(set=suites["suite"])}
     if len(tasks.pairs):
         parts["minimal pairs"] = behaviour.minimal_pairs(
-            language_model, tasks.pairs, batch_size=batch_size
+            language_model, tasks.pairs, **options
         )
     chosen = behaviour.multiple_choice(language_model, tasks.questions)
-    parts["multiple choice"] = chosen.assign(set=chosen["corpus"])
-    said = answers.classify(language_model, tasks.prompts, tasks.labels)
+    parts["multiple choice"] = chosen.assign(set=chosen["domain"])
+    said = answers.classify(
+        language_model,
+        tasks.prompts,
+        tasks.labels,
+        max_new_tokens=4,
+        chat_template="no",
+    )
     parts["classification"] = said.assign(set=said["label"])
     rows = [
         pd.DataFrame(
