@@ -193,11 +193,17 @@ if "wanda" in sources:
     scores["Wanda"] = ("ffn_hidden", importance.wanda(model, inputs))
 for group, (k, s) in scores.items():
     masks[group] = (k, selection.strongest(s, round(source_share * s.size)))
+
+# %%
 if "file" in sources:
-    masks["file"] = (
-        mask_kind,
-        selection.from_file(resolve(mask_file), shapes[mask_kind]),
-    )
+    chosen = selection.from_file(resolve(mask_file), shapes[mask_kind])
+    masks["file"] = (mask_kind, chosen)
+whole, masks = masks, {}
+for group, (k, chosen) in whole.items():
+    masks[group] = k, selection.check(chosen, shapes[k], group)
+    if (chosen & massive[k]).any() and (chosen & ~massive[k]).any():
+        masks[f"{group}, massive out"] = k, chosen & ~massive[k]
+print({group: f"{m.sum()} {k}" for group, (k, m) in masks.items()})
 
 # %% [markdown]
 # **Controls** of every mask: as many neurons at random *in each layer*; from all layers
@@ -206,11 +212,6 @@ if "file" in sources:
 # *massive* neurons is compared a second time without them, controls too.
 
 # %%
-given, masks = masks, {}
-for group, (k, chosen) in given.items():
-    masks[group] = k, selection.check(chosen, shapes[k], group)
-    if (chosen & massive[k]).any() and (chosen & ~massive[k]).any():
-        masks[f"{group}, massive out"] = k, chosen & ~massive[k]
 drawn, balance = {}, {}
 for group, (k, chosen) in masks.items():
     sizes = {"variance": usual[k].variance}
