@@ -501,7 +501,11 @@ else:
     each = dict(zip(people, timecourses, strict=True))
     artifacts.write_arrays(out / "data" / "timecourses.npz", **each)
 artifacts.write_json(out / "data" / "names.json", names)
-tables = {"networks": table, "profiles": answers, "model": of_networks}
+tables = {
+    "networks": table,
+    "profiles": answers,
+    "model": of_networks.join(means.add_prefix("mean ")),
+}
 tables |= {"massive": loudest, "overlap": overlap, "between_models": between}
 for name, written in tables.items():
     artifacts.write_table(out / "data" / f"{name}.parquet", written)

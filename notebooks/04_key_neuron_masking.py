@@ -27,8 +27,9 @@
 # %% tags=["parameters"]
 # fmt: off
 study: str = "quickstart"  # name of the output folder
-sources: list[str] = ["networks", "coupled"]  # of masks (one of networks, stable, coupled, localizer, magnitude, wanda, massive, file)
+sources: list[str] = ["networks", "coupled"]  # of masks (one of networks, stable, domain, coupled, localizer, magnitude, wanda, massive, file)
 min_stability: float = 0.7  # of the networks that count as stable (0 to 1)
+domain: str = "code"  # corpus of stage 01 that the networks of domain answer to most
 coupled_network: str = ""  # brain network that neurons follow, "" for the one most do
 coupled_by: str = "top"  # q or family-wise error at coupled_level, or the coupled_share (one of fdr, fwe, top)
 coupled_level: float = 0.05  # error rate (0.0001 to 0.5)
@@ -158,8 +159,8 @@ massive = {
 
 # %% [markdown]
 # **Where masks come from.** The union of the model's functional networks (their neurons by
-# stage 02's threshold), and what else `sources` names: the stable networks, neurons
-# *coupled* with a brain network in stage 03, the language localizer, largest weights or
+# stage 02's threshold), and what else `sources` names: the stable networks, those of a
+# domain of text, neurons *coupled* with a brain network in stage 03, the language localizer, largest weights or
 # weights times inputs (Wanda), massive activations, a file.
 
 # %%
@@ -195,6 +196,11 @@ for group, (k, s) in scores.items():
     masks[group] = (k, selection.strongest(s, round(source_share * s.size)))
 
 # %%
+if "domain" in sources:
+    of_networks = pd.read_parquet(extracted / "data" / "model.parquet")
+    means = of_networks.filter(like="mean ").rename(columns=lambda c: c[len("mean ") :])
+    chosen = selection.of_domain(members, means, of_networks["q"], domain)
+    masks[f"networks of {domain}"] = (kind, chosen)
 if "file" in sources:
     chosen = selection.from_file(resolve(mask_file), shapes[mask_kind])
     masks["file"] = (mask_kind, chosen)
