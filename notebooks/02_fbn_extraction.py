@@ -431,7 +431,8 @@ answers = profiles.feature_correlations(answer, features, tokens["document"], **
 r = answers.pivot(index="network", columns="feature", values="r")
 axes = network_plots.plot_profiles(means, r, labels_of_model)
 artifacts.write_figure(out, "profiles", axes[0].figure)
-of_networks = selective.join(r.add_prefix("r ")).assign(words=labels_of_model)
+of_networks = selective.join([r.add_prefix("r "), means.add_prefix("mean ")])
+of_networks["words"] = labels_of_model
 of_networks["stability"] = model_networks.stability
 of_networks["recurrence"] = counts
 of_networks["p of recurrence"] = matching.p_values(counts, null)
@@ -501,11 +502,7 @@ else:
     each = dict(zip(people, timecourses, strict=True))
     artifacts.write_arrays(out / "data" / "timecourses.npz", **each)
 artifacts.write_json(out / "data" / "names.json", names)
-tables = {
-    "networks": table,
-    "profiles": answers,
-    "model": of_networks.join(means.add_prefix("mean ")),
-}
+tables = {"networks": table, "profiles": answers, "model": of_networks}
 tables |= {"massive": loudest, "overlap": overlap, "between_models": between}
 for name, written in tables.items():
     artifacts.write_table(out / "data" / f"{name}.parquet", written)

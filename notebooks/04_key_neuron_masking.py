@@ -160,8 +160,8 @@ massive = {
 # %% [markdown]
 # **Where masks come from.** The union of the model's functional networks (their neurons by
 # stage 02's threshold), and what else `sources` names: the stable networks, those of a
-# domain of text, neurons *coupled* with a brain network in stage 03, the language localizer, largest weights or
-# weights times inputs (Wanda), massive activations, a file.
+# domain of text, neurons *coupled* with a brain network in stage 03, the language
+# localizer, largest weights or weights times inputs (Wanda), massive activations, a file.
 
 # %%
 arrays = artifacts.read_arrays(extracted / "data" / "model_networks.npz")
