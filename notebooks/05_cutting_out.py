@@ -35,6 +35,7 @@ n_components: int = 32  # of each layer, for functional; published 128 (2 to 100
 n_texts: int = 40  # texts of a decomposition, for functional (1 to 100000)
 cut_criterion: str = "fluctuation"  # of the model that is cut for real (one of functional, wanda, magnitude, fluctuation, random, coupled)
 cut_share: float = 0.3  # of its feed-forward units (0.001 to 0.95)
+multiple: int = 16  # units of a cut layer come in multiples of it, which is faster (1 to 1024)
 keep_model: bool = False  # whether the cut model stays in data/model
 speed_tokens: int = 512  # of a timed pass (16 to 1000000)
 speed_turns: int = 3  # timed passes of each model, in turns (1 to 1000)
@@ -173,9 +174,10 @@ if "functional" in [*criteria, cut_criterion]:
 # (`compensate`) or to zero, which gives what the cut model gives.
 
 # %%
-protect, trials = (first_layers, last_layers), []
+how, trials = {"budget": budget, "multiple": multiple}, []
+how["protect"] = (first_layers, last_layers)
 chosen = {
-    (name, share): pruning.choose(scores[name], share, budget=budget, protect=protect)
+    (name, share): pruning.choose(scores[name], share, **how)
     for name in dict.fromkeys([*criteria, cut_criterion])
     for share in sorted({*shares, *suite_shares, cut_share})
 }

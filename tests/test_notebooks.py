@@ -17,7 +17,8 @@ SUMMARY = {
     "noise_ceiling_mean planted_networks_found planted_networks_total "
     "false_networks_found driver_recall_top1pct map_dice_mean",
     "04_key_neuron_masking": "ppl_base ppl_masked_networks ppl_masked_matched_random "
-    "ppl_masked_uniform_random ppl_masked_top_variance frac_masked",
+    "ppl_masked_uniform_random ppl_masked_top_variance frac_masked sg_score_intact",
+    "05_cutting_out": "ppl_base ppl_cut sg_intact parameters_cut speedup auc_best",
 }
 
 
@@ -47,22 +48,25 @@ def test_pipeline_knows_what_a_notebook_reads(stage):
 def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ANBN_OUTPUTS", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    assert pipeline.run_study("ci", list(pipeline.STAGES)) == 4
+    assert pipeline.run_study("ci", list(pipeline.STAGES)) == 5
     for stage, names in SUMMARY.items():
         out = tmp_path / "ci" / stage
         manifest = json.loads((out / "manifest.json").read_text())
         assert set(names.split()) <= set(manifest["summary"])
-        assert manifest["simulated"] is (stage != "04_key_neuron_masking")
+        assert manifest["simulated"] is True  # 04 and 05 use neurons coupled to it
         assert len(list((out / "figures").glob("*.png"))) >= 2
         assert (out / "notebook.html").stat().st_size > 100_000
         outputs = (out / "notebook.ipynb").read_text()
         assert "Warning" not in outputs.replace("ConvergenceWarning", "")
-    s3, s4 = (
+    s3, s4, s5 = (
         json.loads((tmp_path / "ci" / stage / "manifest.json").read_text())["summary"]
-        for stage in ("03_an_bn_coupling", "04_key_neuron_masking")
+        for stage in list(pipeline.STAGES)[2:]
     )
     assert s3["false_networks_found"] == 0
     assert s3["map_dice_mean"] > 0.5
     assert s4["ppl_masked_networks"] > 10 * s4["ppl_masked_matched_random"]
     assert s4["ppl_masked_matched_random"] > s4["ppl_base"]
+    assert s5["ppl_base"] < s5["ppl_cut"] < s5["ppl_random"]
+    assert 0.1 < s5["parameters_cut"] < 0.25
+    assert s5["auc_best"] > 0.9
     assert pipeline.run_study("ci", list(pipeline.STAGES)) == 0
