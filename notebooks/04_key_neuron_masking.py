@@ -184,7 +184,7 @@ if "massive" in sources:
 scores, model = {}, language_model.model
 if "localizer" in sources:
     read = localizer.load(resolve(localizer_folder))
-    x = localizer.responses(language_model, read["sentence"], localizer_kind, **where)
+    x = localizer.responses(language_model, read, localizer_kind, **where)
     t = localizer.localize(x, read["condition"] == "sentence")
     scores["language localizer"] = (localizer_kind, t)
 if "magnitude" in sources:

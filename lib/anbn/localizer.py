@@ -94,7 +94,8 @@ def responses(
     Parameters
     ----------
     language_model : LanguageModel
-    sentences : sequence of str
+    sentences : sequence of str, or DataFrame
+        As from ``load``.
     kind : str
         Of neuron.
     pooling : {"last", "mean"}
@@ -112,6 +113,8 @@ def responses(
     -------
     responses : float32 array of shape (n_sentences, n_layers, n_neurons)
     """
+    if isinstance(sentences, pd.DataFrame):
+        sentences = sentences["sentence"]
     if pooling not in ("last", "mean"):
         raise LocalizerError(f"pooling must be 'last' or 'mean', found {pooling!r}")
     tokens = []
