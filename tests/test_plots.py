@@ -60,18 +60,6 @@ def test_stage_03_figures(rng):
     plots.plot_encoding_map(rng.normal(size=int(mask.get_fdata().sum())), mask)
 
 
-def test_stage_04_figure():
-    damage = pd.DataFrame(
-        {"group": list("aab"), "share": [0.1, 0.2, 0.1], "ppl": [9, 99, 12]}
-    )
-    ax = labelled(plots.plot_damage(damage, 8.0))
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
-        "a",
-        "b",
-        "intact (8.0)",
-    ]
-
-
 def test_figures_of_networks(rng):
     sides = {"brain": rng.random(5), "model": rng.random(9)}
     explained = {name: 0.1 * values + 1e-3 for name, values in sides.items()}

@@ -224,30 +224,3 @@ def plot_score_distribution(
     ax.axvline(0, color="0.5", lw=0.8)
     ax.set_xlabel(f"{label}: quartiles, 5-95 %")
     return ax
-
-
-def plot_damage(damage, base, ax=None):
-    """Perplexity against the share of neurons silenced or kept.
-
-    ``damage`` is a DataFrame with the columns ``group``, ``share`` and ``ppl``, a row a
-    draw: median and range are drawn. ``base`` is the intact model's perplexity.
-    """
-    ax = _axes(ax, 9.5, 4.2)
-    for colour, (group, rows) in zip(
-        COLOURS, damage.groupby("group", sort=False), strict=False
-    ):
-        by_share = rows.groupby("share")["ppl"]
-        x = 100 * by_share.median().index
-        ax.plot(x, by_share.median(), "o-", color=colour, label=group, ms=4)
-        ax.fill_between(
-            x, by_share.min(), by_share.max(), color=colour, alpha=0.2, lw=0
-        )
-    ax.axhline(base, color="k", ls=":", label=f"intact ({base:.1f})")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ticks = 100 * np.unique(damage["share"])
-    ax.set_xticks(ticks, [f"{t:.2g}" for t in ticks])
-    ax.set_xticks([], minor=True)
-    ax.set(xlabel="share of the neurons (%)", ylabel="perplexity")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
