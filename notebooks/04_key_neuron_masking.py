@@ -248,8 +248,8 @@ trials = []
 for group, (k, chosen) in masks.items():
     options = {"to": to[k][silence_to], "rng": rng}
     trials += evaluation.trials(group, k, chosen, drawn[group], options=options)
-n = masks["networks"][1].sum()
-others = {"largest variance": selection.strongest(usual[kind].variance, n)}
+n_masked = int(masks["networks"][1].sum())
+others = {"largest variance": selection.strongest(usual[kind].variance, n_masked)}
 others[f"random {random_share:.0%}"] = rng.random(strength.shape) < random_share
 for group, chosen in others.items():
     trials += evaluation.trials(group, kind, chosen)
@@ -496,6 +496,6 @@ for group, key in pairs.items():
     ):
         if (group, control) in ppl:
             summary[f"ppl_masked_{of_mask}{key}"] = ppl[group, control]
-summary |= {"n_masked": int(n), "frac_masked": n / strength.size}
+summary |= {"n_masked": n_masked, "frac_masked": n_masked / strength.size}
 summary |= {"sg_score_intact": intact_grammar["accuracy"].mean()}
 artifacts.finish_stage(out, summary, params=settings, simulated=simulated)

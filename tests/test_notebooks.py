@@ -8,7 +8,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from anbn import fingerprints, params, pipeline
+from anbn import artifacts, fingerprints, params, pipeline
 
 SUMMARY = {
     "01_activation_recording": "n_tokens n_words n_layers n_neurons perplexity "
@@ -71,6 +71,9 @@ def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
     assert s3["map_dice_mean"] > 0.5
     assert s4["ppl_masked_networks"] > 10 * s4["ppl_masked_matched_random"]
     assert s4["ppl_masked_matched_random"] > s4["ppl_base"]
+    saved = outputs / "ci" / "04_key_neuron_masking" / "data" / "masks.npz"
+    masks = artifacts.read_arrays(saved)
+    assert s4["n_masked"] == masks["networks_ffn_out"].sum()
     assert s5["ppl_base"] < s5["ppl_cut"] < s5["ppl_random"]
     assert 0.1 < s5["parameters_cut"] < 0.25
     assert s5["auc_best"] > 0.9
