@@ -437,7 +437,10 @@ ours["mask"] = ours["group"] + ours["control"].map(lambda c: f", {c}" * bool(c))
 wanted = ["intact", f"random {random_share:.0%}", "networks", "networks, per layer"]
 wanted += [f"networks, massive out{c}" for c in ("", ", per layer")]
 ours = ours.set_index("mask").reindex(wanted).drop(columns=["group", "control"]).T
-published.index.name, ours.index.name = "published: GPT-2", f"here: {name}"
+published.index.name, ours.index.name = (
+    "published: GPT-2",
+    f"here: {name.split('/')[-1]}",
+)
 display(published, ours.round(3))
 
 # %% [markdown]
@@ -458,6 +461,10 @@ for label, (text,) in said.items():
 # ## Check and headline
 #
 # An empty mask must change nothing, bit for bit; text that was evaluated was not fitted on.
+# Then, in nats a token: the published claim is the first line, few neurons of networks
+# against many at random. What matched controls change is in the others: what a mask does
+# beyond the most harmful kind of control is owed to the networks, and with the massive
+# neurons out, to more than a few outliers.
 
 # %%
 holdout.check_disjoint(pd.concat([documents, longer]), used)
@@ -467,6 +474,12 @@ intact = silenced[silenced["group"] == "intact"].set_index("document")
 assert (again.set_index("document")["nll"] == intact["nll"]).all()
 headline = by_mask.groupby(["group", "control"], sort=False)["perplexity"].median()
 print(headline.unstack().round(1).to_string(na_rep=""))
+nats = np.log(headline / base)
+few, many = nats["networks", ""], nats[fifteen, ""]
+print(f"{n_masked} neurons of networks {few:.2f}, {fifteen} {many:.2f}")
+for group in masks:
+    worst = nats[group].drop("")
+    print(f"{group} {nats[group, '']:.2f}, {worst.idxmax()} control {worst.max():.2f}")
 
 # %% [markdown]
 # ## Write
