@@ -434,13 +434,10 @@ published = pd.DataFrame(
 )
 ours = scores.reset_index()
 ours["mask"] = ours["group"] + ours["control"].map(lambda c: f", {c}" * bool(c))
-wanted = ["intact", f"random {random_share:.0%}", "networks", "networks, per layer"]
+wanted = ["intact", fifteen, "networks", "networks, per layer"]
 wanted += [f"networks, massive out{c}" for c in ("", ", per layer")]
 ours = ours.set_index("mask").reindex(wanted).drop(columns=["group", "control"]).T
-published.index.name, ours.index.name = (
-    "published: GPT-2",
-    f"here: {name.split('/')[-1]}",
-)
+published.index.name, ours.index.name = "published: GPT-2", name.split("/")[-1]
 display(published, ours.round(3))
 
 # %% [markdown]
