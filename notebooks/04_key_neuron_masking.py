@@ -187,6 +187,8 @@ if "localizer" in sources:
     x = localizer.responses(language_model, read, localizer_kind, **where)
     t = localizer.localize(x, read["condition"] == "sentence")
     scores["language localizer"] = (localizer_kind, t)
+    used |= holdout.hashes(read["sentence"])
+    holdout.check_disjoint(documents, used)
 if "magnitude" in sources:
     scores["largest weights"] = ("ffn_hidden", importance.magnitude(model)[rows])
 if "wanda" in sources:
