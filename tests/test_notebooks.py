@@ -61,8 +61,8 @@ def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
         assert manifest["simulated"] is True  # 04 and 05 use neurons coupled to it
         assert len(list((out / "figures").glob("*.png"))) >= 2
         assert (out / "notebook.html").stat().st_size > 100_000
-        outputs = (out / "notebook.ipynb").read_text()
-        assert "Warning" not in outputs.replace("ConvergenceWarning", "")
+        text = (out / "notebook.ipynb").read_text()
+        assert "Warning" not in text.replace("ConvergenceWarning", "")
     s3, s4, s5 = (
         json.loads((outputs / "ci" / stage / "manifest.json").read_text())["summary"]
         for stage in list(pipeline.STAGES)[2:]

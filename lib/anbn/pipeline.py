@@ -156,7 +156,10 @@ def run_study(study, stages):
     reads = {
         s: [r for r in STAGES[s] if r in there or r not in OPTIONAL] for s in STAGES
     }
-    wanted = [s for s in STAGES if s in stages or any(s in reads[t] for t in stages)]
+    needed = set(stages)
+    for stage in reversed(STAGES):
+        needed |= set(reads[stage]) if stage in needed else set()
+    wanted = [stage for stage in STAGES if stage in needed]
     for stage in wanted:  # all parameters are checked before anything runs
         params.read(study, stage)
     found, n_run = {}, 0
