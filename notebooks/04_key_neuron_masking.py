@@ -500,14 +500,12 @@ ppl = headline.to_dict()
 pairs = {"networks": "", "networks, massive out": "_without_massive"}
 summary = {"ppl_base": base, "ppl_masked_top_variance": ppl["largest variance", ""]}
 pairs |= {group: "_coupled" for group in masks if group.startswith("coupled")}
+named = {"": "networks", "per layer": "matched_random", "uniform": "uniform_random"}
 for group, key in pairs.items():
-    for control, of_mask in (
-        ("", "networks"),
-        ("per layer", "matched_random"),
-        ("uniform", "uniform_random"),
-    ):
+    for control, what in named.items():
         if (group, control) in ppl:
-            summary[f"ppl_masked_{of_mask}{key}"] = ppl[group, control]
+            label = f"ppl_masked_{what}{key}".replace("networks_coupled", "coupled")
+            summary[label] = ppl[group, control]
 summary |= {"n_masked": n_masked, "frac_masked": n_masked / strength.size}
 summary |= {"sg_score_intact": intact_grammar["accuracy"].mean()}
 artifacts.finish_stage(out, summary, params=settings, simulated=simulated)
