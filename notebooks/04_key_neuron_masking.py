@@ -17,8 +17,8 @@
 # |---|---|
 # | stage 01 (model, documents), stage 02 (model networks), stage 03 (synchrony; only for `coupled`) | `data/damage.parquet`: loss of every mask, control and document · `data/comparisons.parquet`: masks against controls · `data/specificity.parquet`: networks x domains · `data/tasks.parquet`: every item of every task · `data/syntaxgym.parquet`: the intact model by suite · `data/masks.npz` |
 #
-# Cost: under four minutes on two CPU cores for 135 million parameters, some 360 masks and
-# 216 tokens of text; it grows with masks x tokens.
+# Cost: under four minutes on two CPU cores for 135 million parameters, 336 masks and 120
+# tokens of text; it grows with masks x tokens.
 #
 # Silencing, keeping and amplifying functional networks: Liu et al. 2025 (arXiv 2502.20408).
 # Language localizer: arXiv 2411.02280. SyntaxGym: Hu et al. 2020. Matched controls, the
@@ -31,7 +31,7 @@ sources: list[str] = ["networks", "coupled"]  # of masks (one of networks, stabl
 min_stability: float = 0.7  # of the networks that count as stable (0 to 1)
 domain: str = "code"  # corpus of stage 01 that the networks of domain answer to most
 coupled_network: str = ""  # brain network that neurons follow, "" for the one most do
-coupled_by: str = "top"  # q or family-wise error at coupled_level, or the coupled_share (one of fdr, fwe, top)
+coupled_by: str = "fdr"  # q or family-wise error at coupled_level, or the coupled_share (one of fdr, fwe, top)
 coupled_level: float = 0.05  # error rate (0.0001 to 0.5)
 coupled_share: float = 0.01  # of all neurons, by synchrony (0.00001 to 0.5)
 localizer_folder: str = "package:brainscore_language/data/fedorenko2010_localization"  # of sentences and non-words
@@ -41,12 +41,12 @@ mask_file: str = ""  # for file: .npz, .safetensors, .csv or .tsv
 mask_kind: str = "ffn_out"  # of the neurons in mask_file (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 silence_to: str = "zero"  # what stands where neurons are silenced: zero, their mean, or activations at other tokens (one of zero, mean, resample)
 evaluation_corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8", "package:exllamav2/conversion/standard_cal_data/code.utf8"]  # plain text, one file a domain
-evaluation_documents: int = 3  # of each domain (1 to 1000000)
-evaluation_tokens: int = 24  # of each document, read in one window (2 to 10000000)
-calibration_tokens: int = 2048  # of the text the networks were fitted on, about, for means and variances (32 to 100000000)
+evaluation_documents: int = 2  # of each domain (1 to 1000000)
+evaluation_tokens: int = 20  # of each document, read in one window (2 to 10000000)
+calibration_tokens: int = 1024  # of the text the networks were fitted on, about, for means and variances (32 to 100000000)
 n_draws: int = 20  # random controls of every mask (2 to 10000)
 n_draws_actions: int = 3  # random controls of what is kept or amplified (2 to 10000)
-n_single: int = 4  # networks silenced one at a time, the most stable, 0 for all (0 to 10000)
+n_single: int = 3  # networks silenced one at a time, the most stable, 0 for all (0 to 10000)
 keep_shares: list[float] = [0.1, 0.3, 0.6, 0.9]  # of neurons, by z, everything else is silenced (0.00001 to 1)
 keep_components: list[int] = []  # numbers of components fitted anew, whose neurons are kept; published 10 to 512 (2 to 100000)
 keep_alpha: float = 1.96  # z of these components' neurons (0 to 20)
@@ -56,10 +56,10 @@ random_share: float = 0.15  # of neurons, the published random control (0.00001 
 suites_folder: str = "package:brainscore_language/benchmarks/syntaxgym/suites/syntaxgym-2020"  # SyntaxGym, a JSON file a suite
 suites: list[str] = ["number_prep", "reflexive_prep_fem", "subordination", "npz_obj", "mvrr", "fgd_subject"]  # of SyntaxGym, [] for all
 sentence_before: str = "\n"  # read in front of each sentence; published none, in which SmolLM2 fails
-suite_items: int = 3  # of each suite under masks, 0 for all (0 to 10000)
-intact_items: int = 3  # of each suite for the intact model, 0 for all (0 to 10000)
-n_task_masks: int = 0  # masks under which tasks and prompts are run, the first ones, 0 for all (0 to 10000)
-task_documents: int = 4  # of each domain, for multiple choice and classification (2 to 100000)
+suite_items: int = 2  # of each suite under masks, 0 for all (0 to 10000)
+intact_items: int = 2  # of each suite for the intact model, 0 for all (0 to 10000)
+n_task_masks: int = 2  # masks under which tasks and prompts are run, the first ones, 0 for all (0 to 10000)
+task_documents: int = 2  # of each domain, for multiple choice and classification (2 to 100000)
 task_tokens: int = 256  # of each of these documents (64 to 100000)
 domain_labels: dict[str, str] = {"wiki": "encyclopedia", "tiny": "story", "code": "code"}  # what prompts call each corpus
 prompt: str = "The old lighthouse keeper opened the door and"  # continued by the intact and the masked model
@@ -226,7 +226,7 @@ for group, (k, chosen) in masks.items():
     if k != "qk":
         norms = importance.output_norms(model, k)[rows]
         sizes["contribution"] = usual[k].mean_abs * norms
-    among = ~massive[k] if "massive out" in group else None
+    among = None if group in whole else ~massive[k]
     options = {"n_draws": n_draws, "among": among}
     drawn[group] = controls.draw(chosen, rng, **options, **sizes)
     balance[f"{group} ({chosen.sum()})"] = controls.balance(chosen, drawn[group], sizes)
@@ -243,18 +243,17 @@ pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 # of largest variance, as many as the networks have, and the published random control.
 
 # %%
-to = {
-    k: {"zero": None, "mean": c.mean, "resample": c.samples} for k, c in usual.items()
-}
-trials = []
+instead, trials = {}, []  # what stands where neurons of a kind are silenced
+for k, c in usual.items():
+    to = {"zero": None, "mean": c.mean, "resample": c.samples}[silence_to]
+    instead[k] = {"to": to, "rng": rng}
 for group, (k, chosen) in masks.items():
-    options = {"to": to[k][silence_to], "rng": rng}
-    trials += evaluation.trials(group, k, chosen, drawn[group], options=options)
+    trials += evaluation.trials(group, k, chosen, drawn[group], options=instead[k])
 n_masked = int(masks["networks"][1].sum())
 others = {"largest variance": selection.strongest(usual[kind].variance, n_masked)}
 others[f"random {random_share:.0%}"] = rng.random(strength.shape) < random_share
 for group, chosen in others.items():
-    trials += evaluation.trials(group, kind, chosen)
+    trials += evaluation.trials(group, kind, chosen, options=instead[kind])
 given = (language_model, tokens, documents)
 silenced = evaluation.measure(*given, trials, batch_size=batch_size, **where)
 
@@ -262,16 +261,7 @@ silenced = evaluation.measure(*given, trials, batch_size=batch_size, **where)
 by_mask = damage.perplexity(silenced, rng=rng)
 base = by_mask["perplexity"][by_mask["group"] == "intact"].item()
 compared = damage.compare_all(silenced, rng=rng)
-shown = [
-    "damage",
-    "control_damage",
-    "difference",
-    "low",
-    "high",
-    "effect",
-    "p",
-    "p_fwe",
-]
+shown = "damage control_damage difference low high effect p p_fwe".split()
 compared.set_index(["group", "n", "control"])[shown].round(3)
 
 # %% [markdown]
@@ -303,9 +293,8 @@ order = np.argsort(-arrays["stability"], kind="stable")[: n_single or None]
 trials = []
 for i in order:
     per_layer = [controls.per_layer(members[i], rng) for _ in range(n_draws)]
-    options = {"to": to[kind][silence_to], "rng": rng}
-    own = {"per layer": per_layer}
-    trials += evaluation.trials(f"network {i}", kind, members[i], own, options=options)
+    about = (f"network {i}", kind, members[i], {"per layer": per_layer})
+    trials += evaluation.trials(*about, options=instead[kind])
 single = evaluation.measure(*given, trials, batch_size=batch_size, **where)
 alone = damage.compare_all(single, rng=rng)
 alone.set_index(["group", "n"])[[*shown, "p_holm"]].round(3)
@@ -344,7 +333,8 @@ trials, few = [], range(n_draws_actions)
 for group, several in kept.items():
     for m in several:
         own = {"per layer": [controls.per_layer(m, rng) for _ in few]}
-        trials += evaluation.trials(group, kind, m, own, action="keep")
+        about = {"action": "keep", "options": instead[kind]}
+        trials += evaluation.trials(group, kind, m, own, **about)
 keeping = evaluation.measure(*given, trials, batch_size=batch_size, **where)
 
 # %%
@@ -378,7 +368,7 @@ artifacts.write_figure(out, "amplifying", ax.figure)
 # ## Tasks
 #
 # Grammar (SyntaxGym's suites by their published criteria, minimal pairs), the right
-# continuation of a document among four, and the kind of text in words, where an answer
+# continuation of a document among up to four, and the kind of text in words, where an answer
 # that names no label counts as wrong **and** is reported apart (parse rate).
 
 # %%
@@ -389,11 +379,11 @@ _, longer = holdout.held_out(language_model.tokenizer, paths, **of)
 options = {"n_choices": min(4, task_documents), "before": sentence_before, "rng": rng}
 battery = tasks.prepare(chosen, longer, domain_labels, **options)
 fifteen = f"random {random_share:.0%}"
-trials = evaluation.trials(fifteen, kind, others[fifteen])
+trials = evaluation.trials(fifteen, kind, others[fifteen], options=instead[kind])
 worked = dict(list(masks.items())[: n_task_masks or None])
 for group, (k, mask) in worked.items():
     first = {"per layer": drawn[group]["per layer"][:1]}
-    trials += evaluation.trials(group, k, mask, first)
+    trials += evaluation.trials(group, k, mask, first, options=instead[k])
 answered = tasks.under(language_model, battery, trials, **where)
 scores = tasks.summary(answered)
 scores.round(2)
@@ -451,7 +441,7 @@ said = {"intact": answers.generate(language_model, [prompt], **options)}
 for group, (k, chosen) in worked.items():
     both = {group: chosen, f"{group}: per layer": drawn[group]["per layer"][0]}
     for label, m in both.items():
-        with masking.silence(model, m, k, **where):
+        with masking.silence(model, m, k, **instead[k], **where):
             said[label] = answers.generate(language_model, [prompt], **options)
 for label, (text,) in said.items():
     print(f"{label}:\n    {prompt}{text!r}\n")

@@ -328,17 +328,6 @@ def test_classification_keeps_the_parse_rate_apart(llama, monkeypatch):
     assert results["parsed"].tolist() == [True, True, False, True, False]
     assert results["predicted"].tolist() == ["news", "news", "", "fiction", ""]
     assert results["correct"].tolist() == [True, False, False, True, False]
-    summary = answers.classification_summary(results)
-    assert summary == {
-        "n": 5,
-        "n_parsed": 3,
-        "n_correct": 2,
-        "accuracy": pytest.approx(2 / 5),
-        "parse_rate": pytest.approx(3 / 5),
-        "accuracy_parsed": pytest.approx(2 / 3),
-    }
-    nothing = answers.classification_summary(results[~results["parsed"]])
-    assert nothing["accuracy"] == 0 and np.isnan(nothing["accuracy_parsed"])
 
 
 def test_classification_runs_a_model(llama):
@@ -482,5 +471,3 @@ def test_input_that_cannot_be_evaluated(llama, questions, rng):
     with pytest.raises(EvaluationError, match="has the corpus 'c', the documents have"):
         domains = {"c": "news", "a": "code"}
         answers.domain_prompts(documents_of(4, rng), domains)
-    with pytest.raises(EvaluationError, match="results are empty"):
-        answers.classification_summary(pd.DataFrame({"parsed": [], "correct": []}))

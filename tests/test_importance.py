@@ -9,16 +9,8 @@ from sklearn.decomposition import FastICA
 from anbn import importance, neurons
 from anbn.architecture import StructureError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DENSE = [name for name in families.FAMILIES if name != "mixtral"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small models only wait for more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def matrices(name, paths):

@@ -1,6 +1,5 @@
 """Every figure draws, with labelled axes."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,11 +8,7 @@ from nilearn.datasets import load_mni152_brain_mask
 
 from anbn import coupling_plots, network_plots, plots
 
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def labelled(ax):

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from anbn import masking, models, neurons, pruning, reshaping, wiring
 from anbn.architecture import StructureError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PHI3 = families.Family(
     transformers.Phi3ForCausalLM,
     transformers.Phi3Config,
@@ -26,15 +27,6 @@ NO_BIAS = ("mistral", "qwen2", "qwen3", "gemma3", "t5", "phi3")  # nor a switch 
 @pytest.fixture(autouse=True)
 def with_phi3(monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", ALL)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small models only wait for more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def family(name, tokenizer=None, **options):

@@ -307,7 +307,7 @@ def test_accuracy_and_score_are_means_over_items_then_suites():
     table = syntaxgym.accuracy(results)
     assert table["accuracy"].tolist() == [0.25, 1]
     assert table["n_items"].tolist() == [4, 1]
-    assert syntaxgym.sg_score(results) == 0.625
+    assert table["accuracy"].mean() == 0.625  # the published score
 
 
 def test_a_choice_of_suites_and_items(tmp_path):

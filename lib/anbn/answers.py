@@ -14,8 +14,7 @@ from transformers import GenerationConfig
 
 from anbn import columns
 from anbn.architecture import input_device
-from anbn.behaviour import check_causal
-from anbn.evaluation import EvaluationError
+from anbn.evaluation import EvaluationError, check_causal
 
 GREEDY = {  # all said, for what is not comes from the checkpoint's own settings
     "do_sample": False,
@@ -149,35 +148,6 @@ def classify(
         predicted=predicted,
         correct=parsed & (predicted == prompts["label"].to_numpy()),
     )
-
-
-def classification_summary(results):
-    """Accuracy with the parse rate apart.
-
-    Parameters
-    ----------
-    results : DataFrame
-        From ``classify``.
-
-    Returns
-    -------
-    summary : dict
-        ``n``, ``n_parsed``, ``n_correct``; ``accuracy`` (of all, what is not parsed
-        counted wrong, as published), ``parse_rate``, ``accuracy_parsed`` (of the parsed
-        ones; NaN if there are none).
-    """
-    if not len(results):
-        raise EvaluationError("results are empty: nothing to summarise")
-    n, n_parsed = len(results), int(results["parsed"].sum())
-    n_correct = int(results["correct"].sum())
-    return {
-        "n": n,
-        "n_parsed": n_parsed,
-        "n_correct": n_correct,
-        "accuracy": n_correct / n,
-        "parse_rate": n_parsed / n,
-        "accuracy_parsed": n_correct / n_parsed if n_parsed else float("nan"),
-    }
 
 
 def named_label(answer, labels):

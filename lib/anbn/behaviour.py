@@ -9,19 +9,10 @@ import numpy as np
 import pandas as pd
 
 from anbn import columns, forward
-from anbn.evaluation import EvaluationError
+from anbn.evaluation import EvaluationError, check_causal
 from anbn.tokenization import special_tokens, tokenize
 
 NORMALISATIONS = ("characters", "tokens", "none")
-
-
-def check_causal(language_model, what):
-    """Raise EvaluationError unless a language model has a causal head."""
-    if language_model.head != "causal":
-        raise EvaluationError(
-            f"{what} needs a causal language model; this one was loaded with "
-            f"head={language_model.head!r}"
-        )
 
 
 def surprisals(language_model, sequences, *, before="", batch_size=32):

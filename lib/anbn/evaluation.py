@@ -43,13 +43,17 @@ def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
     return [Trial(group, kind, m, c, i, action, options or {}) for c, i, m in masks]
 
 
-def check(language_model, tokens):
-    """Raise EvaluationError unless next tokens of the text can be predicted."""
+def check_causal(language_model, what):
+    """Raise EvaluationError unless a model can predict next tokens."""
     if language_model.head != "causal":
         raise EvaluationError(
-            "perplexity needs a causal language model; this one was loaded with "
+            f"{what} needs a causal language model; this one was loaded with "
             f"head={language_model.head!r}"
         )
+
+
+def _check(language_model, tokens):
+    check_causal(language_model, "perplexity")
     if len(tokens) < 2:
         raise EvaluationError(f"perplexity needs 2 tokens or more, found {len(tokens)}")
 
@@ -78,7 +82,7 @@ def by_document(language_model, tokens, *, batch_size=8):
     EvaluationError
         If the model has no causal head, or fewer than two tokens are given.
     """
-    check(language_model, tokens)
+    _check(language_model, tokens)
     longest = int(tokens.groupby("document").size().max())
     surprisal = np.full(len(tokens), np.nan)
     hits = np.full(len(tokens), np.nan)
@@ -146,7 +150,7 @@ def measure(
     ValueError
         If a mask does not fit the model; before anything runs.
     """
-    check(language_model, tokens)
+    _check(language_model, tokens)
     model = language_model.model
     shapes = {
         kind: neurons.count_neurons(model, kind, **where)
@@ -154,12 +158,9 @@ def measure(
     }
     for trial in trials:
         masking.check_mask(trial.mask, shapes[trial.kind], trial.kind)
-    layers = where.get("layers") or range(10**6)
     begins = [masking.first_layer(t.mask, t.action) for t in trials]
-    begins = [
-        layers[first] if first < len(t.mask) else len(t.mask)
-        for first, t in zip(begins, trials, strict=True)
-    ]
+    if layers := where.get("layers"):  # a mask's rows are only some layers
+        begins = [[*layers, len(layers)][row] for row in begins]
     numbers = tokens["document"].unique()
     batches = [
         tokens[tokens["document"].isin(numbers[i : i + batch_size])]

@@ -5,8 +5,7 @@ import copy
 import numpy as np
 import pandas as pd
 
-from anbn.behaviour import check_causal
-from anbn.evaluation import EvaluationError
+from anbn.evaluation import EvaluationError, check_causal
 
 
 def lm_eval_tasks(

@@ -188,11 +188,6 @@ def accuracy(results):
     return groups.agg(n_items="size", accuracy="mean").reset_index()
 
 
-def sg_score(results):
-    """SG score (Hu et al. 2020): the mean over suites of their accuracies."""
-    return float(accuracy(results)["accuracy"].mean())
-
-
 def _read(path, n_items):
     """A Suite from its file, every part checked."""
     try:
