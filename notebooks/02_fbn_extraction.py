@@ -36,6 +36,7 @@ task: str = ""  # for bids: entity task
 space: str = ""  # for bids: entity space
 desc: str = ""  # for bids: entity desc
 subjects: list[str] = []  # for bids: such as sub-001; [] for all
+max_subjects: int = 0  # draw so many of them at random by seed, 0 for all (0 to 100000)
 same_story: bool = True  # whether all heard the story of stage 01; if not, there is no ISC
 alice_radius: str = "6mm"  # for alice: radius of the regions (one of 6mm, 10mm)
 n_subjects: int = 20  # for simulated: number of subjects (3 to 1000)
@@ -162,6 +163,8 @@ elif bold == "bids":
     found = sources.runs_of_bids(bids_folder, **entities)
 else:
     found = sources.runs_of_files(files, confound_files)
+draw = np.random.default_rng(seed)
+found = sources.draw_subjects(found, max_subjects, rng=draw)
 reading = {"mask": mask_path, "atlas": atlas_file, "voxel_size": voxel_size}
 reading |= {"smoothing": smoothing, "high_pass": high_pass, "confounds": confounds}
 reading |= {"cut": (cut_start, cut_end), "standardise": standardise}

@@ -1,14 +1,15 @@
-"""Remake the hashed lock files from the pip section of environment.yml (`make lock`).
+"""Remake the hashed lock files from environment.yml and pyproject.toml (`make lock`).
 
 Writes `lock.txt` (everything but torch), `lock-torch.txt` (torch as on PyPI: with CUDA
 on Linux, Metal on macOS) and `lock-torch-cpu.txt` (the small CPU-only build, which pip
 finds only where a CPU wheel index or folder is configured). `make env` installs the
-first and one of the other two.
+first and one of the other two. `lock-browser.txt` is what `make test-browser` adds.
 """
 
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,12 @@ def pip_section():
     return [requirement for requirement in pip if not requirement.startswith("-e")]
 
 
+def browser_group():
+    """Requirements of the dependency group for tests in a browser."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
+    return project["dependency-groups"]["browser"]
+
+
 def compile_lock(requirements):
     """All pinned packages with their hashes, for every platform, by uv."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet"]
@@ -39,13 +46,20 @@ def compile_lock(requirements):
     return re.split(r"\n(?=\S)", done.stdout.rstrip("\n"))
 
 
+def name_of(pinned):
+    return pinned.split("==")[0]
+
+
 def main():
     locked = compile_lock(pip_section())
-    header = "# Made by `make lock` from environment.yml; do not edit.\n"
+    there = {name_of(pinned) for pinned in locked}
+    browser = [p for p in compile_lock(browser_group()) if name_of(p) not in there]
+    header = "# Made by `make lock`; do not edit.\n"
     files = {
         "lock.txt": [p for p in locked if not TORCH.match(p)],
         "lock-torch.txt": [p for p in locked if TORCH.match(p)],
         "lock-torch-cpu.txt": [TORCH_CPU],
+        "lock-browser.txt": browser,
     }
     for name, pinned in files.items():
         (HERE / name).write_text(header + "\n".join(pinned) + "\n")

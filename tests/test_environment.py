@@ -11,7 +11,13 @@ from packaging.requirements import Requirement
 from anbn.paths import project_root
 
 ROOT = project_root()
-LOCKS = ("lock.txt", "lock-torch.txt", "lock-torch-cpu.txt", "data.txt")
+LOCKS = (
+    "lock.txt",
+    "lock-torch.txt",
+    "lock-torch-cpu.txt",
+    "lock-browser.txt",
+    "data.txt",
+)
 
 
 def pip_section():

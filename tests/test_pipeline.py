@@ -63,9 +63,9 @@ def project(tmp_path, monkeypatch):
 def now():
     found = {}
     for stage, reads in pipeline.STAGES.items():
-        found[stage] = fingerprints.fingerprint(
-            "mine", stage, {r: found[r] for r in reads}
-        )
+        values = params.read("mine", stage)
+        upstream = {r: found[r] for r in reads}
+        found[stage] = fingerprints.fingerprint(stage, values, upstream)
     return found
 
 

@@ -191,3 +191,16 @@ def test_tr_of_cifti_and_tables(tmp_path, rng, axes):
     sources.check_tr(run(table), 1.0)
     with pytest.raises(BoldError, match="TR 2 s in its JSON file"):
         sources.check_tr(run(table, 2.0), 1.0)
+
+
+def test_some_subjects_are_drawn_whole(rng):
+    runs = [Run(f"sub-{i // 2}", str(i), None, None, None) for i in range(12)]
+    drawn = sources.draw_subjects(runs, 3, rng=rng)
+    people = {r.subject for r in drawn}
+    assert len(people) == 3
+    assert drawn == [r for r in runs if r.subject in people]
+    assert sources.draw_subjects(runs, 0, rng=rng) == runs
+    named = sources.draw_subjects({"a": 1, "b": 2}, 1, rng=rng)
+    assert len(named) == 1 and named.items() <= {"a": 1, "b": 2}.items()
+    with pytest.raises(BoldError, match="max_subjects: asked for 7, there are 6"):
+        sources.draw_subjects(runs, 7, rng=rng)

@@ -86,9 +86,17 @@ def slug(name):
 
 
 def write_figure(out, name, figure):
-    """Save a matplotlib figure as ``figures/<name>.png`` at 110 dpi."""
+    """Save a matplotlib figure as ``figures/<name>.png`` at 110 dpi.
+
+    Its titles go into the file's metadata, for whoever cannot see it.
+    """
+    titles = [figure.get_suptitle()]
+    titles += [ax.get_title(loc) for ax in figure.axes for loc in ("left", "center")]
+    titles += [ax.get_title("right") for ax in figure.axes]
+    title = "; ".join(dict.fromkeys(" ".join(t.split()) for t in titles if t))
     with atomic(Path(out) / "figures" / f"{name}.png") as temporary:
-        figure.savefig(temporary, dpi=110, bbox_inches="tight")
+        options = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Title": title}}
+        figure.savefig(temporary, **options)
 
 
 def read_arrays(path):

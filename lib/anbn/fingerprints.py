@@ -6,7 +6,7 @@ import json
 import re
 
 from anbn import artifacts, params
-from anbn.paths import ALICE, SOURCES, cache_dir, project_root, resolve, stage_dir
+from anbn.paths import ALICE, SOURCES, cache_dir, project_root, resolve
 
 
 def notebook_source(stage):
@@ -35,12 +35,14 @@ def imported_modules(source):
     return sorted(found)
 
 
-def fingerprint(study, stage, upstream):
+def fingerprint(stage, values, upstream):
     """SHA-256 of all that decides a stage's result.
 
     Parameters
     ----------
-    study, stage : str
+    stage : str
+    values : dict
+        All its parameters, checked.
     upstream : dict of str to str
         Fingerprints of the stages it reads.
 
@@ -49,7 +51,7 @@ def fingerprint(study, stage, upstream):
     fingerprint : str
         64 hexadecimal digits.
     """
-    source, values = notebook_source(stage), params.read(study, stage)
+    source = notebook_source(stage)
     folder = project_root() / "lib" / "anbn"
     parts = {
         "notebook": source,
@@ -114,9 +116,8 @@ def _data_hash(spec):
     return known.read_text()
 
 
-def is_current(study, stage, expected):
-    """Whether a stage's manifest has this fingerprint and its files are all there."""
-    out = stage_dir(study, stage)
+def is_current(out, expected):
+    """Whether a stage's folder has this fingerprint and all its files are there."""
     try:
         manifest = artifacts.read_json(out / artifacts.MANIFEST)
         files = manifest["files"].items()

@@ -15,8 +15,9 @@ import yaml
 
 from anbn.paths import project_root
 
-# Change how fast a stage runs, never what it finds: not part of its fingerprint.
-EXECUTION_KNOBS = ("device", "batch_size", "n_jobs")
+# Change where a stage is written, how fast it runs or whether a widget is shown, never
+# what it finds: not part of its fingerprint.
+EXECUTION_KNOBS = ("study", "device", "batch_size", "n_jobs", "widgets")
 
 _RANGE = re.compile(r"\((-?[\d.e+-]+) to (-?[\d.e+-]+)\)\s*$")
 _CHOICES = re.compile(r"\(one of ([^)]+)\)\s*$")

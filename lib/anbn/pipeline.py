@@ -44,8 +44,17 @@ class StageError(RuntimeError):
     """A stage's notebook did not run to its end."""
 
 
-def run_stage(study, stage, expected):
+def run_stage(study, stage, values, expected):
     """Execute one stage's notebook by papermill, export HTML, complete its manifest.
+
+    Parameters
+    ----------
+    study, stage : str
+        It is written to ``stage_dir(study, stage)``.
+    values : dict
+        The notebook's parameters, checked.
+    expected : str
+        Its fingerprint.
 
     Raises
     ------
@@ -61,14 +70,14 @@ def run_stage(study, stage, expected):
 
     # A kernel of the user's home must not shadow the one of this environment.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    # tqdm's widgets are not used; their absence needs no warning in a notebook.
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+    os.environ["ANBN_UNATTENDED"] = "1"  # figures instead of widgets
     out = stage_dir(study, stage)
     out.mkdir(parents=True, exist_ok=True)
     for name in (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "failed.ipynb"):
         (out / name).unlink(missing_ok=True)
     running, source = out / "running.ipynb", out / "source.ipynb"
     nbformat.write(jupytext.read(params.notebook_path(stage)), source)
+    start = time.perf_counter()
     try:
         with open(out / "stage.log", "w", encoding="utf-8") as log:
             papermill.execute_notebook(
@@ -77,7 +86,7 @@ def run_stage(study, stage, expected):
                     str(p).replace("{", "{{").replace("}", "}}")
                     for p in (source, running)
                 ),
-                parameters=params.read(study, stage),
+                parameters=values | {"study": study},
                 kernel_name="python3",
                 progress_bar=False,
                 coalesce_streams=True,  # a progress bar is one line, not hundreds
@@ -92,7 +101,9 @@ def run_stage(study, stage, expected):
         os.replace(running, out / "notebook.ipynb")
         manifest = artifacts.read_json(out / artifacts.MANIFEST)
         artifacts.write_json(
-            out / artifacts.MANIFEST, manifest | {"fingerprint": expected}
+            out / artifacts.MANIFEST,
+            manifest
+            | {"fingerprint": expected, "seconds": round(time.perf_counter() - start)},
         )
     except BaseException as error:
         (out / artifacts.MANIFEST).unlink(missing_ok=True)
@@ -152,33 +163,43 @@ def run_study(study, stages):
     n_run : int
         How many stages were executed.
     """
-    there = stages_of(study)
-    reads = {
-        s: [r for r in STAGES[s] if r in there or r not in OPTIONAL] for s in STAGES
-    }
-    needed = set(stages)
-    for stage in reversed(STAGES):
-        needed |= set(reads[stage]) if stage in needed else set()
-    wanted = [stage for stage in STAGES if stage in needed]
-    for stage in wanted:  # all parameters are checked before anything runs
-        params.read(study, stage)
+    reads = needed(study, stages)
+    # all parameters are checked before anything runs
+    values = {stage: params.read(study, stage) for stage in reads}
     found, n_run = {}, 0
     with study_lock(study):
         remove_leftovers(study)
-        for stage in wanted:
+        for stage in reads:
             upstream = {name: found[name] for name in reads[stage]}
-            found[stage] = fingerprints.fingerprint(study, stage, upstream)
-            if fingerprints.is_current(study, stage, found[stage]):
+            found[stage] = fingerprints.fingerprint(stage, values[stage], upstream)
+            if fingerprints.is_current(stage_dir(study, stage), found[stage]):
                 print(f"{study}/{stage}: up to date", flush=True)
                 continue
             log = os.path.relpath(stage_dir(study, stage) / "stage.log")
             print(f"{study}/{stage}: running (progress in {log})", flush=True)
             start = time.perf_counter()
-            run_stage(study, stage, found[stage])
+            run_stage(study, stage, values[stage], found[stage])
             n_run += 1
             seconds = time.perf_counter() - start
             print(f"{study}/{stage}: done in {seconds:.0f} s", flush=True)
     return n_run
+
+
+def needed(study, stages):
+    """Stages to run for these, in order, each with the stages it reads.
+
+    Returns
+    -------
+    reads : dict of str to list of str
+    """
+    there = stages_of(study)
+    reads = {
+        s: [r for r in STAGES[s] if r in there or r not in OPTIONAL] for s in STAGES
+    }
+    wanted = set(stages)
+    for stage in reversed(STAGES):
+        wanted |= set(reads[stage]) if stage in wanted else set()
+    return {stage: reads[stage] for stage in STAGES if stage in wanted}
 
 
 def stages_of(study):

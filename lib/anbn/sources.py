@@ -105,6 +105,30 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
     return bids.find_runs(path, subjects=subjects, **entities)
 
 
+def draw_subjects(runs, n, *, rng):
+    """Runs of ``n`` subjects drawn at random, in their old order; all for 0.
+
+    Parameters
+    ----------
+    runs : list of Run, or dict of str to anything
+    n : int
+    rng : Generator
+
+    Raises
+    ------
+    BoldError
+        If there are not as many subjects.
+    """
+    of_run = list(runs) if isinstance(runs, dict) else [run.subject for run in runs]
+    people = list(dict.fromkeys(of_run))
+    if n > len(people):
+        raise BoldError(f"max_subjects: asked for {n}, there are {len(people)}")
+    kept = set(rng.choice(people, n, replace=False)) if n else set(people)
+    if isinstance(runs, dict):
+        return {name: run for name, run in runs.items() if name in kept}
+    return [run for run in runs if run.subject in kept]
+
+
 def _sidecar_tr(path):
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
     try:
