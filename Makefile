@@ -3,6 +3,13 @@ STUDY ?= quickstart
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count()))")
 export JUPYTER_PREFER_ENV_PATH = 1
+# Jupyter's settings and what it writes stay in the project, out of the user's home
+export JUPYTER_CONFIG_DIR = $(CURDIR)/.jupyter
+export JUPYTER_DATA_DIR = $(JUPYTER_CONFIG_DIR)/data
+export JUPYTER_RUNTIME_DIR = $(JUPYTER_DATA_DIR)/runtime
+export JUPYTERLAB_SETTINGS_DIR = $(JUPYTER_CONFIG_DIR)/lab/user-settings
+export JUPYTERLAB_WORKSPACES_DIR = $(JUPYTER_CONFIG_DIR)/lab/workspaces
+export IPYTHONDIR = $(JUPYTER_CONFIG_DIR)/ipython
 export TOKENIZERS_PARALLELISM = false
 
 BIN := .venv/bin
@@ -13,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "  STUDY=name (default quickstart): $$(ls params | grep -v -e sweeps -e README | xargs)"
 
 env: $(ENV)  ## make .venv and install everything, hash-checked
@@ -35,9 +42,9 @@ $(ENV): $(LOCKS) requirements/data.txt pyproject.toml
 sync: $(ENV)  ## make or update the .ipynb paired with each notebooks/*.py
 	$(BIN)/jupytext --sync notebooks/*.py
 
-lab: sync  ## open JupyterLab on the notebooks
-	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/jupyter lab \
-	    --LabApp.default_url=/lab/tree/notebooks
+lab: sync  ## open JupyterLab on the notebooks (ARGS="--no-browser --port 8899")
+	JUPYTER_PATH= JUPYTER_CONFIG_PATH= $(BIN)/jupyter lab \
+	    --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 all: $(ENV)  ## run all stages of STUDY that are not up to date
 	$(BIN)/python -m anbn.pipeline $(STUDY)
@@ -45,14 +52,29 @@ all: $(ENV)  ## run all stages of STUDY that are not up to date
 01 02 03 04 05: $(ENV)  ## run one stage of STUDY (and the stages it reads)
 	$(BIN)/python -m anbn.pipeline $(STUDY) $@
 
-report: $(ENV)  ## print the headline numbers of STUDY
-	@$(BIN)/python -m anbn.pipeline $(STUDY) --report
+report: $(ENV)  ## make outputs/STUDY/report.html, print the headline numbers
+	@$(BIN)/python -m anbn.report $(STUDY)
+
+compare: $(ENV)  ## what differs between studies A and B (a point of a sweep: SWEEP/POINT)
+	@$(BIN)/python -m anbn.compare "$(A)" "$(B)"
+
+sweep: $(ENV)  ## run params/sweeps/SWEEP.yaml [SCHEDULER=tcp://...|slurm] [JOBS=n]
+	@$(BIN)/python -m anbn.sweep_runner $(SWEEP) \
+	    $(if $(filter-out file,$(origin STUDY)),--study "$(STUDY)") \
+	    $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(JOBS),--jobs "$(JOBS)") $(ARGS)
 
 data: $(ENV)  ## fetch what STUDY needs from outside (Narratives: of SUBJECTS="sub-001 ...")
 	$(BIN)/python -m anbn.pipeline $(STUDY) --data --subjects="$(SUBJECTS)"
 
 test: $(ENV)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-faults: $(ENV)  ## kill, fill the disk, damage files; print how each fault ended
+	$(BIN)/python -m pytest -m faults tests/faults
+
+test-browser: $(ENV)  ## test JupyterLab in a headless Chromium (ANBN_CHROMIUM=path)
+	$(PIP) --require-hashes -r requirements/lock-browser.txt
+	ANBN_BROWSER=1 $(BIN)/python -m pytest -m browser tests/browser
 
 lint: $(ENV)  ## check style and formatting
 	$(BIN)/ruff check .
@@ -63,11 +85,19 @@ bench: $(ENV)  ## run benchmarks/NAME.py
 	    $$(basename -s .py benchmarks/*.py | grep -v peers); exit 2; }
 	$(BIN)/python benchmarks/$(NAME).py
 
+docs: $(ENV)  ## remake params/README.md from the notebooks' parameter cells
+	$(BIN)/python -m anbn.params_docs
+
 lock: $(ENV)  ## remake requirements/lock*.txt from environment.yml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python requirements/make_lock.py
 
+binder-check: $(ENV)  ## check what Binder needs, as far as that can be done here
+	$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python requirements/binder_check.py
+
 clean:  ## delete the outputs of STUDY
 	test -n "$(STUDY)" && rm -rf "outputs/$(STUDY)"
 
-.PHONY: help env sync lab all 01 02 03 04 05 report data test lint bench lock clean
+.PHONY: help env sync lab all 01 02 03 04 05 report docs compare sweep data test lint bench lock clean test-faults test-browser \
+    binder-check

@@ -75,6 +75,8 @@ membership: str = "z"  # what alpha is (one of z, percent, fdr)
 alpha: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
 two_sided: bool = False  # whether neurons of large negative weight belong, too
 sample_tokens: int = 512  # tokens of a single text, decomposed on its own (32 to 1000000)
+n_views: int = 3  # maps of the brain to turn and cut in a browser, 1 to 4 MB each (0 to 1000)
+widgets: bool = False  # whether a NiiVue widget shows them, too, in JupyterLab (needs ipyniivue)
 scan: list[int] = []  # numbers of networks to compare, as [5, 10, 20, 40] (2 to 1000)
 seed: int = 0  # of simulation and decompositions (0 to 4294900000)
 device: str = "auto"  # where the model's networks are computed: auto, cpu, cuda, cuda:1
@@ -86,6 +88,7 @@ from functools import partial
 import nibabel
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from nilearn.connectome import ConnectivityMeasure
 from nilearn.masking import unmask
 from sklearn.covariance import EmpiricalCovariance
@@ -109,6 +112,7 @@ from anbn import (
     stability,
     stores,
     templates,
+    views,
 )
 from anbn import bold as bold_data
 from anbn.params import current
@@ -226,6 +230,19 @@ if brain.mask is not None:
 # none stay unlabelled, which is where noise and artefacts end up (r without p: of the best
 # template, which another network took). Colours: red above, blue below zero, the strongest
 # tenth of the voxels.
+
+# %%
+if labels is not None:
+    named = labels["label"] == labels["template"]
+    first = np.argsort(~named, kind="stable")[:n_views]
+    seen = {names[k]: maps[k] for k in first}
+    display(views.write_views(out, seen, brain.mask, note=note))
+    if widgets:
+        display(views.niivue(seen, brain.mask, note=note))
+
+# %% [markdown]
+# The same maps to turn and cut in a browser, named networks first (`n_views`). JupyterLab
+# shows such a page after a click on *Trust HTML*.
 
 # %% [markdown]
 # ## The brain: look

@@ -50,6 +50,7 @@ gap: float = 32.0  # s left out between training and test time (0 to 1000)
 shift: int = 60  # volumes by which the story is shifted for a control (1 to 100000)
 min_ceiling: float = 0.5  # score voxels whose noise ceiling is at least this (0 to 1)
 overlap_percent: float = 10.0  # voxels of a map that count as its network (0.1 to 100)
+n_views: int = 3  # maps to turn and cut in a browser, 1 to 4 MB each (0 to 3)
 batch_size: int = 20  # surrogates a matrix product, bounds the memory (1 to 100000)
 seed: int = 0  # of surrogates and dictionary (0 to 4294967295)
 device: str = "auto"  # where synchrony and atoms are computed: auto, cpu, cuda, cuda:1
@@ -62,6 +63,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import scipy.sparse
+from IPython.display import display
 
 from anbn import (
     anchor_plots,
@@ -72,6 +74,7 @@ from anbn import (
     decomposition,
     effects,
     encoding,
+    explorer,
     folds,
     glm,
     group,
@@ -91,6 +94,7 @@ from anbn import (
     surrogates,
     templates,
     truth,
+    views,
 )
 from anbn import atoms as dictionary
 from anbn import bold as bold_data
@@ -503,6 +507,33 @@ if maps is not None and n_subjects >= 6:
 # %% [markdown]
 # Bars of the shifted story and of word timing are the controls, the black line is what a
 # perfect model would reach. Names are those of the networks of all subjects.
+
+# %% [markdown]
+# ## Look: by hand
+#
+# Maps to turn and cut in a browser (JupyterLab: click on *Trust HTML*), and the explorer:
+# choose a network and a neuron, by its rank in synchrony with the network or by its layer
+# and number. In an executed notebook it stands still at the most synchronous pair.
+
+# %%
+seen = {"Gain of atoms over word rate, t over subjects": effect.t}
+seen["Held-out r of word rate and atoms"] = scores["model + word rate"]
+seen["Noise ceiling, r"] = brain["ceiling"]
+if maps is not None:
+    seen = {name: seen[name] for name in list(seen)[:n_views]}
+    display(views.write_views(out, seen, mask, note=note))
+at = {"tr": tr, "start": before01["first_volume"]}
+at |= {"maps": maps, "mask": mask} if maps is not None else {}
+found = (clean, clean_mean, synchrony, threshold, names, layers, *of_story)
+coupled = explorer.Coupling(*found, **at, note=note)
+figure = explorer.plot_neuron(coupled, *coupled.best)
+artifacts.write_figure(out, "explorer", figure)
+explorer.explore(coupled, figure)
+
+# %% [markdown]
+# The words are those at the neuron's highest activations, whatever the network does then;
+# BOLD answers seconds later. The best of so many neurons always looks good: what counts is
+# whether it stands beyond the dashed threshold.
 
 # %% [markdown]
 # ## Check

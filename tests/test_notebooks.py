@@ -24,7 +24,7 @@ SUMMARY = {
 }
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", [*pipeline.STAGES, "90_sweep_report"])
 def test_form(stage):
     notebook = jupytext.read(params.notebook_path(stage))
     assert notebook.metadata.kernelspec.name == "python3"

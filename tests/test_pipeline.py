@@ -216,7 +216,8 @@ def test_two_notebooks_do_not_write_one_stage(project, monkeypatch):
     artifacts.begin_stage("mine", FIRST)
     artifacts.begin_stage("mine", FIRST)  # the same kernel may run its cell again
     code = (
-        f"from anbn import artifacts as a; a._lock(a.stage_dir('mine', '{FIRST}'), 0.5)"
+        "from anbn import locks, paths; "
+        f"locks.hold(paths.stage_dir('mine', '{FIRST}'), 0.5)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "is being written by another process" in done.stderr

@@ -4,29 +4,26 @@ A stage's folder is whole when, and only when, it has a ``manifest.json``: it is
 first and written last.
 """
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import tempfile
-import time
 import zipfile
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 
-from anbn.paths import project_root, stage_dir
+from anbn import locks, manifests
+from anbn.paths import stage_dir
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # suffix of what an interrupted run can go on with
-VERSIONS_OF = ("torch", "transformers", "nilearn", "scikit-learn", "himalaya", "numpy")
 
 
 class ArtifactError(RuntimeError):
@@ -39,17 +36,30 @@ def atomic(path):
 
     Works for files and for folders. On an error (a full disk, say) the temporary path
     is removed and what stood at ``path`` before still stands.
+
+    Raises
+    ------
+    OSError
+        Names the path, which those of numpy and pyarrow do not.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # the name keeps the suffix: writers choose their format by it
     folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-    temporary = folder / path.name
+    temporary, old = folder / path.name, folder / "old"
     try:
         yield temporary
-        if path.is_dir():
-            os.replace(path, folder / "old")
-        os.replace(temporary, path)
+        if path.is_dir() and temporary.exists():
+            os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None) or errno.EIO
+        raise OSError(number, f"{path} could not be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,15 +78,25 @@ def write_table(path, table):
 
 
 def write_arrays(path, **arrays):
-    """Write named arrays as one npz file."""
-    with atomic(path) as temporary:
-        np.savez(temporary, **arrays)
+    """Write named arrays as one npz file: equal arrays give equal bytes."""
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            # of 1980: np.savez asks the clock, and fails if that stands before
+            member = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(member, "w", force_zip64=True) as file:
+                array = np.asanyarray(array)
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def write_array(path, array):
     """Write one array as npy, to be read by ``np.load(path, mmap_mode="r")``."""
     with atomic(path) as temporary:
         np.save(temporary, array, allow_pickle=False)
+        try:
+            if np.size(array):
+                np.load(temporary, mmap_mode="r")
+        except ValueError as error:  # numpy does not miss its last bytes on a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def slug(name):
@@ -104,32 +124,20 @@ def read_arrays(path):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of damage numpy and zipfile raise all there is
         raise ArtifactError(f"{path} cannot be read as npz: {error}") from error
 
 
 def read_json(path):
-    """Read a JSON file.
-
-    Raises
-    ------
-    ArtifactError
-        If it is missing or not JSON.
-    """
+    """Read a JSON file; ArtifactError if it is missing or not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def read_array(path):
-    """Read an npy file as written by ``write_array``.
-
-    Raises
-    ------
-    ArtifactError
-        If it is missing or damaged; says which of its kind there are.
-    """
+    """Read an npy file; ArtifactError if it is missing, or damaged."""
     path = Path(path)
     try:
         return np.load(path, allow_pickle=False)
@@ -139,7 +147,7 @@ def read_array(path):
             f"{path} is missing; there are {', '.join(others) or 'none of its kind'}. "
             "Stage 01 writes one for every kind of neuron in its parameter `kinds`."
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of damage numpy raises all there is
         raise ArtifactError(f"{path} cannot be read as npy: {error}") from error
 
 
@@ -164,30 +172,6 @@ def size(path):
     return sum(p.stat().st_size for p in files if p.is_file())
 
 
-_locks = {}  # stages this process is writing: folder -> open lock file
-
-
-def _lock(out, patience=20.0):
-    """Keep other processes from writing a stage until it is finished or we end."""
-    if out in _locks:
-        return
-    file = open(out / ".lock", "w")
-    give_up = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                file.close()
-                raise ArtifactError(
-                    f"{out} is being written by another process, perhaps a notebook "
-                    "open in JupyterLab: run it to its end or shut its kernel down."
-                ) from None
-            time.sleep(0.2)  # the kernel of a killed run takes a second to notice
-    _locks[out] = file
-
-
 def begin_stage(study, stage):
     """Make a stage's folder ready; what an earlier run left counts no more.
 
@@ -205,7 +189,10 @@ def begin_stage(study, stage):
     """
     out = stage_dir(study, stage)
     out.mkdir(parents=True, exist_ok=True)
-    _lock(out)
+    try:
+        locks.hold(out)
+    except TimeoutError as error:
+        raise ArtifactError(str(error)) from None
     (out / MANIFEST).unlink(missing_ok=True)
     for name in ("data", "figures"):
         (out / name).mkdir(exist_ok=True)
@@ -239,7 +226,7 @@ def finish_stage(out, summary, *, params, simulated):
     out = Path(out)
     for path in (out / "data").glob(f"*{PARTIAL}"):
         _delete(path)
-    files = sorted(p for f in ("data", "figures") for p in (out / f).iterdir())
+    files = sorted(p for f in manifests.PLACES for p in (out / f).iterdir())
     manifest = {
         "study": out.parent.name,
         "stage": out.name,
@@ -250,12 +237,11 @@ def finish_stage(out, summary, *, params, simulated):
             p.relative_to(out).as_posix(): {"sha256": sha256(p), "bytes": size(p)}
             for p in files
         },
-        "provenance": provenance(),
+        "provenance": manifests.provenance(),
         "fingerprint": None,  # set by the pipeline: a run by hand is never up to date
     }
-    write_json(out / MANIFEST, manifest)
-    if out in _locks:
-        _locks.pop(out).close()
+    write_manifest(out, manifest)
+    locks.release(out)
     return pd.Series(manifest["summary"], name=out.name).to_frame()
 
 
@@ -264,19 +250,24 @@ def _plain(value):
     return round(value, 6) if isinstance(value, float) else value
 
 
-def provenance():
-    """Versions, machine and commit that made a result."""
-    commit = subprocess.run(
-        ["git", "-C", str(project_root()), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-    )
-    return {
-        "commit": commit.stdout.strip() or None,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in VERSIONS_OF},
-    }
+def write_manifest(out, manifest):
+    """Write a stage's manifest, with its checksum."""
+    write_json(out / MANIFEST, manifests.seal(manifest))
+
+
+def read_manifest(out):
+    """A stage's manifest.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing, edited by hand or damaged.
+    """
+    manifest = read_json(out / MANIFEST)
+    wrong = manifests.complaint(manifest)
+    if wrong:
+        raise ArtifactError(f"{out / MANIFEST}: {wrong}. Run {out.name} again.")
+    return manifest
 
 
 def stage_inputs(study, stage):
@@ -291,7 +282,7 @@ def stage_inputs(study, stage):
     again = f"Run `make {stage[:2]} STUDY={study}`"
     if not (out / MANIFEST).is_file():
         raise ArtifactError(f"stage {stage} of study {study!r} has not run. {again}.")
-    manifest = read_json(out / MANIFEST)
+    manifest = read_manifest(out)
     for name, expected in manifest["files"].items():
         path = out / name
         if not path.exists():

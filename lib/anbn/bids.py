@@ -270,7 +270,8 @@ def read_confounds(path, columns, *, n_volumes):
         row, column = bad[0]
         raise BidsError(
             f"{path}: expected a number in column {names[column]!r}, row {row + 1} of "
-            f"{n_volumes}, found {cells.iloc[row, column]!r}; {len(bad)} such cells. "
-            "Only the first row may be missing: leave the column out or repair it."
+            f"{n_volumes}, found {cells.iloc[row, column]!r:.60}; {len(bad)} such "
+            "cells. Only the first row may be missing: leave the column out or repair "
+            "it."
         )
     return values

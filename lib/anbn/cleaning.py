@@ -8,6 +8,7 @@ from anbn.volumes import BoldError
 
 MIN_COVERAGE = 0.8  # of a mask's voxels must vary in every run
 MIN_VOLUMES = 10
+LARGEST = 1e15  # beyond it float32 has no room for squares
 COLUMNS = 8192  # voxels cleaned at once
 STANDARDISE = ("zscore", "psc", "none")
 
@@ -51,6 +52,12 @@ def check_values(data, source, *, constant):
         raise BoldError(
             f"{source}: {len(bad)} values are NaN or infinite, the first at volume "
             f"{bad[0][0]}, column {bad[0][1]}. Mask or interpolate them first."
+        )
+    largest = np.abs(data).max(initial=0)
+    if largest > LARGEST:
+        raise BoldError(
+            f"{source}: a value of {largest:g} is no BOLD, expected less than "
+            f"{LARGEST:g}. Is the file damaged, or of another type than it says?"
         )
     still = np.flatnonzero(np.ptp(data, axis=0) == 0)
     if len(still) == data.shape[1]:

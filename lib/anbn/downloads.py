@@ -1,6 +1,7 @@
-"""Large files over HTTPS: sizes checked, broken connections resumed.
+"""Large files over HTTPS: sizes and hashes checked, broken connections resumed.
 
 pooch fetches whole files only; what is cut off after an hour has to go on from there.
+The hash of what came is kept beside each file (see ``anbn.remembered``).
 """
 
 import errno
@@ -8,20 +9,23 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
+from anbn import remembered
+from anbn.remembered import DownloadError
+
 CHUNK = 2**14  # bytes; what a broken connection sent of one is lost
 ABSENT = (404, 410)
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # may be asked without encryption
+MD5_HOSTS = ("amazonaws.com",)  # their ETag is an MD5, of what was uploaded in one part
 PASSING = (408, 429)  # and all of 5xx: worth another try
-
-
-class DownloadError(RuntimeError):
-    """A file could not be fetched."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,33 @@ class Remote:
         Bytes.
     version : str
         ETag or date, which change with the file; empty if the server names none.
+    md5 : str
+        Empty if the server does not publish it.
     """
 
     url: str
     size: int
     version: str
+    md5: str = ""
+
+
+class _Encrypted(requests.adapters.HTTPAdapter):
+    """Refuses addresses without encryption, those of redirects too."""
+
+    def send(self, request, **options):
+        parts = urlsplit(request.url)
+        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise DownloadError(
+                f"{request.url}: expected an address that begins with https://. Over "
+                "http anyone on the way could change the file."
+            )
+        return super().send(request, **options)
 
 
 @functools.cache
 def _session():
     session = requests.Session()
+    session.mount("http://", _Encrypted())
     session.headers["Accept-Encoding"] = "identity"  # else sizes are those of a gzip
     return session
 
@@ -86,11 +107,11 @@ def _head(url, timeout):
                 f"{url}: expected Content-Length, found {length!r}: a whole file could "
                 "not be told from a part. Use another server (url)."
             )
-        return Remote(url, int(length), _version(response))
+        return Remote(url, int(length), _version(response), _md5(response))
 
 
 def download(remote, path, *, retries=5, backoff=1.0, timeout=30.0, progress=None):
-    """Fetch a file unless it is there with the right size.
+    """Fetch a file unless it is there, whole and as it came.
 
     What has come so far stays in ``<path>.<version>.part`` and is gone on with, at
     once or in a later run, as long as the file has not changed on the server.
@@ -112,12 +133,14 @@ def download(remote, path, *, retries=5, backoff=1.0, timeout=30.0, progress=Non
     Raises
     ------
     DownloadError
-        If the connection breaks more than ``retries`` times, the size is not the one
-        announced, the disk is full, or another process fetches the same file.
+        If the connection breaks more than ``retries`` times, the size or MD5 is not the
+        one announced, the disk is full, another process fetches the same file, or the
+        one that is there was changed since it came.
     """
     path = Path(path)
     tell = progress.update if progress is not None else lambda n: None
     if path.is_file() and path.stat().st_size == remote.size:
+        remembered.check(path, remote.url, remote.md5)
         tell(remote.size)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +181,11 @@ def _transfer(remote, path, timeout, tell):
             f"{path}: the disk is full after {size} of {remote.size} bytes. Make room "
             f"and run again: it goes on from {part.name}."
         ) from error
+    if not remembered.is_md5(part, remote.md5):
+        part.unlink()
+        raise requests.ConnectionError(f"its MD5 is not {remote.md5}")
     os.replace(part, path)
+    remembered.remember(path)
     return path
 
 
@@ -225,6 +252,14 @@ def _version(response):
     if not version or version.startswith("W/"):
         version = response.headers.get("Last-Modified", "")
     return version
+
+
+def _md5(response):
+    tag = response.headers.get("ETag", "").strip('"')
+    host = urlsplit(response.url).hostname or ""
+    keyed = "kms" in response.headers.get("x-amz-server-side-encryption", "")
+    known = host.endswith(MD5_HOSTS) and not keyed
+    return tag if known and re.fullmatch("[0-9a-f]{32}", tag) else ""
 
 
 def _check_status(response):

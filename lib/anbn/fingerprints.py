@@ -1,8 +1,10 @@
 """Whether a stage is up to date: what its result depends on, as one hash."""
 
 import ast
+import functools
 import hashlib
 import json
+import os
 import re
 
 from anbn import artifacts, params
@@ -20,19 +22,24 @@ def imported_modules(source):
     folder = project_root() / "lib" / "anbn"
     found, todo = set(), [source]
     while todo:
-        for node in ast.walk(ast.parse(todo.pop())):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module == "anbn":
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module.removeprefix("anbn.")]
-            elif isinstance(node, ast.Import):
-                names = [alias.name.removeprefix("anbn.") for alias in node.names]
-            for name in names:
-                if name not in found and (folder / f"{name}.py").is_file():
-                    found.add(name)
-                    todo.append((folder / f"{name}.py").read_text(encoding="utf-8"))
+        for name in _imported_names(todo.pop()):
+            if name not in found and (folder / f"{name}.py").is_file():
+                found.add(name)
+                todo.append((folder / f"{name}.py").read_text(encoding="utf-8"))
     return sorted(found)
+
+
+@functools.cache  # a sweep asks for the same text many times
+def _imported_names(source):
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "anbn":
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module.removeprefix("anbn."))
+        elif isinstance(node, ast.Import):
+            names += [alias.name.removeprefix("anbn.") for alias in node.names]
+    return names
 
 
 def fingerprint(stage, values, upstream):
@@ -86,8 +93,8 @@ def data_specs(values):
         v
         for v in named
         if v.startswith(SOURCES)
-        or (root / v).is_file()
-        or ("/" in v and (root / v).is_dir())
+        or os.path.isfile(root / v)  # Path.is_file raises where a name is too long
+        or ("/" in v and os.path.isdir(root / v))
     )
 
 
@@ -102,27 +109,38 @@ def _beside(spec):
 
 
 def _data_hash(spec):
-    """Hash of a data file, remembered by its path, size and time of change."""
+    """Hash of a data file, remembered by its path, size and times of change."""
     path = resolve(spec)
     files = sorted(
         p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()
     )
-    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    # archives set the time of change back (st_mtime), nobody sets st_ctime
+    stats = [(p, p.stat()) for p in files]
+    stats = [(str(p), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for p, s in stats]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
     known = cache_dir() / "hashes" / key
-    if not known.is_file():
-        with artifacts.atomic(known) as temporary:
-            temporary.write_text(artifacts.sha256(path))
-    return known.read_text()
+    if known.is_file():
+        found = known.read_text(encoding="utf-8", errors="replace")
+        if re.fullmatch("[0-9a-f]{64}", found):
+            return found
+    found = artifacts.sha256(path)
+    with artifacts.atomic(known) as temporary:
+        temporary.write_text(found)
+    return found
 
 
 def is_current(out, expected):
-    """Whether a stage's folder has this fingerprint and all its files are there."""
+    """Whether a stage's folder has this fingerprint and all its files are whole."""
     try:
-        manifest = artifacts.read_json(out / artifacts.MANIFEST)
-        files = manifest["files"].items()
-        whole = all(artifacts.size(out / name) == f["bytes"] for name, f in files)
-    except (artifacts.ArtifactError, KeyError, OSError):
+        manifest = artifacts.read_manifest(out)
+        if manifest["fingerprint"] != expected or "checksum" not in manifest:
+            return False
+        notebook = artifacts.read_json(out / "notebook.ipynb")
+        hashes = {name: f["sha256"] for name, f in manifest["files"].items()}
+        hashes["notebook.html"] = manifest["html"]
+        # a notebook may be saved again where it lies: its content is not compared
+        return bool(notebook["cells"]) and all(
+            artifacts.sha256(out / name) == found for name, found in hashes.items()
+        )
+    except (artifacts.ArtifactError, KeyError, TypeError, OSError):
         return False
-    whole &= all((out / f"notebook.{kind}").is_file() for kind in ("ipynb", "html"))
-    return whole and manifest["fingerprint"] == expected

@@ -33,6 +33,12 @@ AUTO_CLASSES = {
 }
 
 
+# No code that comes with a model is run (None would ask whoever is there), and weights
+# are read from safetensors only: those in .bin are pickles.
+LOCAL_CODE = {"trust_remote_code": False}
+SAFE = {**LOCAL_CODE, "use_safetensors": True}
+
+
 class ModelError(ValueError):
     """A model cannot be found, read, or used as asked."""
 
@@ -115,8 +121,8 @@ def load_model(
     folder = local_copy(spec)
     name = str(folder or spec)
     try:
-        config = AutoConfig.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **LOCAL_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(name, **LOCAL_CODE)
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(spec, folder, error)) from error
     head = _saved_head(config) if head == "auto" else head
@@ -130,11 +136,16 @@ def load_model(
         spread = {"device_map": device, "offload_folder": _offload_folder()}
     if random_weights is not None:
         torch.manual_seed(random_weights)
-        model = auto_class.from_config(config, dtype=getattr(torch, dtype))
+        code = {} if own_class else LOCAL_CODE  # Auto classes alone take it
+        model = auto_class.from_config(config, dtype=getattr(torch, dtype), **code)
     else:
         try:
             model, info = auto_class.from_pretrained(
-                name, dtype=getattr(torch, dtype), output_loading_info=True, **spread
+                name,
+                dtype=getattr(torch, dtype),
+                output_loading_info=True,
+                **spread,
+                **SAFE,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(_not_found(spec, folder, error)) from error
@@ -213,7 +224,7 @@ def _dequantised(path, spec):
     folder = cache_dir() / "models" / artifacts.sha256(path)[:16]
     if folder.is_dir():
         return folder
-    where = {"gguf_file": path.name}
+    where = {"gguf_file": path.name, **LOCAL_CODE}
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent,

@@ -48,19 +48,29 @@ def listeners(participants):
     heard : dict of str to dict of str to str
         By subject and task, the condition ("n/a" if there was one only).
     """
-    table = pd.read_csv(participants, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(participants, sep="\t", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise NarrativesError(
+            f"{participants} cannot be read as a table: {error}"
+        ) from error
     absent = {"participant_id", "task", "condition"} - set(table)
     if absent:
         raise NarrativesError(
             f"{participants}: expected the columns participant_id, task and condition, "
             f"found {', '.join(table)}."
         )
-    return {
-        row.participant_id: dict(
-            zip(row.task.split(","), row.condition.split(","), strict=True)
-        )
-        for row in table.itertuples()
-    }
+    heard = {}
+    for row in table.itertuples():
+        tasks, conditions = row.task.split(","), row.condition.split(",")
+        if len(tasks) != len(conditions) or row.participant_id in heard:
+            raise NarrativesError(
+                f"{participants}: expected one row of {row.participant_id}, with a "
+                f"condition for each task; found {len(tasks)} tasks and "
+                f"{len(conditions)} conditions. Fetch the file again."
+            )
+        heard[row.participant_id] = dict(zip(tasks, conditions, strict=True))
+    return heard
 
 
 def hears(heard, story):
@@ -77,8 +87,14 @@ def excluded(folder):
 
     A name stands for this scan only: pieman does not mean piemanpni.
     """
-    tasks = read_json(Path(folder) / "code/scan_exclude.json").values()
-    return {scan for task in tasks for scans in task.values() for scan in scans}
+    path = Path(folder) / "code/scan_exclude.json"
+    try:
+        tasks = read_json(path).values()
+        return {scan for task in tasks for scans in task.values() for scan in scans}
+    except (AttributeError, TypeError) as error:
+        raise NarrativesError(
+            f"{path}: expected lists of scans by task and reason. Fetch it again."
+        ) from error
 
 
 def description(derivative):

@@ -8,6 +8,8 @@ import ast
 import difflib
 import io
 import re
+import reprlib
+import sys
 import tokenize
 from dataclasses import dataclass
 
@@ -109,7 +111,7 @@ def check(parameter, value, source):
     if kind.startswith("list["):
         if not isinstance(value, list):
             raise ParamError(
-                f"{source}: {name} must be a list of {inner}, found {value!r}. "
+                f"{source}: {name} must be a list of {inner}, found {_short(value)}. "
                 f"Write `{name}: [...]`."
             )
         return [_check_one(parameter, inner, v, source) for v in value]
@@ -117,9 +119,11 @@ def check(parameter, value, source):
         pairs = value.items() if isinstance(value, dict) else [(None, None)]
         if not all(isinstance(x, str) for pair in pairs for x in pair):
             raise ParamError(
-                f"{source}: {name} must map text to text, found {value!r}. "
+                f"{source}: {name} must map text to text, found {_short(value)}. "
                 f"Write `{name}: {{name: value}}`."
             )
+        for text in [x for pair in pairs for x in pair]:
+            _check_text(text, f"{source}: {name}")
         return value
     return _check_one(parameter, kind, value, source)
 
@@ -127,6 +131,8 @@ def check(parameter, value, source):
 def _check_one(parameter, kind, value, source):
     name, where = parameter.name, f"{source}: {parameter.name}"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not abs(value) <= sys.float_info.max:  # also true of NaN
+        raise ParamError(f"{where} must be a finite number, found {_short(value)}")
     if kind == "float" and is_number:
         value = float(value)
     elif kind == "int" and is_number and float(value).is_integer():
@@ -136,8 +142,11 @@ def _check_one(parameter, kind, value, source):
         if kind == "float" and isinstance(value, str):
             hint = " YAML reads 1e-3 as text: write 1.0e-3."
         raise ParamError(
-            f"{where} must be {kind}, found {value!r} ({type(value).__name__}).{hint}"
+            f"{where} must be {kind}, found {_short(value)} ({type(value).__name__})."
+            + hint
         )
+    if kind == "str":
+        _check_text(value, where)
     if parameter.bounds and is_number:
         low, high = parameter.bounds
         if not low <= value <= high:
@@ -153,6 +162,33 @@ def _check_one(parameter, kind, value, source):
     if name == "study" and not re.fullmatch(r"[A-Za-z0-9_-]+", value):
         raise ParamError(f"{where} must hold only letters, digits, _ and -: {value!r}")
     return value
+
+
+def _check_text(value, where):
+    """Refuse what cannot stand in a file or its name: NUL and half a character."""
+    if re.search(r"[\0\ud800-\udfff]", value):
+        raise ParamError(f"{where} holds characters that are no text: {_short(value)}")
+
+
+def _short(value):
+    """What was found: a few lines of YAML may stand for more than fits the memory."""
+    short = reprlib.Repr()
+    short.maxstring, short.maxlevel = 100, 2
+    try:
+        return short.repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return f"a {type(value).__name__} with a number of thousands of digits"
+
+
+def _load(text):
+    """YAML in which no name stands twice: of two values the last would win."""
+    node = yaml.compose(text, yaml.SafeLoader)
+    mapping = isinstance(node, yaml.MappingNode)
+    keys = [str(key.value) for key, _ in node.value] if mapping else []
+    twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return yaml.safe_load(text)
 
 
 def read(study, stage):
@@ -172,23 +208,25 @@ def read(study, stage):
             f"Studies here: {', '.join(studies)}" + _did_you_mean(study, studies)
         )
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        given = _load(path.read_text(encoding="utf-8"))
+    except Exception as error:  # of dates that are none yaml raises all there is
         raise ParamError(f"{path} is not readable as YAML: {error}") from error
     given = {} if given is None else given
     if not isinstance(given, dict):
-        raise ParamError(f"{path} must hold `name: value` lines, found {given!r}")
+        raise ParamError(f"{path} must hold `name: value` lines, found {_short(given)}")
     parameters = declared(stage)
     for name in given:
         if name not in parameters:
             raise ParamError(
-                f"{path}: unknown parameter {name!r}"
+                f"{path}: unknown parameter {_short(name)}"
                 + _did_you_mean(name, list(parameters))
                 + f". Known: {', '.join(parameters)}"
             )
     given.setdefault("study", study)
     if given["study"] != study:
-        raise ParamError(f"{path}: study must be {study!r}, found {given['study']!r}")
+        raise ParamError(
+            f"{path}: study must be {study!r}, found {_short(given['study'])}"
+        )
     return {
         name: check(parameter, given.get(name, parameter.default), path)
         for name, parameter in parameters.items()
@@ -215,5 +253,5 @@ def current(stage, namespace):
 
 
 def _did_you_mean(found, known):
-    close = difflib.get_close_matches(str(found), known, n=1)
+    close = difflib.get_close_matches(_short(found)[:100].strip("'"), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

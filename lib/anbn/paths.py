@@ -1,7 +1,13 @@
-"""Where things are: the project's folders, the cache, files in installed packages."""
+"""Where things are: the project's folders, the cache, files in installed packages.
+
+A parameter names files in the project, in an installed package or in a data set by a
+path inside it, which ``..`` cannot leave; anything else on the machine is named by an
+absolute path, so that it is seen to be meant. Links are followed.
+"""
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import pooch
@@ -10,6 +16,7 @@ PACKAGE = "package:"  # marks a file or folder inside an installed Python packag
 ALICE = "alice:"  # marks one of the Alice data set (Brennan et al. 2016)
 NARRATIVES = "narratives:"  # marks one of the Narratives data set (ds002345)
 DATA = "data:"  # marks one inside the folder ANBN_DATA
+STUDY_NAME = r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*"  # that of a sweep has a slash
 SOURCES = (PACKAGE, ALICE, NARRATIVES, DATA)
 ALICE_URL = (
     "https://raw.githubusercontent.com/daandouwe/Thesis/"
@@ -37,16 +44,33 @@ def project_root():
 
 
 def stage_dir(study, stage):
-    """Output folder of one stage of one study (``ANBN_OUTPUTS`` moves ``outputs/``)."""
-    outputs = os.environ.get("ANBN_OUTPUTS") or project_root() / "outputs"
-    return Path(outputs) / study / stage
+    """Output folder of one stage of one study (``ANBN_OUTPUTS`` moves ``outputs/``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the study has a name that could lead elsewhere.
+    """
+    if not re.fullmatch(STUDY_NAME, study):
+        raise FileNotFoundError(
+            f"there can be no study {study!r}: a name has letters, digits, _ and - only"
+        )
+    # a relative path is relative to the project wherever a notebook runs
+    outputs = project_root() / (os.environ.get("ANBN_OUTPUTS") or "outputs")
+    return outputs / study / stage
 
 
 def cache_dir():
     """Per-user cache for what is derived once (``ANBN_CACHE`` overrides it)."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(os.environ.get("ANBN_CACHE") or Path(base) / "anbn")
-    path.mkdir(parents=True, exist_ok=True)
+    path = project_root() / (os.environ.get("ANBN_CACHE") or Path(base) / "anbn")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {path}. Set ANBN_CACHE to a folder you can write to",
+        ) from error
     return path
 
 
@@ -64,20 +88,23 @@ def resolve(spec):
     Raises
     ------
     FileNotFoundError
-        If there is nothing at that path.
+        If there is nothing at that path, or it leaves where it begins.
     """
-    if spec.startswith(PACKAGE):
+    source = next((s for s in SOURCES if spec.startswith(s)), "")
+    _check_inside(spec, source)
+    if source == PACKAGE:
         name, _, inner = spec.removeprefix(PACKAGE).partition("/")
-        found = importlib.util.find_spec(name)
+        # of a dotted name Python would import (run) the package before the dot
+        found = importlib.util.find_spec(name) if name.isidentifier() else None
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError(
                 f"{spec!r}: the Python package {name!r} is not installed. Run `make "
                 "env` (it installs requirements/data.txt), or name a file of your own."
             )
         path = Path(next(iter(found.submodule_search_locations))) / inner
-    elif spec.startswith(ALICE):
+    elif source == ALICE:
         path = fetch_alice(spec.removeprefix(ALICE))
-    elif spec.startswith(NARRATIVES):
+    elif source == NARRATIVES:
         path = data_dir("narratives") / spec.removeprefix(NARRATIVES)
         if not path.exists():
             raise FileNotFoundError(
@@ -85,7 +112,7 @@ def resolve(spec):
                 'SUBJECTS="sub-001 sub-002"`, or set ANBN_DATA to a folder that holds '
                 "narratives/."
             )
-    elif spec.startswith(DATA):
+    elif source == DATA:
         if not os.environ.get("ANBN_DATA"):
             raise FileNotFoundError(
                 f"{spec!r}: the environment variable ANBN_DATA is not set. Set it to "
@@ -93,10 +120,28 @@ def resolve(spec):
             )
         path = data_dir(spec.removeprefix(DATA))
     else:
-        path = project_root() / Path(spec).expanduser()
-    if not path.exists():
+        path = project_root() / os.path.expanduser(spec)
+    if not os.path.exists(path):  # Path.exists raises where a name is too long
         raise FileNotFoundError(f"{spec!r}: nothing found at {path}. Check the path.")
     return path
+
+
+def _check_inside(spec, source):
+    """Refuse a relative path that climbs out of the project, package or data set."""
+    inner = spec.removeprefix(source)
+    if source == PACKAGE:
+        inner = inner.partition("/")[2]
+    if source and (inner.startswith("/") or ".." in Path(inner).parts):
+        raise FileNotFoundError(
+            f"{spec!r} leaves {source!r}: write a path inside it, without `..`, or the "
+            "absolute path of a file of your own."
+        )
+    inner = os.path.normpath(inner)
+    if inner.split(os.sep)[0] == os.pardir:
+        raise FileNotFoundError(
+            f"{spec!r} climbs out of the project. If it is meant, write the absolute "
+            f"path: {os.path.normpath(project_root() / inner)}"
+        )
 
 
 def data_dir(name):

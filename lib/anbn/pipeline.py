@@ -99,11 +99,11 @@ def run_stage(study, stage, values, expected):
         with artifacts.atomic(out / "notebook.html") as temporary:
             temporary.write_text(html, encoding="utf-8")
         os.replace(running, out / "notebook.ipynb")
-        manifest = artifacts.read_json(out / artifacts.MANIFEST)
-        artifacts.write_json(
-            out / artifacts.MANIFEST,
-            manifest
-            | {"fingerprint": expected, "seconds": round(time.perf_counter() - start)},
+        artifacts.write_manifest(
+            out,
+            artifacts.read_manifest(out)
+            | {"fingerprint": expected, "seconds": round(time.perf_counter() - start)}
+            | {"html": artifacts.sha256(out / "notebook.html")},
         )
     except BaseException as error:
         (out / artifacts.MANIFEST).unlink(missing_ok=True)
@@ -235,19 +235,6 @@ def fetch_data(study, subjects=()):
             print(f"{spec}\n  {resolve(spec)}")
 
 
-def report(study):
-    """Print the summary of every stage that has run."""
-    for stage in stages_of(study):
-        path = stage_dir(study, stage) / artifacts.MANIFEST
-        if not path.is_file():
-            print(f"{study}/{stage}: has not run")
-            continue
-        manifest = artifacts.read_json(path)
-        print(f"{study}/{stage}" + " (simulated data)" * manifest["simulated"])
-        for name, value in sorted(manifest["summary"].items()):
-            print(f"  {name:34} {value}")
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m anbn.pipeline", description=__doc__
@@ -258,9 +245,6 @@ def main(arguments=None):
     )
     parser.add_argument("--data", action="store_true", help="only fetch the data")
     parser.add_argument("--subjects", default="", help="whose data to fetch")
-    parser.add_argument(
-        "--report", action="store_true", help="only print the summaries"
-    )
     options = parser.parse_args(arguments)
     numbers = [name[:2] for name in STAGES]
     unknown = [n for n in options.stages if n not in numbers]
@@ -271,15 +255,13 @@ def main(arguments=None):
     try:
         if options.data:
             fetch_data(options.study, options.subjects.replace(",", " ").split())
-        elif options.report:
-            report(options.study)
         else:
             run_study(options.study, chosen)
     except (
         params.ParamError,
         artifacts.ArtifactError,
         StageError,
-        FileNotFoundError,
+        OSError,
         bids.BidsError,
         downloads.DownloadError,
         narratives.NarrativesError,

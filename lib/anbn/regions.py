@@ -1,5 +1,6 @@
 """Where to look in a volume: masks and atlases, laid over the runs' grid."""
 
+import io
 import re
 from pathlib import Path
 
@@ -207,18 +208,26 @@ def region_names(atlas, labels):
     path = next((p for p in beside if p.is_file()), None)
     if path is None:
         return [f"region {label}" for label in labels]
-    if path.suffix == ".txt":
-        table = pd.DataFrame({"name": path.read_text(encoding="utf-8").split("\n")})
-        table = table[table["name"].str.strip() != ""]
-    else:
-        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
-        table.columns = table.columns.str.lower()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [line for line in text.split("\n") if line.strip()]
+        table = pd.DataFrame({"name": lines})
+        if path.suffix != ".txt":
+            separator = "\t" if path.suffix == ".tsv" else ","
+            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str)
+            table.columns = table.columns.str.lower()
+        index = pd.to_numeric(table["index"]) if "index" in table else labels
+        if len(set(index)) < len(index) or table.isna().to_numpy().any():
+            raise ValueError("an index is there twice, or a name is missing")
+    except (OSError, ValueError) as error:
+        raise volumes.BoldError(
+            f"{path} cannot be read as names of {atlas}: {error}"
+        ) from error
     if "name" not in table or ("index" not in table and len(table) != len(labels)):
         raise volumes.BoldError(
             f"{path}: expected a column name and {len(labels)} rows or a column index, "
             f"for {atlas}; found columns {', '.join(table)} and {len(table)} rows"
         )
-    index = pd.to_numeric(table["index"]) if "index" in table else labels
     names = dict(zip(index, table["name"].str.strip(), strict=True))
     missing = [label for label in labels.tolist() if label not in names]
     if missing:

@@ -1,16 +1,16 @@
 """Files of any format to runs, and runs to columns (volumes x voxels or regions)."""
 
+import io
 import re
 
-import nibabel
 import numpy as np
 import pandas as pd
-from nibabel.cifti2 import BrainModelAxis, Cifti2Image
 
 from anbn import bids, narratives, regions, volumes
 from anbn.bids import Run
+from anbn.cifti import cifti_tr, read_cifti
 from anbn.paths import NARRATIVES, resolve
-from anbn.volumes import BoldError, reading
+from anbn.volumes import BoldError
 
 FORMATS = {  # end of a file's name: kind
     ".dtseries.nii": "CIFTI",
@@ -223,10 +223,16 @@ def read_table(path):
     """
     separator = "\t" if str(path).endswith(".tsv") else ","
     try:
-        table = pd.read_csv(path, sep=separator)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError) as error:
+        # an empty line is a volume that is missing, not one to skip
+        text = io.StringIO(path.read_text(encoding="utf-8-sig").rstrip() + "\n")
+        table = pd.read_csv(text, sep=separator, skip_blank_lines=False)
+    except (OSError, ValueError) as error:
         raise BoldError(f"{path} cannot be read as a table: {error}") from error
-    words = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+    if not isinstance(table.index, pd.RangeIndex):
+        raise BoldError(f"{path}: rows have more cells than the first line has names")
+    if pd.to_numeric(pd.Series(list(table)), errors="coerce").notna().all():
+        raise BoldError(f"{path}: expected a first line of names, found numbers")
+    words = [c for c in table if table[c].dtype.kind not in "fiu"]
     if words:
         raise BoldError(f"{path}: expected numbers, found text in column {words[0]!r}")
     return table.to_numpy(float), [str(c) for c in table]
@@ -236,7 +242,7 @@ def read_npy(path):
     """As ``read_table``, from an array; columns are ``region 1``, ``region 2``, ..."""
     try:
         data = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of damage numpy raises all there is
         raise BoldError(f"{path} cannot be read as npy: {error}") from error
     if not isinstance(data, np.ndarray) or data.dtype.kind not in "fiu":
         found = getattr(data, "dtype", type(data).__name__)
@@ -251,50 +257,3 @@ def numbered(source, data):
             f"{source}: expected (volumes x regions), found shape {np.shape(data)}"
         )
     return [f"region {i + 1}" for i in range(data.shape[1])]
-
-
-def read_cifti(path):
-    """Grayordinates of a ``.dtseries.nii`` or parcels of a ``.ptseries.nii``.
-
-    Returns
-    -------
-    data : float32 array of shape (n_times, n_grayordinates or n_parcels)
-    names : list of str
-        Parcels by name, grayordinates as ``cortex left 123``: structure, and vertex or
-        place in the list of its voxels.
-
-    Raises
-    ------
-    BoldError
-        Not CIFTI-2, or not a time series.
-    """
-    _, space = _axes(path)
-    with reading(path):
-        data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
-    if isinstance(space, BrainModelAxis):
-        names = []
-        for structure, _, model in space.iter_structures():
-            name = structure.removeprefix("CIFTI_STRUCTURE_").replace("_", " ").lower()
-            places = range(len(model)) if model.volume_mask.any() else model.vertex
-            names += [f"{name} {place}" for place in places]
-    else:
-        names = [str(name) for name in space.name]
-    return data, names
-
-
-def cifti_tr(path):
-    """Repetition time (s) of a CIFTI time series."""
-    series, _ = _axes(path)
-    return float(series.step) if series.unit == "SECOND" else np.nan
-
-
-def _axes(path):
-    with reading(path):
-        image = nibabel.load(path)
-        if isinstance(image, Cifti2Image):
-            axes = image.header.get_axis(0), image.header.get_axis(1)
-            if hasattr(axes[0], "step") and hasattr(axes[1], "name"):
-                return axes
-    raise BoldError(
-        f"{path}: expected a CIFTI-2 time series (.dtseries.nii, .ptseries.nii)"
-    )

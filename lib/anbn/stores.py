@@ -5,6 +5,7 @@ A store is a folder: ``activations.zarr``, a zarr group with an array of shape
 what each row is, and ``store.json``, which says how it was recorded.
 """
 
+import errno
 import hashlib
 import itertools
 import json
@@ -186,7 +187,8 @@ def _write_chunk(path, values):
         values = np.pad(values, width, constant_values=np.nan)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb", buffering=0) as file:
-        file.write(np.ascontiguousarray(values))
+        if file.write(np.ascontiguousarray(values)) != values.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(file)
         if hasattr(os, "posix_fadvise"):  # Linux
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -5,7 +5,6 @@ a labelled region fills. Label numbers themselves are never interpolated.
 """
 
 import re
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,6 +12,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nilearn.image import resample_img
+from nilearn.image.resampling import BoundingBoxError
+
+from anbn import archives
 
 BLOCK = 2**24  # voxels read at once: 64 MB
 MIN_IN_VIEW = 0.8  # of a template's weight must lie inside the mask's field of view
@@ -52,7 +54,10 @@ def load(path, mask, names=None, source=None):
     source = source or path
     if path.suffix == ".zip":
         with tempfile.TemporaryDirectory() as folder:
-            shutil.unpack_archive(path, folder)
+            try:
+                archives.unpack(path, folder)
+            except archives.ArchiveError as error:
+                raise TemplateError(str(error)) from error
             images = [p for p in Path(folder).rglob("*") if _stem(p) != p.name]
             inside = images[0] if len(images) == 1 else Path(folder)
             names = names_beside(path.with_suffix(".nii")) if names is None else names
@@ -153,13 +158,20 @@ def names_beside(path):
     """
     stem = _stem(path)
     short = re.sub(r"_[^_]*$", "", stem)
-    stems = [stem, f"{stem}_regions", f"{stem}_labels", f"{short}_regions"]
-    stems.append(f"{short}_labels")
+    stems = [stem, *(s + e for s in (stem, short) for e in ("_regions", "_labels"))]
     files = [path.with_name(s + e) for s in stems for e in (".txt", ".tsv", ".csv")]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        return _names_in(file.read_text(encoding="utf-8-sig").splitlines())
+    except (ValueError, IndexError) as error:
+        raise TemplateError(
+            f"{file}: expected a name, or a number and a name, a line: {error}"
+        ) from error
+
+
+def _names_in(lines):
     lines = [line.strip() for line in lines if line.strip()]
     grouped = [re.fullmatch(r"(.*?)((?:\s*,\s*\d+)+)", line) for line in lines]
     if lines and all(grouped):
@@ -208,7 +220,10 @@ def on_grid(values, affine, mask):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Resampling binary images")
         options = {"interpolation": "linear", "force_resample": True}
-        image = resample_img(image, mask.affine, inside.shape, **options)
+        try:
+            image = resample_img(image, mask.affine, inside.shape, **options)
+        except BoundingBoxError:  # none of it in view, as the weights say
+            image = nibabel.Nifti1Image(np.zeros(inside.shape), mask.affine)
     sums = [weight.sum(), weight[in_view].sum(), weight[in_view][in_mask].sum()]
     return np.asarray(image.dataobj, np.float32)[inside], np.array(sums)
 
@@ -260,12 +275,13 @@ def _labels(values):
 def _open(path):
     try:
         image = nibabel.load(path)
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+    except Exception as error:  # of damage nibabel raises all there is
         raise TemplateError(
             f"{path} cannot be read as NIfTI: {error}. Unpack it if it is an archive."
         ) from error
-    if len(image.shape) not in (3, 4):
-        raise TemplateError(f"{path} has shape {image.shape}; 3D or 4D is expected.")
+    if len(image.shape) not in (3, 4) or not np.isfinite(image.affine).all():
+        found = f"shape {image.shape}, affine {image.affine.tolist()}"
+        raise TemplateError(f"{path} has {found}; 3D or 4D and numbers are expected.")
     return image
 
 
@@ -274,7 +290,7 @@ def _read(path, image, *block):
     try:
         part = (..., slice(*block)) if block else ...
         return np.asarray(image.dataobj[part], np.float32)
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:
         raise TemplateError(
             f"{path} is damaged: {error}. Copy it again, it may be cut."
         ) from error

@@ -10,7 +10,7 @@ from nilearn.image import coord_transform
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from anbn import hemodynamics, matching, spatial_null, template_images
+from anbn import hemodynamics, matching, remembered, spatial_null, template_images
 from anbn.paths import resolve
 from anbn.template_images import TemplateError
 
@@ -96,6 +96,10 @@ def _download(spec):
             "them once, so go online for the first time; without a network there are "
             f"{', '.join(OFFLINE)} and files of your own."
         ) from error
+    try:  # nilearn compares no hashes
+        remembered.check(Path(atlas.maps), spec)
+    except remembered.DownloadError as error:
+        raise TemplateError(f"templates {spec!r}: {error}") from error
     if spec == "smith2009":
         names = SMITH_10
     elif spec == "msdl":

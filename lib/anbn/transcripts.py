@@ -20,7 +20,8 @@ SILENCES = {"", "sp", "sil", "<p>", "<s>", "</s>", "{sl}", "{ns}", "br"}
 ROUNDING = 1e-3  # s, overlap that any file may have
 SLACK_OF_GENTLE = 0.05  # s: it rounds to frames of 10 ms, and lets words overlap
 BLANK = {"": np.nan, "n/a": np.nan}  # BIDS writes n/a
-STAMP = r"(?:(\d+):)?(\d+):(\d+)[.,](\d+)"
+LONGEST = 1e6  # s, 11 days: beyond it times are in milliseconds, or damaged
+STAMP = r"(?:(\d{1,4}):)?(\d{1,6}):([0-5]?\d)[.,](\d{1,9})"
 CUE = re.compile(rf"^[ \t]*{STAMP}[ \t]*-->[ \t]*{STAMP}(?!\S).*$", re.MULTILINE)
 
 
@@ -118,8 +119,8 @@ def _read_textgrid(path):
     rows = list(zip(values[2::3], values[::3], values[1::3], strict=False))
     if len(rows) != size:
         raise StimulusError(
-            f"{path}: found {len(rows)} of {size:g} intervals in the tier {name!r}. Is "
-            "the file whole?"
+            f"{path}: found {len(rows)} of {str(size).removesuffix('.0'):.20} "
+            f"intervals in the tier {name!r:.80}. Is the file whole?"
         )
     words = pd.DataFrame(rows, columns=["word", "onset", "offset"])
     words["word"] = words["word"].astype(str).str.strip()
@@ -132,10 +133,7 @@ def read_table(path):
     A table of four columns without names, the last two of them times, is taken for
     Gentle's and gets the columns ``word``, ``aligned``, ``onset``, ``offset``.
 
-    Raises
-    ------
-    StimulusError
-        If a line has more or fewer columns than the first.
+    A line with more or fewer columns than the first is a StimulusError.
     """
     separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     lines = [(n, s) for n, s in enumerate(decode(path).split("\n"), 1) if s.strip()]
@@ -150,7 +148,7 @@ def read_table(path):
         if len(row) != len(names):
             raise StimulusError(
                 f"{path}, line {number}: expected {len(names)} columns "
-                f"({', '.join(names)}), found {len(row)}: {row}"
+                f"({', '.join(names)}), found {len(row)}: {row!r:.200}"
             )
     return pd.DataFrame(rows, columns=[name.lower() for name in names], dtype=object)
 
@@ -188,14 +186,15 @@ def _read_table(path):
 
 def _read_captions(path):
     vtt, text = Path(path).suffix.lower() == ".vtt", decode(path)
+    stamp = re.compile(f"<{STAMP}>")
     for number, line in enumerate(text.split("\n"), 1):
-        if "-->" in line and not CUE.match(line):
+        of_word = re.search(r"<\d+:", stamp.sub("", line))
+        if of_word or ("-->" in line and not CUE.match(line)):
             raise StimulusError(
                 f"{path}, line {number}: expected two times such as 00:00:01.000 --> "
-                f"00:00:02.500, found {line.strip()!r}"
+                f"00:00:02.500, found {line.strip()!r:.100}"
             )
     text = re.sub(r"\{\\[^}\n]*\}|</?[A-Za-z][^<>\n]*>", "", text)  # style, speaker
-    stamp = re.compile(f"<{STAMP}>")
     rolling, last = bool(stamp.search(text)), ""
     parts, rows = CUE.split(text)[1:], []
     for i in range(0, len(parts), 9):
@@ -253,6 +252,7 @@ def check_words(words, source, *, slack=0.0):
         words[column] = times
     onset, offset = words["onset"], words["offset"]
     _complain(source, words, onset < 0, "onset is negative")
+    _complain(source, words, offset > LONGEST, "offset in days: are they milliseconds")
     _complain(source, words, offset < onset, "offset lies before the onset")
     latest = onset.cummax()
     early = latest.ffill().shift() - onset > slack
@@ -268,13 +268,13 @@ def _complain(source, words, wrong, what):
         row = int(np.flatnonzero(wrong)[0])
         w = words.iloc[row]
         raise StimulusError(
-            f"{source}: {what}, at word {row + 1} of {len(words)}, {w['word']!r} "
-            f"({w['onset']} to {w['offset']} s); {int(wrong.sum())} such words."
+            f"{source}: {what}, at word {row + 1} of {len(words)}, "
+            f"{w['word']!r:.80} ({w['onset']!s:.40} to {w['offset']!s:.40} s); "
+            f"{int(wrong.sum())} such words."
         )
 
 
 def _interpolate(words):
-    """Spread each run of words without time between the words around it."""
     onset, offset = words[["onset", "offset"]].to_numpy().T.copy()
     length = words["word"].astype(str).str.len().to_numpy()
     gaps = np.flatnonzero(np.diff(np.r_[False, np.isnan(onset), False])).reshape(-1, 2)

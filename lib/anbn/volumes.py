@@ -5,29 +5,18 @@ or the time courses of the atlas.
 """
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import nibabel
 import numpy as np
-from nibabel.affines import apply_affine, from_matvec
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nilearn.datasets import load_mni152_brain_mask
 from nilearn.image import resample_img, smooth_img
 
 BLOCK = 2**22  # voxels read at once: 16 MB
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-)
 
 
 class BoldError(ValueError):
@@ -52,7 +41,7 @@ def reading(path):
         yield
     except BoldError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:  # of damage nibabel raises all there is
         raise BoldError(
             f"{path} cannot be read as NIfTI: {error}. Copy it again, it may be cut."
         ) from error
@@ -75,14 +64,15 @@ def open_image(path, n_dimensions=(4,)):
     ------
     BoldError
         Not NIfTI, no numbers, other dimensions, or an affine that is unknown (sform
-        and qform code 0), singular or not finite.
+        and qform code 0), singular, not finite, or of voxels of another size than the
+        header says. (Nobody can see that an affine is shifted or turned.)
     """
     with reading(path):
         image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise BoldError(f"{path}: expected one NIfTI file, found {type(image)}")
     expected = " or ".join(f"{n}D" for n in n_dimensions)
-    if image.ndim not in n_dimensions or 0 in image.shape:
+    if image.ndim not in n_dimensions or min(image.shape) < 1:
         raise BoldError(f"{path}: expected a {expected} image, found {image.shape}")
     if image.get_data_dtype().kind not in "fiu":
         raise BoldError(f"{path}: expected numbers, found {image.get_data_dtype()}")
@@ -98,6 +88,14 @@ def open_image(path, n_dimensions=(4,)):
             f"{path}: its affine {found[:3].round(3).tolist()} is singular or not "
             "finite. Repair the header's sform."
         )
+    sizes, zooms = voxel_sizes(found), image.header.get_zooms()[:3]
+    unset = np.allclose(zooms, 1)
+    if not unset and not np.allclose(sizes, zooms, rtol=0.1):
+        raise BoldError(
+            f"{path}: its voxels are {np.round(sizes, 3).tolist()} mm by its affine, "
+            f"{np.round(zooms, 3).tolist()} mm by pixdim. One of them is damaged: copy "
+            "the file again, or repair its header."
+        )
     return image
 
 
@@ -109,7 +107,8 @@ def grid(image):
 def header_tr(path):
     """Repetition time (s) of a 4D image's header; 0 or NaN where it says nothing."""
     header = open_image(path).header
-    return float(header.get_zooms()[3]) * SECONDS[header.get_xyzt_units()[1]]
+    with reading(path):
+        return float(header.get_zooms()[3]) * SECONDS[header.get_xyzt_units()[1]]
 
 
 def blocks(path) -> Iterator[np.ndarray]:
