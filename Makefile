@@ -97,7 +97,8 @@ binder-check: $(ENV)  ## check what Binder needs, as far as that can be done her
 	@$(BIN)/python requirements/binder_check.py
 
 clean:  ## delete the outputs of STUDY
-	test -n "$(STUDY)" && rm -rf "outputs/$(STUDY)"
+	@case "$(STUDY)" in "" | *[!A-Za-z0-9_-]*) echo "STUDY must be a name"; exit 2;; esac
+	rm -rf "outputs/$(STUDY)"
 
 .PHONY: help env sync lab all 01 02 03 04 05 report docs compare sweep data test lint bench lock clean test-faults test-browser \
     binder-check

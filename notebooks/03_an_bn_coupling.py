@@ -59,7 +59,6 @@ device: str = "auto"  # where synchrony and atoms are computed: auto, cpu, cuda,
 # %%
 from functools import partial
 
-import nibabel
 import numpy as np
 import pandas as pd
 import scipy.sparse
@@ -154,6 +153,7 @@ responses = delayed(artifacts.read_array(responses_of("model", kind)))
 n_layers, n_units = depths["model"], responses.shape[1] // depths["model"]
 people = np.stack([*map(hemodynamics.zscore, brain["timecourses"].astype(float))])
 mean = hemodynamics.zscore(people.mean(0))
+maps, mask = bold_data.maps_of(extracted / "data")
 print(f"responses {responses.shape}; time courses {brain['timecourses'].shape}{note}")
 print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no other'}")
 
@@ -354,7 +354,7 @@ table.round(3)
 # of BOLD itself: it shows how much of a time course its own past explains.
 
 # %%
-if len(scored) <= 20:
+if maps is None and len(scored) <= 20:
     shown = {name: r for name, r in scores.items() if name != "previous volume"}
     ax = plots.plot_encoding_bars(shown, names, brain["ceiling"])
     ax.set_title(f"Encoding of the group mean in held-out time{note}")
@@ -377,8 +377,7 @@ gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word r
 effect = group.random_effects(gain, n_permutations=1000, rng=rng, level=level)
 up, down = [(effect.t[effect.significant] * sign > 0).sum() for sign in (1, -1)]
 print(f"voxels or regions above word rate {up}, below it {down}, of {len(effect.t)}")
-if gain.shape[1] > 20:
-    mask = nibabel.load(extracted / "data" / "mask.nii.gz")
+if mask is not None:
     ax = plots.plot_encoding_map(effect.t, mask)
     ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
     artifacts.write_figure(out, "encoding_map", ax.figure)
@@ -405,12 +404,12 @@ artifacts.write_figure(out, "subjects_needed", ax.figure)
 fitted = {"fit": partial(glm.alone, basis=basis), "percent": overlap_percent}
 one_surrogate = partial(surrogates.draw_one, basis=drift_only, **turned)
 regular = {name: delayed(values) for name, values in atoms.items()}
-maps, references = None, {"group's networks": (target, None)}
-if gain.shape[1] > 20 and (extracted / "data" / "maps.npy").exists():
-    maps = artifacts.read_array(extracted / "data" / "maps.npy")
-    own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
+references = {"group's networks": (target, maps)}
+if mask is not None:
     known_maps, _ = templates.load_templates(before02["template_sets"][0], mask)
-    references = {"group's networks": (target, maps), "templates": (target, known_maps)}
+    references["templates"] = (target, known_maps)
+if maps is not None:
+    own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
     references["subjects' own networks"] = (series, own)
 chance = {"rng": rng, "n_permutations": n_permutations, **fitted}
 few = {"n_permutations_subjects": 20 + n_permutations // 10}
@@ -516,14 +515,14 @@ if maps is not None and n_subjects >= 6:
 # and number. In an executed notebook it stands still at the most synchronous pair.
 
 # %%
-seen = {"Gain of atoms over word rate, t over subjects": effect.t}
+seen = {"Gain over word rate, t over subjects": effect.t}
 seen["Held-out r of word rate and atoms"] = scores["model + word rate"]
 seen["Noise ceiling, r"] = brain["ceiling"]
-if maps is not None:
+if mask is not None:
     seen = {name: seen[name] for name in list(seen)[:n_views]}
     display(views.write_views(out, seen, mask, note=note))
 at = {"tr": tr, "start": before01["first_volume"]}
-at |= {"maps": maps, "mask": mask} if maps is not None else {}
+at |= {"maps": maps, "mask": mask} if mask is not None else {}
 found = (clean, clean_mean, synchrony, threshold, names, layers, *of_story)
 coupled = explorer.Coupling(*found, **at, note=note)
 figure = explorer.plot_neuron(coupled, *coupled.best)

@@ -56,7 +56,14 @@ def manifest_of(stage, *, simulated=True, files=(), summary=None, **changed):
 
 
 def run(
-    stage, *, study="mine", simulated=True, summary=None, title="A title", **changed
+    stage,
+    *,
+    study="mine",
+    simulated=True,
+    summary=None,
+    title="A title",
+    size=(2, 1),
+    **changed,
 ):
     """Write a stage's folder as a run by hand would, with figures of ``size`` inches.
 

@@ -90,9 +90,13 @@ def test_what_else_could_explain_a_difference(outputs, capsys, changed, expected
 
 
 def test_points_of_a_sweep(outputs, capsys):
-    write(outputs / "sweeps" / "smoke" / "points" / "tr=1.5,seed=0", FIRST)
-    code, _ = run(capsys, "one", "smoke/tr=1.5,seed=0")
-    assert code == 0
+    write(outputs / "sweeps" / "smoke" / "runs" / "0123", FIRST)
+    point = outputs / "sweeps" / "smoke" / "points" / "tr=1.5,seed=0"
+    point.mkdir(parents=True)
+    (point / FIRST).symlink_to(f"../../runs/0123/{FIRST}")  # as a sweep links them
+    (point / SECOND).symlink_to(f"../../runs/4567/{SECOND}")  # has not run
+    code, text = run(capsys, "one", "smoke/tr=1.5,seed=0")
+    assert code == 0 and f"{SECOND}: has not run (`make sweep" in text
     assert (outputs / "compare" / "one_vs_smoke_tr=1.5,seed=0.csv").is_file()
 
 

@@ -85,8 +85,8 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.urls += [attrs[k] for k in ("src", "href") if k in attrs]
-        self.ids += [attrs[k] for k in ("id",) if k in attrs]
-        self.levels += [int(tag[1])] * bool(re.fullmatch("h[1-6]", tag))
+        self.ids += [value for key, value in attrs.items() if key == "id"]
+        self.levels += [int(t[1]) for t in (tag,) if re.fullmatch("h[1-6]", t)]
         if tag not in ("meta", "img", "br", "hr", "link"):
             self.open.append(tag)
 

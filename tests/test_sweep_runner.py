@@ -181,6 +181,17 @@ def wait_for(condition, patience=60):
         time.sleep(0.05)
 
 
+def workers_of(process):
+    found = []
+    try:
+        for child in psutil.Process(process.pid).children():
+            if "spawn_main" in str(child.cmdline()):
+                found.append(child)
+    except psutil.Error:  # one that has just ended
+        pass
+    return found
+
+
 def processes_of(project):  # noqa: F811
     """Stage processes, and what they started, that still work for this project."""
     found = []
@@ -215,11 +226,7 @@ def test_workers_killed_at_random_leave_the_same_result(quick):
     process, moments, n_killed = start(quick, "--jobs", "2"), random.Random(0), 0
     while process.poll() is None:
         time.sleep(moments.uniform(0.5, 4))
-        workers = [
-            child
-            for child in psutil.Process(process.pid).children()
-            if "multiprocessing.spawn" in str(child.cmdline())
-        ]
+        workers = workers_of(process)
         if workers and noted(quick) and n_killed < 6:
             moments.choice(workers).kill()
             n_killed += 1
@@ -394,10 +401,16 @@ def test_on_a_scheduler(quick, scheduler):
         process.kill()
         process.communicate()
         wait_for(lambda: not processes_of(quick), 20)
-        settings = {"root": str(quick), "token": "", "python": "python"}
+        settings = {"root": str(quick), "token": "1", "python": "python"}
         settings |= {"token_file": str(quick / "none"), "sources": ""}
         with pytest.raises(clusters.ClusterError, match="does not see the file"):
             clusters.check_workers(client, sweep_task.look, settings)
+        (quick / "none").write_text("1")
+        with pytest.raises(clusters.ClusterError, match="another version of the lib"):
+            clusters.check_workers(client, sweep_task.look, settings)
+        with pytest.raises(clusters.ClusterError, match="there is no project at /non"):
+            elsewhere = settings | {"root": "/nonsense"}
+            clusters.check_workers(client, sweep_task.look, elsewhere)
     run(quick, "--scheduler", scheduler)
     assert list(results(quick)[0]["status"]) == ["done"] * 4
 

@@ -263,10 +263,13 @@ def read_manifest(out):
     ArtifactError
         If it is missing, edited by hand or damaged.
     """
-    manifest = read_json(out / MANIFEST)
-    wrong = manifests.complaint(manifest)
-    if wrong:
-        raise ArtifactError(f"{out / MANIFEST}: {wrong}. Run {out.name} again.")
+    again = f"Run `make {out.name[:2]} STUDY={out.parent.name}` to redo it."
+    try:
+        manifest = read_json(out / MANIFEST)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}. {again}") from error
+    if wrong := manifests.complaint(manifest):
+        raise ArtifactError(f"{out / MANIFEST}: {wrong}. {again}")
     return manifest
 
 

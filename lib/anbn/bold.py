@@ -196,6 +196,27 @@ def reopen(folder):
     return Brain(runs, about["subjects"], about["names"], None, about["standardise"])
 
 
+def maps_of(folder):
+    """Group maps and mask as stage 02 wrote them.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    maps : array of shape (n_networks, n_voxels or n_regions) or None
+        None if regions were taken as they are.
+    mask : image or None
+        None for tables and atlases.
+    """
+    maps, mask = folder / "maps.npy", folder / "mask.nii.gz"
+    return (
+        artifacts.read_array(maps) if maps.exists() else None,
+        nibabel.load(mask) if mask.exists() else None,
+    )
+
+
 def _prepare_run(
     run, read, path, *, tr, high_pass, n_times, cut, confounds, standardise, strict
 ):

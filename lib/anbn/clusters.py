@@ -105,8 +105,7 @@ def job_cluster(kind, *, logs):
 
     values = read_cluster(kind)
     cores, gpus, memory = values["cores"], values["gpus"], values["memory"]
-    directives = list(values["directives"])
-    options = {}
+    directives, options = list(values["directives"]), {}
     if kind == "slurm":
         make = dask_jobqueue.SLURMCluster
         options = {"job_cpu": cores, "account": values["account"] or None}

@@ -78,7 +78,7 @@ def manifests(folder, name):
                 problems[stage] = f"damaged: {error}"
         elif (out / "failed.ipynb").is_file():
             problems[stage] = f"failed, see {os.path.relpath(out / 'failed.ipynb')}"
-        elif out.is_dir() or stage in asked:
+        elif out.is_dir() or out.is_symlink() or stage in asked:
             again = "make sweep" if point else f"make {stage[:2]} STUDY={name}"
             problems[stage] = f"has not run (`{again}`)"
     return found, problems

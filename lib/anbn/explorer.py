@@ -178,6 +178,7 @@ def _plot_place(ax, coupling, network, r):
     ax.stairs(*np.histogram(values, 80), fill=True, color="0.75")
     ax.set_yscale("log")
     ax.minorticks_off()
+    ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.axvline(r, color=COLOURS[3], lw=2, label="this neuron")
     ax.axvline(limit, color="k", ls="--", lw=1, label="threshold,\nfamily-wise")
     ax.axvline(-limit, color="k", ls="--", lw=1)

@@ -257,6 +257,8 @@ def _not_found(spec, folder, error):
             "Check the spelling, go online once, or name a local folder or .gguf file."
         )
     reason = _first_line(error)
+    if "custom code" in reason:
+        reason = "it needs code of its own, which is not run: take one without."
     if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
         reason = f"{folder} has no config.json."
     return f"model {spec!r} cannot be loaded from {folder}: {reason}"

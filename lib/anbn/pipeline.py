@@ -76,9 +76,9 @@ def run_stage(study, stage, values, expected):
     for name in (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "failed.ipynb"):
         (out / name).unlink(missing_ok=True)
     running, source = out / "running.ipynb", out / "source.ipynb"
-    nbformat.write(jupytext.read(params.notebook_path(stage)), source)
     start = time.perf_counter()
     try:
+        nbformat.write(jupytext.read(params.notebook_path(stage)), source)
         with open(out / "stage.log", "w", encoding="utf-8") as log:
             papermill.execute_notebook(
                 # papermill formats braces in paths
@@ -113,9 +113,12 @@ def run_stage(study, stage, values, expected):
         if isinstance(error, papermill.PapermillExecutionError):
             what = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
             raise StageError(f"{study}/{stage}, {what}\n{where}") from error
-        if isinstance(error, DeadKernelError):
-            what = "its kernel died: out of memory, or killed"
+        # the last two come from a kernel that does not even begin
+        if type(error) in (DeadKernelError, RuntimeError, TimeoutError):
+            what = f"its kernel died: out of memory or disk, or killed ({error})"
             raise StageError(f"{study}/{stage}, {what}\n{where}") from error
+        if isinstance(error, OSError):  # of a full disk, which does not say where
+            raise StageError(f"{out} could not be written: {error}") from error
         raise
     finally:
         source.unlink(missing_ok=True)

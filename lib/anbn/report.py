@@ -45,10 +45,6 @@ def headlines(study, manifests):
 def write(study):
     """Write a study's ``report.html`` and ``report.bib``.
 
-    Parameters
-    ----------
-    study : str
-
     Returns
     -------
     path : Path

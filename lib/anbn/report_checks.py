@@ -103,11 +103,14 @@ def of_currency(study, manifests):
                 "known."
             )
         elif made["fingerprint"] != now[stage]:
-            found[stage].append(f"Not up to date. {_changed(made, values, stage)}")
+            found[stage].append(
+                f"Not up to date. {_changed(made, values)} To run it again: make "
+                f"{stage[:2]} STUDY={study}."
+            )
     return found
 
 
-def _changed(made, values, stage):
+def _changed(made, values):
     before = {k: v for k, v in made["params"].items() if k != "study"}
     kept = {k: v for k, v in values.items() if k not in params.EXECUTION_KNOBS}
     gone = [name for name in before if name not in values]
@@ -125,7 +128,7 @@ def _changed(made, values, stage):
             "Its parameters are the same; its notebook, the library, the data or a "
             "stage that it reads changed since."
         ]
-    return " ".join([*told, f"To run it again: make {stage[:2]}."])
+    return " ".join(told)
 
 
 def of_stage(manifest, stderr, missing):

@@ -61,7 +61,8 @@ def writing(path, tokens, shapes, about):
     if found != _as_json(about):
         shutil.rmtree(partial, ignore_errors=True)
         n_recorded = 0
-        _create(partial, tokens, shapes, about)
+        with _naming(partial):
+            _create(partial, tokens, shapes, about)
     try:
         yield (writer := Writer(partial, shapes, about, n_recorded))
     except OverflowError:  # would come again
@@ -73,6 +74,18 @@ def writing(path, tokens, shapes, about):
         )
     with artifacts.atomic(path) as temporary:
         os.replace(partial, temporary)
+
+
+@contextmanager
+def _naming(folder):
+    """Say of an error of the disk which store it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{folder} could not be written: {error}. Run again: it goes on",
+        ) from error
 
 
 def _as_json(about):
@@ -165,11 +178,12 @@ class Writer:
     def _write(self, begin, end, block):
         for name in self.block:
             chunks = self.folder / GROUP / name / "c" / str(begin // TOKEN_BLOCK)
-            if block[name].ndim == 1:
-                _write_chunk(chunks, block[name])
-                continue
-            for layer, values in enumerate(block[name]):
-                _write_chunk(chunks / str(layer) / "0", values)
+            with _naming(self.folder):
+                if block[name].ndim == 1:
+                    _write_chunk(chunks, block[name])
+                    continue
+                for layer, values in enumerate(block[name]):
+                    _write_chunk(chunks / str(layer) / "0", values)
         self.n_recorded = end
         artifacts.write_json(self.folder / ABOUT, {**self.about, "n_recorded": end})
 

@@ -107,10 +107,12 @@ class Progress:
         label = self.labels[run.points[0]]
         more = f" and {len(run.points) - 1} more" if len(run.points) > 1 else ""
         over = len(self.states) - self.count("waiting") - self.count("running")
+        # one may start before word of the end of the one before it comes in
+        running = min(self.count("running"), self.n_jobs)
         failed = f", {self.count('failed')} failed" if self.count("failed") else ""
         self.say(
             f"[{over}/{len(self.states)}] {run.stage} of {label}{more}: {what} "
-            f"({self.count('running')} running{failed}, {self._left()})"
+            f"({running} running{failed}, {self._left()})"
         )
 
     def _draw(self):

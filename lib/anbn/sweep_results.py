@@ -138,7 +138,9 @@ def conclude(folder, table):
     print(", ".join(f"{n} {status}" for status, n in counts.items()))
     for _, row in table[table["status"] == "failed"].iterrows():
         notebook = row[f"notebook_{row['failed_stage'][:2]}"]
-        print(f"failed: {row['point']}: {row['error']}\n  {notebook}")
+        print(f"failed: {row['point']}: {row['error']}")
+        if isinstance(notebook, str):  # none if it did not come to its first cell
+            print(f"  {notebook}")
     print(f"table: {os.path.relpath(folder / 'results.csv')}")
     report = folder / REPORT / "notebook.html"
     if report.is_file():

@@ -127,12 +127,14 @@ def _settings(folder):
 
 def _run(folder, missing, answers, progress, scheduler, jobs, write):
     """Send runs to workers, follow them to their end."""
-    cloudpickle.register_pickle_by_value(sweep_task)
+    task = _by_value(sweep_task.run_stage)
     settings, events = _settings(folder), queue.SimpleQueue()
     with clusters.open_client(scheduler, jobs, logs=folder / "jobs") as opened:
         client, threads, gpus = opened
         if threads is None:
-            threads = clusters.check_workers(client, sweep_task.look, settings)
+            threads = clusters.check_workers(
+                client, _by_value(sweep_task.look), settings
+            )
         settings |= {"threads": threads, "gpus": gpus}
         client.subscribe_topic(settings["topic"], lambda event: events.put(event[1]))
         futures = {}
@@ -148,7 +150,7 @@ def _run(folder, missing, answers, progress, scheduler, jobs, write):
                     "upstream": run.upstream,
                 }
                 futures[key] = client.submit(
-                    sweep_task.run_stage,
+                    task,
                     job,
                     settings,
                     *reads,
@@ -177,6 +179,15 @@ def _run(folder, missing, answers, progress, scheduler, jobs, write):
         finally:
             (folder / RUNNING).unlink(missing_ok=True)  # workers end their processes
             client.cancel(list(futures.values()))
+
+
+def _by_value(function):
+    """A function that is sent as its code.
+
+    The copy is not what its module holds, so that pickle cannot name it instead.
+    """
+    cloudpickle.register_pickle_by_value(sweep_task)
+    return cloudpickle.loads(cloudpickle.dumps(function))
 
 
 def _answer_of(future):

@@ -153,10 +153,11 @@ def as_text(value):
 
 def _labels(columns, n_points):
     """Names of the points, as `n_atoms=16,seed=0`; numbered where that is too long."""
-    short = {c: c.partition(".")[2] or c for c in columns}
-    for column, name in short.items():
-        if list(short.values()).count(name) > 1:
-            short[column] = f"{column[:2]}.{name}"
+    names = {c: c.partition(".")[2] or c for c in columns}
+    short = {
+        c: f"{c[:2]}.{name}" if list(names.values()).count(name) > 1 else name
+        for c, name in names.items()
+    }
     labels = []
     for i in range(n_points):
         parts = [f"{short[c]}={_safe(columns[c][i])}" for c in columns]

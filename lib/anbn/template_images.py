@@ -213,9 +213,9 @@ def on_grid(values, affine, mask):
     where = np.argwhere(values)
     weight = np.abs(values[tuple(where.T)]).astype(float)
     to_mask = np.linalg.inv(mask.affine) @ affine
-    voxel = np.rint(nibabel.affines.apply_affine(to_mask, where)).astype(int)
+    voxel = np.rint(nibabel.affines.apply_affine(to_mask, where))
     in_view = ((voxel >= 0) & (voxel < inside.shape)).all(1)
-    in_mask = inside[tuple(voxel[in_view].T)]
+    in_mask = inside[tuple(voxel[in_view].astype(int).T)]
     image = nibabel.Nifti1Image(values, affine)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Resampling binary images")
@@ -279,21 +279,20 @@ def _open(path):
         raise TemplateError(
             f"{path} cannot be read as NIfTI: {error}. Unpack it if it is an archive."
         ) from error
-    if len(image.shape) not in (3, 4) or not np.isfinite(image.affine).all():
-        found = f"shape {image.shape}, affine {image.affine.tolist()}"
-        raise TemplateError(f"{path} has {found}; 3D or 4D and numbers are expected.")
+    affine = image.affine if len(image.shape) in (3, 4) else np.zeros((4, 4))
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-9):
+        what = f"has shape {image.shape}, affine {image.affine.tolist()}"
+        raise TemplateError(f"{path} {what}; 3D or 4D with a sound one is expected.")
     return image
 
 
 def _read(path, image, *block):
     """Values in float32: all, or volumes from and to."""
+    part = (..., slice(*block)) if block else ...
     try:
-        part = (..., slice(*block)) if block else ...
         return np.asarray(image.dataobj[part], np.float32)
     except Exception as error:
-        raise TemplateError(
-            f"{path} is damaged: {error}. Copy it again, it may be cut."
-        ) from error
+        raise TemplateError(f"{path} is damaged, perhaps cut: {error}") from error
 
 
 def _stem(path):

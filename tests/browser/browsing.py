@@ -7,10 +7,16 @@ from pathlib import Path
 from urllib.parse import unquote
 from urllib.request import Request, urlopen
 
+import pytest
 from jupyter_client import BlockingKernelClient
 
 SHOWN = "window.jupyterapp.shell.currentWidget"
 SHOTS = os.environ.get("ANBN_SHOTS")  # a folder for screenshots, if wanted
+
+
+def lacking(reason):
+    """Skip; fail where the tests were asked for (`make test-browser`)."""
+    (pytest.fail if os.environ.get("ANBN_BROWSER") else pytest.skip)(reason)
 
 
 def ask(lab, path, given=None):

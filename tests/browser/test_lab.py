@@ -26,6 +26,7 @@ from browsing import (
     explorer_redraws,
     interpreter,
     kernel_of,
+    lacking,
     links_of_views,
     open_notebook,
     run_all,
@@ -42,12 +43,6 @@ COPIED = ("notebooks", "lib", "params", "requirements", ".jupyter")
 READ = ("01_activation_recording", "02_fbn_extraction")
 STAGE = "03_an_bn_coupling"
 NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.py"))
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def lacking(reason):
-    """Skip; fail where the tests were asked for (`make test-browser`)."""
-    (pytest.fail if os.environ.get("ANBN_BROWSER") else pytest.skip)(reason)
 
 
 def with_values(text, values):
@@ -64,22 +59,6 @@ def files_in(folder, *, but=()):
     """Files below a folder, without those below the named folders."""
     files = (p.relative_to(folder) for p in folder.rglob("*") if not p.is_dir())
     return {str(p) for p in files if not str(p).startswith(tuple(but))}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    named = os.environ.get("ANBN_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if not found or not shutil.which(found):
-        lacking(
-            f"no Chromium ({named or ', '.join(CHROMIUMS)}): install it (Debian: "
-            "`apt-get install chromium`) or set ANBN_CHROMIUM to its path"
-        )
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
-        lacking("playwright is not installed: `make test-browser` installs it")
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ Playwright the tests are skipped, and fail where they were asked for
 (`make test-browser`).
 """
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from browsing import lacking
 
 from anbn import pipeline, report
 from anbn.paths import project_root
@@ -22,11 +22,6 @@ from reported import run
 pytestmark = pytest.mark.browser
 
 A11Y = project_root() / "tests" / "report_a11y"
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def lacking(reason):
-    (pytest.fail if os.environ.get("ANBN_BROWSER") else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +39,13 @@ def axe():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    named = os.environ.get("ANBN_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if not found:
-        lacking("no Chromium: install it or set ANBN_CHROMIUM to its path")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        lacking("playwright is not installed: `make test-browser` installs it")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"]
+        )
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_pipeline import FIFTH, FIRST, SECOND
+from test_pipeline import FIRST, SECOND
 
 from anbn import artifacts, params, pipeline
 
@@ -22,9 +22,7 @@ def make(project):
     """`make all` in the project, as a list of arguments."""
     (project / "Makefile").symlink_to(REAL / "Makefile")
     (project / ".venv").symlink_to(Path(sys.prefix))
-    # what decides whether .venv is up to date
-    for name in ("requirements", "pyproject.toml"):
-        (project / name).symlink_to(REAL / name)
+    (project / ".jupyter").mkdir()
     return ["make", "--old-file=.venv/.installed", "all", "STUDY=mine"]
 
 
@@ -43,8 +41,8 @@ def kill_group(process):
     process.wait()
 
 
-@pytest.mark.parametrize("n", [2, pytest.param(24, marks=pytest.mark.faults)])
-def test_killed_at_any_moment(project, make, tally, n):
+@pytest.mark.faults  # tests/test_pipeline.py has a short one
+def test_killed_at_any_moment(project, make, tally, n=24):
     outputs, kept = project / "outputs", project / "kept"
     start = time.monotonic()
     subprocess.run(make, check=True, capture_output=True)
@@ -77,7 +75,9 @@ def test_killed_at_any_moment(project, make, tally, n):
         process.wait() if alone else kill_group(process)
         # what counts as done is whole, and equal to the undisturbed
         now = result(outputs)
-        good = all(expected[k] == now[k] for k in now if k in pipeline.STAGES)
+        # (without a fingerprint a stage is not done: killed between two writes)
+        done = {k: v for k, v in now.items() if k in pipeline.STAGES and v[1]}
+        good = all(expected[k] == v for k, v in done.items())
         tally("SIGKILL", "right result" if good else "otherwise", f"{i}: {now}")
     done = subprocess.run(make, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -87,8 +87,8 @@ def test_killed_at_any_moment(project, make, tally, n):
     assert not list(outputs.rglob(".tmp-*"))
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(5, marks=pytest.mark.faults)])
-def test_two_at_once(project, make, tally, n):
+@pytest.mark.faults
+def test_two_at_once(project, make, tally, n=3):
     subprocess.run(make, check=True, capture_output=True)
     expected = result(project / "outputs")
     moments = random.Random(2)
@@ -107,7 +107,7 @@ def test_two_at_once(project, make, tally, n):
         tally("two at once", ending if good else "otherwise", f"{i}: {codes} {said}")
 
 
-@pytest.mark.parametrize("year", [1970, 2100])
+@pytest.mark.parametrize("year", [1970, pytest.param(2100, marks=pytest.mark.faults)])
 def test_files_of_another_time(project, tally, year):
     (project / "story.txt").write_text("one")
     (project / "params" / "mine" / f"{FIRST}.yaml").write_text("file: story.txt")
@@ -134,6 +134,7 @@ pipeline.main(["mine"])
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("start", [1e9, 1e5, 4.1e9])
 def test_a_clock_that_goes_backwards(project, tally, start):
     done = subprocess.run(
@@ -158,47 +159,50 @@ def test_arrays_of_a_clock_before_1980(tmp_path, monkeypatch):
     assert artifacts.read_arrays(tmp_path / "a.npz")["a"].tolist() == [0, 1, 2]
 
 
-SPEEDS = ("seconds", "speed", "per_second", "_s")
+SPEEDS = ("second", "per_s", "speed")
+
+
+def summaries(study):
+    """All headline numbers but speeds."""
+    manifests = (
+        artifacts.read_manifest(p.parent) for p in study.glob("*/manifest.json")
+    )
+    return {
+        m["stage"]: {
+            name: value
+            for name, value in m["summary"].items()
+            if not any(word in name for word in SPEEDS)
+        }
+        for m in manifests
+        if m["fingerprint"]
+    }
 
 
 @pytest.mark.faults
 def test_the_real_study_killed(tmp_path, tally, monkeypatch):
-    """`ci`, its last stages killed again and again: the numbers of an undisturbed run."""
-    kept = Path(os.environ.get("ANBN_CI_OUTPUTS") or REAL / "outputs") / "ci"
-    if not (kept / FIFTH / "manifest.json").is_file():
-        pytest.skip(f"no finished study at {kept}: run `make all STUDY=ci` first")
-    for name in ("ANBN_ROOT", "ANBN_CACHE"):
+    """Three stages of `ci`, killed again and again: the numbers of one quiet run."""
+    for name in ("ANBN_ROOT", "ANBN_OUTPUTS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ANBN_OUTPUTS", str(tmp_path))
-    shutil.copytree(kept, tmp_path / "ci")
-    command = ["make", "-C", str(REAL), "all", "STUDY=ci"]
-
-    def summaries():
-        found = {}
-        for path in sorted((tmp_path / "ci").glob("*/manifest.json")):
-            summary = artifacts.read_manifest(path.parent)["summary"]
-            found[path.parent.name] = {
-                k: v for k, v in summary.items() if not k.endswith(SPEEDS)
-            }
-        return found
-
+    command = ["make", "-C", str(REAL), "03", "STUDY=ci"]
+    monkeypatch.setenv("ANBN_OUTPUTS", str(tmp_path / "quiet"))
+    start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
-    expected = summaries()
+    length = time.monotonic() - start
+    expected = summaries(tmp_path / "quiet" / "ci")
+    assert len(expected) == 3
+    monkeypatch.setenv("ANBN_OUTPUTS", str(tmp_path / "killed"))
     moments = random.Random(3)
-    for stage in list(pipeline.STAGES)[1:]:
-        shutil.rmtree(tmp_path / "ci" / stage)
-    for _ in range(5):
+    for _ in range(6):
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL
         )
-        with_time = moments.uniform(5, 60)
         try:
-            process.wait(with_time)
+            process.wait(moments.uniform(0.05, 0.6) * length)
         except subprocess.TimeoutExpired:
             kill_group(process)
-        now = summaries()
+        now = summaries(tmp_path / "killed" / "ci")
         good = all(now[stage] == expected[stage] for stage in now)
         tally("SIGKILL of ci", "right result" if good else "otherwise", str(now))
     subprocess.run(command, check=True, capture_output=True)
-    good = summaries() == expected
-    tally("SIGKILL of ci", "right result" if good else "otherwise", str(summaries()))
+    now = summaries(tmp_path / "killed" / "ci")
+    tally("SIGKILL of ci", "right result" if now == expected else "otherwise", str(now))

@@ -1,0 +1,92 @@
+"""Documents for contributors say what is there."""
+
+import importlib
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from anbn import params, params_docs, pipeline
+
+ROOT = params.project_root()
+
+
+def test_params_readme_is_current():
+    found = (ROOT / "params" / "README.md").read_text(encoding="utf-8")
+    assert found == params_docs.document(), "run `make docs`"
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_every_parameter_has_a_row_of_five_cells(stage):
+    section = params_docs.document().split(f"## {stage}\n")[1].split("\n## ")[0]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line]
+    assert all(len(row) == 5 for row in rows)
+    declared = params.declared(stage)
+    assert [row[0].strip(" `") for row in rows[2:]] == list(declared)
+    for (_, kind, _, allowed, meaning), p in zip(
+        rows[2:], declared.values(), strict=True
+    ):
+        assert kind.strip(" `") == p.type
+        assert meaning.strip() and not re.search(r"\((one of|\S+ to \S+\))", meaning)
+        assert bool(allowed.strip()) == bool(p.bounds or p.choices)
+
+
+def test_contributing_names_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path, test in re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", text):
+        assert f"def {test}(" in (ROOT / path).read_text() or not test, (path, test)
+    names = re.findall(r"`([a-z_]+)\.([A-Za-z_]+)`", text)
+    names = [n for n in names if n[1] not in ("py", "md", "yml", "toml", "safe_load")]
+    assert len(names) > 15
+    for module, name in names:
+        assert hasattr(importlib.import_module(f"anbn.{module}"), name), (module, name)
+    for target in re.findall(r"\bmake ([a-z-]+)", text):
+        assert re.search(
+            rf"(?m)^(\S+ )*{target}( \S+)*:", (ROOT / "Makefile").read_text()
+        )
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert citation["version"] == project["version"]
+    versions = re.findall(r"(?m)^## (.+)$", changes)
+    assert versions[0] == "Unreleased"
+    assert versions[1].startswith(f"{project['version']} - ")
+    assert all(
+        re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", v) for v in versions[1:]
+    )
+
+
+def test_citation_is_whole():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    for entry in (citation, *citation["references"]):
+        assert entry["title"] and entry["authors"]
+        for author in entry["authors"]:
+            assert set(author) & {"name", "family-names"}
+    for reference in citation["references"]:
+        assert {"type", "year", "url"} <= set(reference)
+
+
+def test_no_registry_stands_in_the_npm_lock():
+    """Names of hosts differ between machines; the hash decides."""
+    lock = (ROOT / "tests" / "report_a11y" / "package-lock.json").read_text()
+    assert "http" not in lock and "sha512-" in lock
+
+
+def test_the_report_is_shipped_with_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["anbn"]
+    folder = ROOT / "lib" / "anbn"
+    shipped = {p for pattern in patterns for p in folder.glob(pattern)}
+    beside = {p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"}
+    assert beside <= shipped
+
+
+def test_make_lists_the_targets():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
+    assert "make report" in done.stdout and "make docs" in done.stdout

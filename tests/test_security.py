@@ -1,0 +1,554 @@
+"""What files, parameters and servers of others must not be able to do."""
+
+import ast
+import hashlib
+import io
+import json
+import pickle
+import stat
+import subprocess
+import sys
+import zipfile
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_pipeline import FIRST, project  # noqa: F401  a fixture
+
+from anbn import (
+    archives,
+    artifacts,
+    downloads,
+    models,
+    narratives_fetch,
+    params,
+    paths,
+    pipeline,
+    remembered,
+    selection,
+    sources,
+    template_images,
+)
+from anbn.volumes import BoldError
+
+ROOT = params.project_root()
+SOURCE = [
+    *sorted((ROOT / "lib" / "anbn").glob("*.py")),
+    *sorted((ROOT / "notebooks").glob("*.py")),
+    *sorted((ROOT / "requirements").glob("*.py")),
+]
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+MODULES |= {"tarfile", "telnetlib", "ftplib"}
+CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
+CALLS |= {"torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
+CALLS |= {"pd.read_pickle", "pandas.read_pickle", "shutil.unpack_archive"}
+METHODS = {"to_pickle", "read_pickle", "extractall", "save_hdf"}
+KEYWORDS = {"shell", "allow_pickle", "trust_remote_code", "unsafe"}
+
+
+def dangers(text):
+    """Imports, calls and options that could run what a file says."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.name.split(".")[0] in MODULES]
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.module] * ((node.module or "").split(".")[0] in MODULES)
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            found += [name] * (name in CALLS or name.split(".")[-1] in METHODS)
+            for word in node.keywords:
+                off = isinstance(word.value, ast.Constant) and word.value.value is False
+                if word.arg in KEYWORDS and not off:
+                    found.append(f"{name}({word.arg}=...)")
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                key = key.value if isinstance(key, ast.Constant) else None
+                off = isinstance(value, ast.Constant) and value.value is False
+                found += [str(key)] * (key in KEYWORDS and not off)
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from joblib import Memory",
+        "eval(x)",
+        "torch.load(path)",
+        "np.load(p, allow_pickle=True)",
+        "subprocess.run(c, shell=True)",
+        "yaml.load(t)",
+        "AutoModel.from_pretrained(n, trust_remote_code=yes)",
+        "{'trust_remote_code': True}",
+        "archive.extractall(folder)",
+    ],
+)
+def test_the_search_for_dangers_finds_them(text):
+    assert dangers(text)
+
+
+def test_nothing_in_the_library_runs_what_a_file_says():
+    assert len(SOURCE) > 80
+    found = {path.name: dangers(path.read_text(encoding="utf-8")) for path in SOURCE}
+    # how a sweep's own functions travel to its own workers; no file is read by it
+    assert found.pop("sweep_runner.py") in ([], ["cloudpickle"])
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+class Trap:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+@pytest.fixture
+def mark(tmp_path):
+    """A file that must not come into being."""
+    mark = tmp_path / "mark"
+    pickle.loads(pickle.dumps(Trap(mark))).close()
+    assert mark.exists()  # the trap works
+    mark.unlink()
+    yield mark
+    assert not mark.exists(), "code of a file was run"
+
+
+def test_no_reader_unpickles(tmp_path, mark):
+    trap = np.array([Trap(mark)], dtype=object)
+    np.save(tmp_path / "a.npy", trap, allow_pickle=True)
+    np.savez(tmp_path / "a.npz", mask=trap)
+    with pytest.raises(artifacts.ArtifactError, match="allow_pickle"):
+        artifacts.read_array(tmp_path / "a.npy")
+    with pytest.raises(artifacts.ArtifactError, match="allow_pickle"):
+        artifacts.read_arrays(tmp_path / "a.npz")
+    with pytest.raises(artifacts.ArtifactError, match="allow_pickle"):
+        selection.from_file(tmp_path / "a.npz", (2, 2))
+    with pytest.raises(BoldError, match="cannot be read as npy"):
+        sources.read_npy(tmp_path / "a.npy")
+    for name in ("a.npy", "a.npz"):  # a bare pickle
+        (tmp_path / name).write_bytes(pickle.dumps(Trap(mark)))
+    with pytest.raises(artifacts.ArtifactError):
+        artifacts.read_array(tmp_path / "a.npy")
+    with pytest.raises(artifacts.ArtifactError):
+        artifacts.read_arrays(tmp_path / "a.npz")
+
+
+def test_no_writer_pickles(tmp_path):
+    objects = np.array([{}], dtype=object)
+    with pytest.raises(ValueError, match="pickle"):
+        artifacts.write_arrays(tmp_path / "a.npz", a=objects)
+    with pytest.raises(ValueError, match="pickle"):
+        artifacts.write_array(tmp_path / "a.npy", objects)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_makes_no_objects(tmp_path, monkeypatch, mark):
+    (tmp_path / "params" / "mine").mkdir(parents=True)
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    monkeypatch.setenv("ANBN_ROOT", str(tmp_path))
+    call = f"level: !!python/object/apply:builtins.open ['{mark}', 'w']"
+    yaml.unsafe_load(call)["level"].close()
+    mark.unlink()  # the trap works
+    path = tmp_path / "params" / "mine" / "03_an_bn_coupling.yaml"
+    path.write_text(call)
+    with pytest.raises(params.ParamError, match="not readable as YAML"):
+        params.read("mine", path.stem)
+
+
+CODE = """
+from pathlib import Path
+Path({mark!r}).touch()
+from transformers import LlamaConfig, LlamaForCausalLM
+class OurConfig(LlamaConfig):
+    model_type = {kind!r}
+class OurModel(LlamaForCausalLM):
+    config_class = OurConfig
+"""
+
+
+@pytest.mark.parametrize("kind", ["llama", "unknown_to_transformers"])
+@pytest.mark.parametrize("answer", ["", "y\n"])
+def test_code_in_a_model_s_folder_is_not_run(
+    llama, tmp_path, mark, monkeypatch, kind, answer
+):
+    folder = tmp_path / "model"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    (folder / "ours.py").write_text(CODE.format(mark=str(mark), kind=kind))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": kind, "auto_map": {}}
+    for auto in ("AutoModel", "AutoModelForCausalLM"):
+        config["auto_map"][auto] = "ours.OurModel"
+    config["auto_map"]["AutoConfig"] = "ours.OurConfig"
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))  # transformers would ask
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    if kind == "llama":  # known to transformers, whose own code is taken
+        assert type(models.load_model(str(folder)).model).__module__.startswith(
+            "transformers.models.llama"
+        )
+    else:
+        with pytest.raises(
+            models.ModelError, match="code of its own, which is not run"
+        ):
+            models.load_model(str(folder))
+
+
+def test_weights_that_are_pickles_are_not_read(llama, tmp_path, mark):
+    folder = tmp_path / "model"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Trap(mark)}, folder / "pytorch_model.bin")
+    with pytest.raises(models.ModelError, match="cannot be loaded"):
+        models.load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(
+            "package:numpy/../../secret",
+            "package:numpy/a/../../../x",
+            "package:numpy//etc",
+        ),
+        *("data:../x", "data:a/../../x", "data:/etc/passwd"),
+        *("narratives:../x", "narratives:/etc/passwd", "narratives:a/.."),
+        *("alice:../x", "alice:/etc/passwd", "alice:alice_data_shared/../../x"),
+    ],
+)
+def test_a_source_cannot_be_left(spec, monkeypatch, tmp_path):
+    monkeypatch.setenv("ANBN_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="leaves"):
+        paths.resolve(spec)
+
+
+@pytest.mark.parametrize("name", ["os.path", "xml.dom", "a.b", "", ".", "-m"])
+def test_a_package_is_named_and_never_imported(name):
+    before = set(sys.modules)
+    with pytest.raises(FileNotFoundError, match="is not installed"):
+        paths.resolve(f"package:{name}/x")
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("spec", ["../x", "a/../../x", "./../x", "lib/../../x", ".."])
+def test_a_relative_path_stays_in_the_project(spec):
+    with pytest.raises(FileNotFoundError, match=r"climbs out.* the absolute path"):
+        paths.resolve(spec)
+
+
+def test_absolute_paths_and_links_are_the_user_s_own(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "mine.txt")
+    for name in ("mine.txt", "link.txt"):
+        assert paths.resolve(str(tmp_path / name)) == tmp_path / name
+    assert paths.resolve("lib/../params") == ROOT / "lib" / ".." / "params"
+
+
+@pytest.mark.parametrize(
+    "spec", ["x" * 300, "a\0b", "~nobody-of-that-name/x", "x/" * 3000]
+)
+def test_odd_paths_are_not_found(spec):
+    with pytest.raises(FileNotFoundError, match="nothing found"):
+        paths.resolve(spec)
+
+
+@pytest.mark.parametrize(
+    "study", ["..", "../x", "a/../b", "/tmp/x", "", "a b", ".hidden", "a\0", "a/", "~"]
+)
+def test_outputs_stay_in_their_folder(study):
+    with pytest.raises(FileNotFoundError, match="there can be no study"):
+        paths.stage_dir(study, FIRST)
+    said = subprocess.run(
+        [sys.executable, "-m", "anbn.pipeline", "--report", study.replace("\0", "?")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert said.returncode and "Traceback" not in said.stderr
+
+
+def test_clean_deletes_outputs_only(tmp_path):
+    command = ["make", "-f", str(ROOT / "Makefile"), "clean"]
+    for name in ("outputs/mine", "lib"):
+        (tmp_path / name).mkdir(parents=True)
+    for study in ("../lib", "", ".", "..", "mine/..", "a b"):
+        done = subprocess.run(
+            [*command, f"STUDY={study}"], cwd=tmp_path, capture_output=True
+        )
+        assert done.returncode
+    assert (tmp_path / "lib").is_dir() and (tmp_path / "outputs" / "mine").is_dir()
+    subprocess.run([*command, "STUDY=mine"], cwd=tmp_path, check=True)
+    assert (tmp_path / "lib").is_dir() and not (tmp_path / "outputs" / "mine").exists()
+
+
+# Archives
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.txt", "a/../../out.txt", "/out.txt", "C:/out.txt", "..\\out.txt"]
+)
+def test_a_member_that_would_leave_its_folder(tmp_path, name):
+    path = zipped(tmp_path / "a.zip", {"fine.nii": b"1", name: b"2"})
+    with pytest.raises(archives.ArchiveError, match="outside"):
+        archives.unpack(path, tmp_path / "in")
+    assert {p.name for p in tmp_path.rglob("*")} <= {"a.zip", "in", "fine.nii"}
+
+
+def test_a_member_that_is_a_link(tmp_path):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = zipped(tmp_path / "a.zip", {link: b"/etc/passwd"})
+    with pytest.raises(archives.ArchiveError, match="no plain file"):
+        archives.unpack(path, tmp_path / "in")
+
+
+def test_bombs(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.nii": bytes(10**7)})
+    assert path.stat().st_size < 20000
+    with pytest.raises(archives.ArchiveError, match="more than 1000000 bytes"):
+        archives.unpack(path, tmp_path / "in", max_bytes=10**6)
+    assert (tmp_path / "in" / "a.nii").stat().st_size <= 10**6
+    path = zipped(tmp_path / "b.zip", {str(i): b"" for i in range(20)})
+    with pytest.raises(archives.ArchiveError, match="20 files, more than 10"):
+        archives.unpack(path, tmp_path / "other", max_files=10)
+
+
+def test_a_header_that_lies_about_the_size(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.nii": bytes(10**6)})
+    raw = path.read_bytes().replace((10**6).to_bytes(4, "little"), b"\x10\0\0\0")
+    path.write_bytes(raw)
+    with pytest.raises(archives.ArchiveError):
+        archives.unpack(path, tmp_path / "in")
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK\x03\x04 cut", b"no zip at all"])
+def test_no_zip(tmp_path, raw):
+    (tmp_path / "a.zip").write_bytes(raw)
+    with pytest.raises(archives.ArchiveError, match=r"a\.zip"):
+        archives.unpack(tmp_path / "a.zip", tmp_path / "in")
+
+
+def test_templates_in_a_zip(tmp_path):
+    labels = np.zeros((6, 6, 6), np.int16)
+    labels[1:3], labels[3:5] = 1, 2
+    image = nibabel.Nifti1Image(labels, np.eye(4))
+    mask = nibabel.Nifti1Image(np.ones((6, 6, 6), np.uint8), np.eye(4))
+    content = image.to_bytes()
+    good = zipped(tmp_path / "good.zip", {"a.nii": content})
+    assert len(template_images.load(good, mask)[1]) == 2
+    bad = zipped(tmp_path / "bad.zip", {"../a.nii": content})
+    with pytest.raises(template_images.TemplateError, match="outside"):
+        template_images.load(bad, mask)
+
+
+# Pages
+
+
+class Scripts(HTMLParser):
+    """Scripts, and attributes that are code, of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.code, self.shown = False, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.open = tag == "script"
+        self.code += [v or "" for k, v in attributes if k.startswith("on")]
+
+    def handle_endtag(self, tag):
+        self.open = False
+
+    def handle_data(self, data):
+        if self.open:
+            self.code.append(data)
+        else:
+            self.shown += data
+
+
+WORD = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+def test_a_word_of_a_transcript_shows_as_text(project):  # noqa: F811
+    (project / "story.tsv").write_text(
+        f"word\tonset\toffset\n{WORD}\t0\t1\nplain\t1\t2\n"
+    )
+    notebook = project / "notebooks" / f"{FIRST}.py"
+    notebook.write_text(
+        notebook.read_text()
+        + "\n# %%\nfrom anbn import stimuli\n"
+        + "words, text, _ = stimuli.load_story('story.tsv')\nprint(text)\nwords\n"
+        + "# %%\nwords.set_index('word').T\n# %%\ntext\n"
+        + "# %%\nimport matplotlib.pyplot as plt\nfigure, ax = plt.subplots()\n"
+        + "ax.set_title(text)\nax\n"
+        + "# %%\nartifacts.write_figure(out, 'words', figure)\n"
+    )
+    assert pipeline.run_study("mine", [FIRST]) == 1
+    page = (artifacts.stage_dir("mine", FIRST) / "notebook.html").read_text()
+    found = Scripts(page)
+    assert found.shown.count(WORD) >= 4  # printed, a table, its names, a text
+    assert not [code for code in found.code if code.strip() == "alert(1)"]
+
+
+def test_an_error_s_text_shows_as_text():
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    output = nbformat.v4.new_output(
+        "error", ename="E", evalue=WORD, traceback=[f"\x1b[31m{WORD}\x1b[0m"]
+    )
+    cell = nbformat.v4.new_code_cell("1", outputs=[output])
+    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    found = Scripts(page)
+    assert WORD in found.shown
+    assert not [code for code in found.code if code.strip() == "alert(1)"]
+
+
+# Downloads
+
+
+@contextmanager
+def serving(answer):
+    """A server on this machine; ``answer`` gives status, headers and body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            code, headers, body = answer(self.path)
+            self.send_response(code)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+PROMPT = {"retries": 1, "backoff": 0, "timeout": 5}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://example.org/a", "http://127.0.0.1.example.org/a"),
+        *("http://127.0.0.1:80@example.org/a", "http://localhost.example.org/"),
+    ],
+)
+def test_addresses_without_encryption_are_refused(url):
+    with pytest.raises(downloads.DownloadError, match="begins with https"):
+        downloads.probe(url, **PROMPT)
+
+
+def test_redirects_to_such_addresses_are_refused():
+    with serving(lambda _: (302, {"Location": "http://example.org/a"}, b"")) as host:
+        with pytest.raises(downloads.DownloadError, match="begins with https"):
+            downloads.probe(f"{host}/a", **PROMPT)
+
+
+def test_every_address_in_the_library_is_encrypted():
+    urls = [paths.ALICE_URL, *narratives_fetch.URL]
+    assert all(url.startswith("https://") for url in urls)
+    for path in SOURCE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                bare = node.value.startswith("http://")
+                known = ("http://", "http://www.w3.org/")
+                assert (
+                    not bare
+                    or node.value in known
+                    or "localhost" in node.value
+                    or ("127.0.0.1" in node.value)
+                ), f"{path}: {node.value}"
+
+
+def test_every_file_of_alice_has_a_published_hash():
+    lines = (ROOT / "lib/anbn/alice_registry.txt").read_text().splitlines()
+    assert len(lines) > 50
+    assert all(len(line.rpartition(" sha256:")[2]) == 64 for line in lines)
+
+
+def test_what_was_downloaded_is_remembered(tmp_path):
+    body = b"right" * 1000
+    with serving(lambda _: (200, {"ETag": '"1"'}, body)) as host:
+        remote, path = downloads.probe(f"{host}/a"), tmp_path / "a.bin"
+        downloads.download(remote, path, **PROMPT)
+        line = (tmp_path / ".a.bin.sha256").read_text()
+        assert line == f"{hashlib.sha256(body).hexdigest()}  a.bin\n"
+        downloads.download(remote, path, **PROMPT)
+        path.write_bytes(b"wrong" * 1000)  # of the same size
+        with pytest.raises(downloads.DownloadError, match="was changed since"):
+            downloads.download(remote, path, **PROMPT)
+        (tmp_path / ".a.bin.sha256").unlink()  # the change is meant
+        downloads.download(remote, path, **PROMPT)
+        with pytest.raises(remembered.DownloadError, match="another MD5"):
+            remembered.check(path, "there", md5=hashlib.md5(body).hexdigest())
+
+
+def test_a_published_md5_is_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "MD5_HOSTS", ("127.0.0.1",))
+    body, sent = b"right" * 1000, []
+    etag = f'"{hashlib.md5(body).hexdigest()}"'
+
+    def answer(path):
+        sent.append(path)
+        return 200, {"ETag": etag}, body if path == "/good" else b"wrong" * 1000
+
+    with serving(answer) as host:
+        good = downloads.probe(f"{host}/good")
+        assert good.md5 == etag.strip('"')
+        assert downloads.download(good, tmp_path / "good", **PROMPT).is_file()
+        bad = downloads.probe(f"{host}/bad")
+        with pytest.raises(downloads.DownloadError, match="its MD5 is not"):
+            downloads.download(bad, tmp_path / "bad", **PROMPT)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".good.sha256", "good"]
+
+
+@pytest.mark.parametrize(
+    "etag, more, known",
+    [
+        ('"0123456789abcdef0123456789abcdef"', {}, True),
+        ('"0123456789abcdef0123456789abcdef-7"', {}, False),  # uploaded in parts
+        ('W/"0123456789abcdef0123456789abcdef"', {}, False),
+        (
+            '"0123456789abcdef0123456789abcdef"',
+            {"x-amz-server-side-encryption": "aws:kms"},
+            False,
+        ),
+    ],
+)
+def test_which_etags_are_an_md5(monkeypatch, etag, more, known):
+    monkeypatch.setattr(downloads, "MD5_HOSTS", ("127.0.0.1",))
+    with serving(lambda _: (200, {"ETag": etag, **more}, b"1")) as host:
+        assert bool(downloads.probe(f"{host}/a").md5) == known
+    monkeypatch.undo()
+    with serving(lambda _: (200, {"ETag": etag, **more}, b"1")) as host:
+        assert not downloads.probe(f"{host}/a").md5  # of other servers nobody knows
