@@ -269,12 +269,12 @@ summed = hemodynamics.alignment_matrix(
 rate_of_read = hemodynamics.word_rate(words["onset"][has_token], **clock, kind=hrf)
 np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate_of_read, atol=1e-9)
 surprisal = stores.read_tokens(out / "data" / "story")["surprisal"]
-perplexity = float(np.exp(surprisal.mean())) if surprisal.notna().any() else 0.0
+predicts = surprisal.notna().any()  # not so without a causal head
+perplexity = {"perplexity": float(np.exp(surprisal.mean()))} if predicts else {}
 frequency_r = features["surprisal"].corr(features["log_frequency"])
-print(
-    f"perplexity {perplexity:.1f}; surprisal and log frequency: r = {frequency_r:.2f}"
-)
-assert perplexity < language_model.model.config.vocab_size
+if predicts:
+    print(f"surprisal and log frequency: r = {frequency_r:.2f}")
+    assert perplexity["perplexity"] < language_model.model.config.vocab_size
 
 # %% [markdown]
 # ## Write
@@ -301,7 +301,7 @@ summary = {
     "n_neurons": n_layers * n_neurons,
     "n_times": n_times,
     "n_words_untimed": n_untimed,
-    "perplexity": perplexity,  # 0 for a model without a causal head
+    **perplexity,
     "tokens_per_s": speed,
 }
 artifacts.finish_stage(out, summary, params=settings, simulated=synthetic)

@@ -106,7 +106,7 @@ def test_the_shipped_file_and_another_python(project):
         ("slurm: {}\nslrum: {}", r"unknown section 'slrum' \(did you mean 'slurm'"),
         ("pbs: {}", "must hold a block 'slurm'"),
         ("slurm: 3", "must hold a block 'slurm'"),
-        ("slurm: [", "cannot be read as YAML"),
+        ("slurm: [", "not readable as YAML"),
         ("", "must hold a block 'slurm'"),
     ],
 )

@@ -17,6 +17,7 @@ import pytest
 from test_pipeline import FIRST, SECOND, THIRD, project  # noqa: F401
 
 from anbn import artifacts, clusters, pipeline, sweep_plan, sweep_task, sweeps
+from anbn.sweep_progress import Progress, duration
 
 STAGE = """# ---
 # jupyter:
@@ -139,9 +140,8 @@ def write(project, text, name="s"):  # noqa: F811
 
 def start(project, *more):  # noqa: F811
     command = [sys.executable, "-m", "anbn.sweep_runner", "s", *more]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **options)
 
 
 def run(project, *more, code=0):  # noqa: F811
@@ -249,7 +249,7 @@ def test_workers_killed_at_random_leave_the_same_result(quick):
 def test_ctrl_c_and_on_with_the_same_command(quick):
     process = start(quick, "--jobs", "1")
     wait_for(lambda: len(noted(quick)) >= 2)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "The same command goes on from here" in said
@@ -413,6 +413,51 @@ def test_on_a_scheduler(quick, scheduler):
             clusters.check_workers(client, sweep_task.look, elsewhere)
     run(quick, "--scheduler", scheduler)
     assert list(results(quick)[0]["status"]) == ["done"] * 4
+
+
+def test_environment_of_a_stage(monkeypatch):
+    monkeypatch.setenv("ANBN_CACHE", "/of/the/worker")
+    monkeypatch.setenv("PYTHONPATH", "/more")
+    settings = {"root": "/root", "threads": 3, "gpus": ["4", "GPU-x"]}
+    settings["environment"] = {"ANBN_DATA": "/data"}
+    found = sweep_task._environment({"values": {"device": "auto"}}, settings, 3)
+    assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
+    assert found["CUDA_VISIBLE_DEVICES"] == "GPU-x"
+    assert found["PYTHONPATH"] == "/root/lib:/more"
+    assert found["ANBN_DATA"] == "/data"
+    assert "ANBN_CACHE" not in found
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for device in ("balanced", "cuda:1", "cpu"):  # somebody has chosen
+        found = sweep_task._environment({"values": {"device": device}}, settings, 0)
+        assert "CUDA_VISIBLE_DEVICES" not in found
+
+
+def test_progress_on_a_terminal(quick, capsys):
+    runs, _ = sweep_plan.plan(sweeps.read("s"))
+    keys, labels = list(runs), [p.label for p in sweeps.read("s").points]
+    with Progress(runs, labels, {FIRST: 10.0}, live=True) as progress:
+        progress.n_jobs = 2
+        assert progress.seconds_left() is None  # nothing is known of the second stage
+        progress.start(keys[0], "a")
+        progress.end(
+            keys[0], {"status": "done", "error": None, "ran": True, "seconds": 4}
+        )
+        progress.known[SECOND] = 20.0
+        assert progress.seconds_left() == pytest.approx((4 + 4 * 20) / 2)
+        progress.start(keys[1], "a")
+        wrong = {"status": "failed", "error": "x[1]", "ran": True, "seconds": 4}
+        progress.end(keys[1], wrong)
+        progress.start(keys[2], "a")
+        progress.tick()
+    shown = capsys.readouterr().out
+    assert "failed: x[1]" in shown
+    assert "left" in shown
+    assert [n for n in ("waiting", "running", "done") if n not in shown] == []
+    assert (duration(5), duration(600), duration(7200)) == (
+        "some 5 s",
+        "some 10 min",
+        "some 2.0 h",
+    )
 
 
 def test_real_notebooks(real):

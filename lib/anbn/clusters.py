@@ -12,8 +12,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-import yaml
-
 from anbn import params
 from anbn.params import ParamError, Parameter
 from anbn.paths import project_root
@@ -23,6 +21,8 @@ MEMORY_PER_JOB = 6e9  # bytes, of a job on this machine
 THREADS_PER_JOB = 2
 CONNECT = 10.0  # s, to reach a scheduler
 WORKERS_WITHIN = 30.0  # s, for a scheduler that has none to get one
+# Ctrl-C comes to workers, too: they leave it to the sweep.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # A worker may die many times before its stage is blamed for it.
 ALLOWED_FAILURES = 100
 SECTION = {  # of params/clusters.yaml: type, default, range
@@ -53,17 +53,14 @@ def read_cluster(kind):
         Unreadable file, unknown key, wrong type.
     """
     path = project_root() / "params" / "clusters.yaml"
-    try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamError(f"{path} cannot be read as YAML: {error}") from error
+    sections = params.load_yaml(path)
     if not isinstance(sections, dict) or not isinstance(sections.get(kind), dict):
         raise ParamError(f"{path} must hold a block {kind!r} of `name: value` lines")
     for name in sections:
         if name not in QUEUES:
             raise ParamError(
                 f"{path}: unknown section {name!r}"
-                + params._did_you_mean(name, QUEUES)
+                + params.did_you_mean(name, QUEUES)
                 + f". Known: {', '.join(QUEUES)}."
             )
     known = SECTION | ({"parallel": ("str", "smp", "")} if kind == "sge" else {})
@@ -72,7 +69,7 @@ def read_cluster(kind):
         if name not in known:
             raise ParamError(
                 f"{path}: {kind}: unknown key {name!r}"
-                + params._did_you_mean(name, list(known))
+                + params.did_you_mean(name, list(known))
                 + f". Known: {', '.join(known)}."
             )
     found = {
@@ -105,7 +102,7 @@ def job_cluster(kind, *, logs):
 
     values = read_cluster(kind)
     cores, gpus, memory = values["cores"], values["gpus"], values["memory"]
-    directives, options = list(values["directives"]), {}
+    directives, options = [*values["directives"]], {}
     if kind == "slurm":
         make = dask_jobqueue.SLURMCluster
         options = {"job_cpu": cores, "account": values["account"] or None}
@@ -163,11 +160,10 @@ def local_size(jobs=None):
     import psutil
 
     cores, gpus = dask.system.CPU_COUNT, visible_gpus()
-    total = psutil.virtual_memory().total
     if jobs is None:
         by_memory = int(psutil.virtual_memory().available // MEMORY_PER_JOB)
         jobs = len(gpus) or max(1, min(cores // THREADS_PER_JOB, by_memory))
-    return jobs, max(1, cores // jobs), int(total // jobs), gpus
+    return jobs, max(1, cores // jobs), int(psutil.virtual_memory().total // jobs), gpus
 
 
 def visible_gpus():
@@ -212,9 +208,8 @@ def open_client(scheduler, jobs, *, logs):
     quiet = {
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
         "distributed.scheduler.worker-saturation": 1.0,  # what waits is not on workers
-        "distributed.comm.retry.count": 3,
         "distributed.logging.distributed": "critical",
-        "distributed.admin.system-monitor.gil.enabled": False,
+        "distributed.worker.preload": [IGNORE_CTRL_C],
     }
     with dask.config.set(quiet):
         if scheduler == "local":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from anbn import artifacts, pipeline
-from anbn.params import EXECUTION_KNOBS, _did_you_mean
+from anbn.params import EXECUTION_KNOBS, did_you_mean
 from anbn.paths import project_root
 
 COLUMNS = ("part", "stage", "name", "a", "b", "difference", "ratio")
@@ -36,7 +36,7 @@ def study_folder(name):
         kind = f"no results of a point {name!r}" if slash else f"no results of {name!r}"
         listed = ", ".join((near or list(there))[:12])
         raise CompareError(
-            f"{kind}{_did_you_mean(name, list(there))}. There are: {listed or 'none'}. "
+            f"{kind}{did_you_mean(name, list(there))}. There are: {listed or 'none'}. "
             f"Run `make {'sweep SWEEP=' + sweep if slash else 'all STUDY=' + name}`."
         )
     return there[name]

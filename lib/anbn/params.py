@@ -111,7 +111,7 @@ def check(parameter, value, source):
     if kind.startswith("list["):
         if not isinstance(value, list):
             raise ParamError(
-                f"{source}: {name} must be a list of {inner}, found {_short(value)}. "
+                f"{source}: {name} must be a list of {inner}, found {short(value)}. "
                 f"Write `{name}: [...]`."
             )
         return [_check_one(parameter, inner, v, source) for v in value]
@@ -119,7 +119,7 @@ def check(parameter, value, source):
         pairs = value.items() if isinstance(value, dict) else [(None, None)]
         if not all(isinstance(x, str) for pair in pairs for x in pair):
             raise ParamError(
-                f"{source}: {name} must map text to text, found {_short(value)}. "
+                f"{source}: {name} must map text to text, found {short(value)}. "
                 f"Write `{name}: {{name: value}}`."
             )
         for text in [x for pair in pairs for x in pair]:
@@ -132,7 +132,7 @@ def _check_one(parameter, kind, value, source):
     name, where = parameter.name, f"{source}: {parameter.name}"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and not abs(value) <= sys.float_info.max:  # also true of NaN
-        raise ParamError(f"{where} must be a finite number, found {_short(value)}")
+        raise ParamError(f"{where} must be a finite number, found {short(value)}")
     if kind == "float" and is_number:
         value = float(value)
     elif kind == "int" and is_number and float(value).is_integer():
@@ -142,7 +142,7 @@ def _check_one(parameter, kind, value, source):
         if kind == "float" and isinstance(value, str):
             hint = " YAML reads 1e-3 as text: write 1.0e-3."
         raise ParamError(
-            f"{where} must be {kind}, found {_short(value)} ({type(value).__name__})."
+            f"{where} must be {kind}, found {short(value)} ({type(value).__name__})."
             + hint
         )
     if kind == "str":
@@ -157,7 +157,7 @@ def _check_one(parameter, kind, value, source):
     if parameter.choices and value not in parameter.choices:
         raise ParamError(
             f"{where} must be one of {', '.join(parameter.choices)}, found {value!r}"
-            + _did_you_mean(value, parameter.choices)
+            + did_you_mean(value, parameter.choices)
         )
     if name == "study" and not re.fullmatch(r"[A-Za-z0-9_-]+", value):
         raise ParamError(f"{where} must hold only letters, digits, _ and -: {value!r}")
@@ -167,10 +167,10 @@ def _check_one(parameter, kind, value, source):
 def _check_text(value, where):
     """Refuse what cannot stand in a file or its name: NUL and half a character."""
     if re.search(r"[\0\ud800-\udfff]", value):
-        raise ParamError(f"{where} holds characters that are no text: {_short(value)}")
+        raise ParamError(f"{where} holds characters that are no text: {short(value)}")
 
 
-def _short(value):
+def short(value):
     """What was found: a few lines of YAML may stand for more than fits the memory."""
     short = reprlib.Repr()
     short.maxstring, short.maxlevel = 100, 2
@@ -180,15 +180,43 @@ def _short(value):
         return f"a {type(value).__name__} with a number of thousands of digits"
 
 
-def _load(text):
-    """YAML in which no name stands twice: of two values the last would win."""
-    node = yaml.compose(text, yaml.SafeLoader)
-    mapping = isinstance(node, yaml.MappingNode)
-    keys = [str(key.value) for key, _ in node.value] if mapping else []
-    twice = [key for i, key in enumerate(keys) if key in keys[:i]]
-    if twice:
-        raise ValueError(f"{twice[0]!r} stands there twice")
-    return yaml.safe_load(text)
+def load_yaml(path):
+    """What a YAML file holds.
+
+    Raises
+    ------
+    ParamError
+        If it cannot be read, or a key stands twice in a block: the last would win.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        twice = _key_twice(yaml.compose(text, yaml.SafeLoader), set())
+        if twice:
+            raise ValueError(f"{twice!r} stands twice in one block")
+        return yaml.safe_load(text)
+    except Exception as error:  # of dates that are none yaml raises all there is
+        raise ParamError(f"{path} is not readable as YAML: {error}") from error
+
+
+def _key_twice(node, seen):
+    """The first key that stands twice in a block; None if none does."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return None
+    seen.add(id(node))  # one that is referred to again is not looked at again
+    inner = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            return twice[0]
+        inner = [value for _, value in node.value]
+    return next(filter(None, (_key_twice(one, seen) for one in inner)), None)
+
+
+def studies():
+    """Names of the studies there are."""
+    folder = project_root() / "params"
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "sweeps")
 
 
 def read(study, stage):
@@ -201,31 +229,27 @@ def read(study, stage):
     """
     path = project_root() / "params" / study / f"{stage}.yaml"
     if not path.is_file():
-        folder = project_root() / "params"
-        studies = sorted(p.name for p in folder.iterdir() if p.is_dir())
+        there = studies()
         raise ParamError(
             f"no file {path}: there is no stage {stage!r} of a study {study!r}. "
-            f"Studies here: {', '.join(studies)}" + _did_you_mean(study, studies)
+            f"Studies here: {', '.join(there)}" + did_you_mean(study, there)
         )
-    try:
-        given = _load(path.read_text(encoding="utf-8"))
-    except Exception as error:  # of dates that are none yaml raises all there is
-        raise ParamError(f"{path} is not readable as YAML: {error}") from error
+    given = load_yaml(path)
     given = {} if given is None else given
     if not isinstance(given, dict):
-        raise ParamError(f"{path} must hold `name: value` lines, found {_short(given)}")
+        raise ParamError(f"{path} must hold `name: value` lines, found {short(given)}")
     parameters = declared(stage)
     for name in given:
         if name not in parameters:
             raise ParamError(
-                f"{path}: unknown parameter {_short(name)}"
-                + _did_you_mean(name, list(parameters))
+                f"{path}: unknown parameter {short(name)}"
+                + did_you_mean(name, list(parameters))
                 + f". Known: {', '.join(parameters)}"
             )
     given.setdefault("study", study)
     if given["study"] != study:
         raise ParamError(
-            f"{path}: study must be {study!r}, found {_short(given['study'])}"
+            f"{path}: study must be {study!r}, found {short(given['study'])}"
         )
     return {
         name: check(parameter, given.get(name, parameter.default), path)
@@ -252,6 +276,6 @@ def current(stage, namespace):
     }
 
 
-def _did_you_mean(found, known):
-    close = difflib.get_close_matches(_short(found)[:100].strip("'"), known, n=1)
+def did_you_mean(found, known):
+    close = difflib.get_close_matches(short(found)[:100].strip("'"), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -5,6 +5,7 @@ import sys
 import time
 
 STATES = ("done", "up to date", "running", "waiting", "failed", "not run")
+RARE = ("up to date", "not run")  # shown where there are any
 
 
 class Progress:
@@ -119,13 +120,14 @@ class Progress:
         from rich.table import Table
 
         table = Table(title=self._left(), title_justify="left")
-        table.add_column("stage")
-        for state in STATES:
+        table.add_column("stage", no_wrap=True, overflow="ellipsis")
+        shown = [s for s in STATES if s not in RARE or self.count(s)]
+        for state in shown:
             table.add_column(state, justify="right")
         table.add_column("s a run", justify="right")
         for stage in dict.fromkeys(run.stage for run in self.runs.values()):
             states = [s for k, s in self.states.items() if self.runs[k].stage == stage]
-            counts = [states.count(state) for state in STATES]
+            counts = [states.count(state) for state in shown]
             mean = self._mean(stage)
             mean = "" if mean is None else f"{mean:.0f}"
             table.add_row(stage, *(str(n) if n else "" for n in counts), mean)
@@ -135,10 +137,8 @@ class Progress:
             run = self.runs[key]
             label = self.labels[run.points[0]]
             gone = f"{now - self.started[key]:.0f}"
-            where = len(STATES) - 1 - STATES.index("running")
-            table.add_row(
-                f"  {run.stage[:2]} {label}", "", "", gone + " s", *[""] * where
-            )
+            cells = [f"{gone} s" if state == "running" else "" for state in shown]
+            table.add_row(f"  {run.stage[:2]} {label}", *cells)
         return table
 
 

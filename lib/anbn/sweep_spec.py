@@ -2,10 +2,8 @@
 
 import re
 
-import yaml
-
 from anbn import params, pipeline
-from anbn.params import ParamError, _short
+from anbn.params import ParamError, short
 from anbn.paths import project_root
 
 KEYS = ("study", "stages", "set", "grid", "points", "seeds", "subjects")
@@ -29,22 +27,15 @@ def load(name):
         there = list(names())
         raise ParamError(
             f"there is no sweep {name!r} (no file {path})"
-            + params._did_you_mean(name, there)
+            + params.did_you_mean(name, there)
             + f". Sweeps here: {', '.join(there) or 'none'}."
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-        _no_key_twice(yaml.compose(text, Loader=yaml.SafeLoader), path)
-        spec = yaml.safe_load(text)
-    except ParamError:
-        raise
-    except Exception as error:  # of dates that are none yaml raises all there is
-        raise ParamError(f"{path} is not readable as YAML: {error}") from error
+    spec = params.load_yaml(path)
     if not isinstance(spec, dict):
-        raise ParamError(f"{path} must hold `name: value` lines, found {_short(spec)}")
+        raise ParamError(f"{path} must hold `name: value` lines, found {short(spec)}")
     for key in spec:
         if key not in KEYS:
-            hint = params._did_you_mean(key, KEYS)
+            hint = params.did_you_mean(key, KEYS)
             if isinstance(key, str) and "." in key:
                 hint = ". Parameters of stages go below set, grid or points"
             raise ParamError(
@@ -53,32 +44,12 @@ def load(name):
     return spec, path
 
 
-def _no_key_twice(node, path, seen=None):
-    """YAML keeps the last of two equal keys without a word."""
-    seen = set() if seen is None else seen
-    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
-        return
-    seen.add(id(node))  # one that is referred to again is not looked at again
-    values = node.value
-    if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise ParamError(f"{path}: {key!r} stands twice in one block")
-        values = [value for _, value in node.value]
-    for value in values:
-        _no_key_twice(value, path, seen)
-
-
 def known_study(study, path):
-    folder = project_root() / "params"
-    there = sorted(
-        p.name for p in folder.iterdir() if p.is_dir() and p.name != "sweeps"
-    )
+    there = params.studies()
     if study not in there:
         raise ParamError(
-            f"{path}: study: there is no study {_short(study)}"
-            + params._did_you_mean(study, there)
+            f"{path}: study: there is no study {short(study)}"
+            + params.did_you_mean(study, there)
             + f". Studies here: {', '.join(there)}."
         )
 
@@ -90,7 +61,7 @@ def stages(given, study, path):
         return there
     if not isinstance(given, list) or not given:
         raise ParamError(
-            f"{path}: stages must be a list that is not empty, found {_short(given)}. "
+            f"{path}: stages must be a list that is not empty, found {short(given)}. "
             f'Write `stages: ["{there[-1][:2]}"]`.'
         )
     return [_stage(one, there, f"{path}: stages", study) for one in given]
@@ -104,12 +75,12 @@ def _stage(name, there, source, study):
                 return stage
             raise ParamError(
                 f"{source}: stage {stage} is not run here"
-                + (f": study {_short(study)} has no parameters for it" if study else "")
+                + (f": study {short(study)} has no parameters for it" if study else "")
                 + f". There are {', '.join(there)}."
             )
     raise ParamError(
-        f"{source}: unknown stage {_short(name)}"
-        + params._did_you_mean(number, list(pipeline.STAGES))
+        f"{source}: unknown stage {short(name)}"
+        + params.did_you_mean(number, list(pipeline.STAGES))
         + f". Stages: {', '.join(pipeline.STAGES)}."
     )
 
@@ -125,8 +96,8 @@ def _parameter(key, reads, source):
     declared = params.declared(stage)
     if name not in declared:
         raise ParamError(
-            f"{source}: stage {stage} has no parameter {_short(name)}"
-            + params._did_you_mean(name, list(declared))
+            f"{source}: stage {stage} has no parameter {short(name)}"
+            + params.did_you_mean(name, list(declared))
             + f". Known: {', '.join(declared)}."
         )
     if name == "study":
@@ -138,7 +109,7 @@ def overrides(block, reads, source):
     """Checked values of one block: (stage, name) -> value."""
     if not isinstance(block, dict):
         raise ParamError(
-            f"{source} must hold `<stage>.<parameter>: value`, found {_short(block)}"
+            f"{source} must hold `<stage>.<parameter>: value`, found {short(block)}"
         )
     found = {}
     for key, value in block.items():
@@ -164,7 +135,7 @@ def axes(spec, reads, path):
         if not isinstance(grid, dict) or not grid:
             raise ParamError(
                 f"{source} is empty or not a block of `<stage>.<parameter>: "
-                f"[value, value]`, found {_short(grid)}"
+                f"[value, value]`, found {short(grid)}"
             )
         for key, values in grid.items():
             _, parameter = _parameter(key, reads, source)
@@ -175,7 +146,7 @@ def axes(spec, reads, path):
             ):
                 raise ParamError(
                     f"{source}: {key} is itself a list, so a grid of it is a list of "
-                    f"lists, as [[{values[0]}], [...]]; found {_short(values)}"
+                    f"lists, as [[{values[0]}], [...]]; found {short(values)}"
                 )
             axes[f"grid: {key}"] = [
                 overrides({key: value}, reads, source) for value in values
@@ -200,7 +171,7 @@ def axes(spec, reads, path):
 def _filled(values, source):
     if not isinstance(values, list) or not values:
         raise ParamError(
-            f"{source} must be a list that is not empty, found {_short(values)}"
+            f"{source} must be a list that is not empty, found {short(values)}"
         )
     return values
 

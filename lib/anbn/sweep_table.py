@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from anbn import artifacts
-from anbn.params import _did_you_mean
+from anbn.params import did_you_mean
 from anbn.paths import project_root, stage_dir
 
 RESULTS = "results.parquet"
@@ -64,7 +64,7 @@ def study_of(sweep):
     raise artifacts.ArtifactError(
         f"no results of a sweep {sweep!r}: {stage_dir(names[1], RESULTS)} is missing. "
         f"Run `make sweep SWEEP={sweep}`. Sweeps that have run: "
-        f"{', '.join(there) or 'none'}{_did_you_mean(sweep, there)}"
+        f"{', '.join(there) or 'none'}{did_you_mean(sweep, there)}"
     )
 
 
@@ -207,7 +207,7 @@ def outcomes(table, chosen=(), most=6):
     for name in chosen:
         if name not in known:
             raise artifacts.ArtifactError(
-                f"outcomes: no summary number {name!r}{_did_you_mean(name, known)}. "
+                f"outcomes: no summary number {name!r}{did_you_mean(name, known)}. "
                 f"The sweep has: {', '.join(known) or 'none, no stage has run'}"
             )
     if chosen:
