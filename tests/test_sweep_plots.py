@@ -51,7 +51,9 @@ def test_a_number_is_a_line_and_seeds_are_dots():
     assert sorted(lines(ax, "x")[0].get_xdata()) == [8, 64]
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "n_atoms, stage 03 (log)"
     assert ax.get_ylabel() == "correlation (r)"
-    title = "encoding_r_mean (stage 03), 8 of 12 points, simulated BOLD"
+    title = (
+        "encoding, atoms and word rate (r) (stage 03), 8 of 12 points, simulated BOLD"
+    )
     assert figure.get_suptitle() == title
     assert {"noise_ceiling_mean", "encoding_r_random_model"} < set(labels(figure))
 

@@ -3,14 +3,15 @@
 import re
 import textwrap
 
-from anbn import params, sweep_table
+from anbn import params, readable, sweep_table
 
 
 def title(name, table):
     """What a figure shows, of how many points, and whether the data is simulated."""
     ran = sweep_table.done(table)
     counted = int(ran[name].notna().sum())
-    text = f"{name.split(':')[1]} (stage {name[:2]}), {counted} of {len(table)} points"
+    what = readable.summary_name(name.split(":")[1])
+    text = f"{what} (stage {name[:2]}), {counted} of {len(table)} points"
     return text + simulated(ran)
 
 

@@ -106,7 +106,9 @@ def plot_lines(table, outcome, parameters, ax, legend=True, bars=True):
         colour = COLOURS[i % 10]
         label = f"{second.split('.')[-1]} {names[_plain(group)]}" if second else "mean"
         dodge = 0 if numeric else 0.12 * (i - (len(groups) - 1) / 2)
-        _draw(rows, outcome, ax, colour, label, dodge, numeric, bars)
+        # equal lines stay visible: each is thinner than those beneath it
+        broad = (len(groups) - 1 - i) * min(2, 5 / len(groups))
+        _draw(rows, outcome, ax, colour, label, dodge, numeric, bars, broad)
     for i, name in enumerate(beside):
         _draw_reference(table, name, second, groups, ax, i, numeric)
     unrun = table.loc[table["status"] != "done", "_x"].unique()
@@ -152,15 +154,14 @@ def _positions(table, name, ax):
     return table[name]
 
 
-def _draw(rows, outcome, ax, colour, label, dodge, numeric, bars):
+def _draw(rows, outcome, ax, colour, label, dodge, numeric, bars, broad):
     ran = sweep_table.done(rows).dropna(subset=[outcome])
     found = sweep_means.means(rows, ["_x"], [outcome]).sort_values("_x")
     ax.plot(ran["_x"] + dodge, ran[outcome], ".", color=colour, alpha=0.45, ms=7)
     x, line = found["_x"] + dodge, "-" if numeric else ""
     marker = "o" if numeric else "_"
-    ax.plot(
-        x, found["mean"], line + marker, color=colour, ms=6 if numeric else 22, mew=2
-    )
+    size = {"ms": 6 + 2 * broad if numeric else 22, "lw": 1.5 + broad, "mew": 2}
+    ax.plot(x, found["mean"], line + marker, color=colour, **size)
     ax.plot([], [], line + marker, color=colour, label=label, mew=2, ms=8)
     if bars:
         ax.vlines(x, found["low"], found["high"], color=colour, lw=1.5)
