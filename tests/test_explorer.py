@@ -153,7 +153,7 @@ def test_boxes_change_the_figure_and_follow_each_other(live, coupling):
     assert change("unit", other) == (0, 40 + other)
     assert coupling.order(0, 2)[boxes["rank"].value - 1] == 40 + other
     assert boxes["layer"].value == 2
-    change("layer", None)
+    change("layer", explorer.ALL)
     assert boxes["rank"].max == N_LAYERS * N_UNITS
     # a number without a layer means the layer that is shown
     layer = coupling.order(0)[0] // N_UNITS

@@ -16,6 +16,7 @@ from anbn.plots import COLOURS
 from anbn.views import attended
 
 N_WORDS = 12  # shown, of highest activation
+ALL = -1  # layers, in the widget
 # a place given saves matplotlib the time to find one
 TITLE = {"fontsize": 10, "y": 1.01, "parse_math": False}
 
@@ -125,7 +126,7 @@ def plot_neuron(coupling, network, neuron):
     figure, axes = plt.subplot_mosaic(
         rows, figsize=(11, 6.2), height_ratios=[1, 1.15], width_ratios=None
     )
-    figure.subplots_adjust(0.075, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.38)
+    figure.subplots_adjust(0.11, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.38)
     name, (layer, unit) = coupling.names[network], divmod(neuron, coupling.n_units)
     r = coupling.synchrony[neuron, network]
     rank = 1 + int((np.abs(coupling.synchrony[:, network]) > abs(r)).sum())
@@ -227,14 +228,21 @@ def explore(coupling, figure=None):
     if figure is not None:
         plt.close(figure)
     networks = [(name, k) for k, name in enumerate(coupling.names)]
-    layers = [("all", None), *((str(n), i) for i, n in enumerate(coupling.layers))]
+    # JupyterLab shows a choice whose value is None as none
+    layers = [("all", ALL), *((str(n), i) for i, n in enumerate(coupling.layers))]
     network = ipywidgets.Dropdown(
         options=networks, value=coupling.best[0], description="network"
     )
-    layer = ipywidgets.Dropdown(options=layers, value=None, description="layer")
+    layer = ipywidgets.Dropdown(options=layers, value=ALL, description="layer")
     rank = ipywidgets.BoundedIntText(1, min=1, description="rank")
     unit = ipywidgets.BoundedIntText(0, max=coupling.n_units - 1, description="unit")
     picture = ipywidgets.Image(format="png", layout={"max_width": "1000px"})
+
+    def order():
+        return coupling.order(
+            network.value, None if layer.value == ALL else layer.value
+        )
+
     setting = []  # not empty while boxes follow each other
 
     def show(change=None):
@@ -243,7 +251,7 @@ def explore(coupling, figure=None):
         setting.append(True)
         try:
             _follow(change and change["owner"])
-            neuron = coupling.order(network.value, layer.value)[rank.value - 1]
+            neuron = order()[rank.value - 1]
             unit.value = int(neuron % coupling.n_units)
             picture.value = _png(plot_neuron(coupling, network.value, int(neuron)))
         finally:
@@ -251,15 +259,15 @@ def explore(coupling, figure=None):
 
     def _follow(moved):
         if moved is unit:  # a number means a unit of the layer that is shown
-            if layer.value is None:
+            if layer.value == ALL:
                 shown = coupling.order(network.value)[rank.value - 1]
                 layer.value = int(shown // coupling.n_units)
             neuron = layer.value * coupling.n_units + unit.value
-            found = coupling.order(network.value, layer.value)
+            found = order()
             rank.max = len(found)
             rank.value = 1 + int(np.flatnonzero(found == neuron)[0])
         elif moved is not rank:
-            rank.max = len(coupling.order(network.value, layer.value))
+            rank.max = len(order())
             rank.value = 1
 
     for box in (network, layer, rank, unit):
