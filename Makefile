@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo "  STUDY=name (default quickstart): $$(ls params | grep -v -e sweeps -e README -e clusters | xargs)"
 
 env: $(ENV)  ## make .venv and install everything, hash-checked
