@@ -479,3 +479,14 @@ def test_alice_files_are_checked(tmp_path, monkeypatch, alice_data):
         alice._motion("s18")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         fetch_alice("other")
+
+
+def test_maps_and_mask_are_there_or_none(tmp_path, rng):
+    assert bold.maps_of(tmp_path) == (None, None)
+    maps = rng.normal(size=(5, 30)).astype(np.float32)
+    np.save(tmp_path / "maps.npy", maps)
+    found, mask = bold.maps_of(tmp_path)  # as of an atlas: networks of regions
+    assert np.array_equal(found, maps) and mask is None
+    image = nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4))
+    nibabel.save(image, tmp_path / "mask.nii.gz")
+    assert bold.maps_of(tmp_path)[1].shape == (3, 3, 3)
