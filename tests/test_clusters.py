@@ -130,6 +130,11 @@ def test_size_of_this_machine(monkeypatch):
     assert clusters.local_size() == (6, 2, int(64e9) // 6, [])  # of memory
     assert clusters.local_size(3)[:2] == (3, 5)
     assert clusters.local_size(64)[:2] == (64, 1)
+    monkeypatch.setattr(dask.system, "CPU_COUNT", 2)
+    assert clusters.local_size()[:2] == (2, 1)
+    monkeypatch.setattr(dask.system, "CPU_COUNT", 1)
+    assert clusters.local_size()[:2] == (1, 1)
+    monkeypatch.setattr(dask.system, "CPU_COUNT", 16)
     Memory.available = int(1e9)
     assert clusters.local_size()[:2] == (1, 16)
     monkeypatch.setattr(clusters, "visible_gpus", lambda: ["0", "1"])

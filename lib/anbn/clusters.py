@@ -162,7 +162,9 @@ def local_size(jobs=None):
     cores, gpus = dask.system.CPU_COUNT, visible_gpus()
     if jobs is None:
         by_memory = int(psutil.virtual_memory().available // MEMORY_PER_JOB)
-        jobs = len(gpus) or max(1, min(cores // THREADS_PER_JOB, by_memory))
+        # two on two cores, too: much of a stage runs on one
+        by_cores = max(cores // THREADS_PER_JOB, min(cores, 2))
+        jobs = len(gpus) or max(1, min(by_cores, by_memory))
     return jobs, max(1, cores // jobs), int(psutil.virtual_memory().total // jobs), gpus
 
 
