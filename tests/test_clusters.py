@@ -1,9 +1,10 @@
 import os
 import re
-import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from anbn import clusters, params
@@ -197,5 +198,7 @@ def test_jobs_come_and_go(project, tmp_path, monkeypatch):
         found = client.submit(os.getpid).result(timeout=60)
         assert found != os.getpid()
         assert sum(client.nthreads().values()) == 1
-    listed = subprocess.run(["ps", "-eo", "pid"], capture_output=True, text=True).stdout
-    assert str(found) not in listed.split()
+    give_up = time.monotonic() + 30  # it takes a moment to end
+    while psutil.pid_exists(found) and time.monotonic() < give_up:
+        time.sleep(0.2)
+    assert not psutil.pid_exists(found)
