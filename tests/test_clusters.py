@@ -166,6 +166,9 @@ def test_nobody_answers(monkeypatch):
     wrong = pytest.raises(clusters.ClusterError, match="must be local, slurm, pbs, sge")
     with wrong, clusters.open_client("slrum", None, logs=None):
         pass
+    wrong = pytest.raises(clusters.ClusterError, match="SCHEDULER=locl: must be local")
+    with wrong:
+        clusters.check_scheduler("locl")
     from distributed import LocalCluster
 
     options = {"n_workers": 0, "processes": False, "dashboard_address": None}

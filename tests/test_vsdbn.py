@@ -5,14 +5,7 @@ import xarray as xr
 
 from anbn import hemodynamics, vsdbn
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Many small products: a second thread waits more than it works."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Where a sweep runs: this machine, a Dask scheduler, or the jobs of a cluster.
 
-Workers take one stage at a time. Jobs of Slurm, PBS and SGE are described in
-`params/clusters.yaml`.
+Workers take one stage at a time. `params/clusters.yaml` describes the jobs of clusters.
 """
 
 import logging
@@ -17,6 +16,7 @@ from anbn.params import ParamError, Parameter
 from anbn.paths import project_root
 
 QUEUES = ("slurm", "pbs", "sge")
+ADDRESS = r"(\w+://)?[^\s/]+:\d+"
 MEMORY_PER_JOB = 6e9  # bytes, of a job on this machine
 THREADS_PER_JOB = 2
 CONNECT = 10.0  # s, to reach a scheduler
@@ -213,6 +213,7 @@ def open_client(scheduler, jobs, *, logs):
         "distributed.logging.distributed": "critical",
         "distributed.worker.preload": [IGNORE_CTRL_C],
     }
+    check_scheduler(scheduler)
     with dask.config.set(quiet):
         if scheduler == "local":
             jobs, threads, memory, gpus = local_size(jobs)
@@ -238,14 +239,16 @@ def open_client(scheduler, jobs, *, logs):
                 yield client, None, []
 
 
+def check_scheduler(name):
+    """Raise ClusterError if this can be no place to run a sweep."""
+    if name not in ("local", *QUEUES) and not re.fullmatch(ADDRESS, name):
+        known = f"local, {', '.join(QUEUES)}, or an address as tcp://host:8786"
+        raise ClusterError(f"SCHEDULER={name}: must be {known}")
+
+
 def _connect(address):
     import distributed
 
-    if not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", address):
-        raise ClusterError(
-            f"SCHEDULER={address}: must be local, {', '.join(QUEUES)}, or an address "
-            "as tcp://host:8786"
-        )
     try:
         return distributed.Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

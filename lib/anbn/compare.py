@@ -4,13 +4,12 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 
 import pandas as pd
 
 from anbn import artifacts, pipeline
 from anbn.params import EXECUTION_KNOBS, did_you_mean
-from anbn.paths import project_root
+from anbn.paths import outputs_dir
 
 COLUMNS = ("part", "stage", "name", "a", "b", "difference", "ratio")
 ABSENT = "-"  # in a table: one of the two does not have it
@@ -34,6 +33,7 @@ def study_folder(name):
         sweep, slash, _ = name.partition("/")
         near = [n for n in there if n.startswith(f"{sweep}/")] if slash else list(there)
         kind = f"no results of a point {name!r}" if slash else f"no results of {name!r}"
+        kind = kind if name else f"{kind} (compare two: A=study1 B=study2)"
         listed = ", ".join((near or list(there))[:12])
         raise CompareError(
             f"{kind}{did_you_mean(name, list(there))}. There are: {listed or 'none'}. "
@@ -44,7 +44,7 @@ def study_folder(name):
 
 def _studies():
     """Name -> folder of whatever has results."""
-    outputs = Path(os.environ.get("ANBN_OUTPUTS") or project_root() / "outputs")
+    outputs = outputs_dir()
     found = {}
     for pattern in ("*", "sweeps/*/points/*"):
         for folder in sorted(outputs.glob(pattern)):
@@ -248,7 +248,7 @@ def main(arguments=None):
     problems = [wrong for _, wrong in read]
     table = compare(a, b)
     print_comparison(names, a, b, problems, table)
-    outputs = Path(os.environ.get("ANBN_OUTPUTS") or project_root() / "outputs")
+    outputs = outputs_dir()
     label = "_vs_".join(name.replace("/", "_") for name in names)
     path = outputs / "compare" / f"{label}.csv"
     for name in ("a", "b"):

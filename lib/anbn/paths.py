@@ -55,9 +55,12 @@ def stage_dir(study, stage):
         raise FileNotFoundError(
             f"there can be no study {study!r}: a name has letters, digits, _ and - only"
         )
-    # a relative path is relative to the project wherever a notebook runs
-    outputs = project_root() / (os.environ.get("ANBN_OUTPUTS") or "outputs")
-    return outputs / study / stage
+    return outputs_dir() / study / stage
+
+
+def outputs_dir():
+    """``outputs/``, or where ``ANBN_OUTPUTS`` says (relative to the project)."""
+    return project_root() / (os.environ.get("ANBN_OUTPUTS") or "outputs")
 
 
 def cache_dir():

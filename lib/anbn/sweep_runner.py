@@ -274,6 +274,7 @@ def _main(options):
         for name, what in sweep_spec.names().items():
             print(f"  {name:18} {what}")
         return 0
+    clusters.check_scheduler(options.scheduler)
     sweep = sweeps.read(options.name, options.study)
     folder = sweep_plan.folder_of(sweep.name)
     if options.job_script:
