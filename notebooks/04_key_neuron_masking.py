@@ -216,7 +216,8 @@ print({group: f"{m.sum()} {k}" for group, (k, m) in masks.items()})
 # %% [markdown]
 # **Controls** of every mask: as many neurons at random *in each layer*; from all layers
 # alike; in each layer the like in variance; the like in what they add to the residual
-# stream (mean |activation| times the norm of their output weights). A mask that holds
+# stream (mean |activation| times the norm of their output weights, after a norm that may
+# follow them). A mask that holds
 # *massive* neurons is compared a second time without them, controls too.
 
 # %%
@@ -224,7 +225,8 @@ drawn, balance = {}, {}
 for group, (k, chosen) in masks.items():
     sizes = {"variance": usual[k].variance}
     if k != "qk":
-        norms = importance.output_norms(model, k)[rows]
+        text = some["id"].to_numpy()[:512]
+        norms = importance.output_norms(model, k, ids=text)[rows]
         sizes["contribution"] = usual[k].mean_abs * norms
     among = None if group in whole else ~massive[k]
     options = {"n_draws": n_draws, "among": among}

@@ -72,7 +72,10 @@ def test_gate_and_up_fused():
             assert row[j] == pytest.approx(np.linalg.norm(every), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", list(families.FAMILIES))
+PLAIN = [name for name, family in families.FAMILIES.items() if not family.added]
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_output_norms_of_attention(name):
     path = families.FAMILIES[name].attn_out
     expected = [np.linalg.norm(w, axis=0) for (w,) in matrices(name, [path])]
@@ -83,11 +86,76 @@ def test_output_norms_of_attention(name):
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", [name for name in DENSE if name in PLAIN])
 def test_output_norms_of_hidden_units(name):
     expected = naive(name, lambda up, down, j: np.linalg.norm(down[:, j]))
     found = importance.output_norms(families.make(name), "ffn_hidden")
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ffn_hidden", "attn_out"])
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "olmo2", "exaone4"])
+def test_a_norm_before_the_stream_is_in_the_contribution(name, kind, rng):
+    """What a unit adds to the stream: its share of what a linear layer gives, scaled as
+    the norm scales that at each token."""
+    model = uneven_norms(name, rng)
+    ids = torch.tensor(rng.integers(3, 50, (1, 200)))
+    family = families.FAMILIES.get(name) or families.FAMILIES["gemma3"]
+    ffn = kind == "ffn_hidden"
+    linear = family.down if ffn else family.attn_out
+    norm = family.added if ffn else family.attn_added
+    blocks = neurons.find_blocks(model)
+    x, whole, scaled = {}, {}, {}
+    handles = []
+    for i, block in enumerate(blocks):
+
+        def of_linear(module, args, output, i=i):
+            x[i], whole[i] = args[0][0], output[0]
+
+        def of_norm(module, args, output, i=i):
+            scaled[i] = output[0]
+
+        handles.append(block.get_submodule(linear).register_forward_hook(of_linear))
+        handles.append(block.get_submodule(norm).register_forward_hook(of_norm))
+    with torch.inference_mode():
+        model(ids)
+    for handle in handles:
+        handle.remove()
+    truth, share = [], []
+    for i, block in enumerate(blocks):
+        weight = block.get_submodule(linear).weight.detach()
+        scale = scaled[i] / whole[i]  # (token, unit of the stream)
+        added = [
+            (x[i][:, [j]] * weight[:, j] * scale).norm(dim=1).mean()
+            for j in range(weight.shape[1])
+        ]
+        truth.append(np.array(added))
+        share.append(x[i].abs().mean(0).numpy())
+    truth, size = np.array(truth), np.array(share)
+    found = size * importance.output_norms(model, kind, ids=ids[0])
+    assert stats.spearmanr(found.ravel(), truth.ravel())[0] > 0.98
+    np.testing.assert_allclose(found, truth, rtol=0.35)
+    # random tokens will do where there is no text
+    found = size * importance.output_norms(model, kind)
+    assert stats.spearmanr(found.ravel(), truth.ravel())[0] > 0.97
+    linears = [block.get_submodule(linear) for block in blocks]
+    bare = [np.linalg.norm(m.weight.detach(), axis=0) for m in linears]
+    assert stats.spearmanr((size * bare).ravel(), truth.ravel())[0] < 0.9
+
+
+def uneven_norms(name, rng):
+    """A model whose layers say little or much before their norms, as if trained."""
+    if name in families.FAMILIES:
+        model = families.make(name)
+    else:
+        model = families.make_other(name)
+    for i, block in enumerate(neurons.find_blocks(model)):
+        for path in ("mlp.down_proj", "self_attn.o_proj"):
+            block.get_submodule(path).weight.mul_([30, 1, 0.1][i])
+        for path in ("post_feedforward_layernorm", "post_attention_layernorm"):
+            gain = torch.tensor(rng.lognormal(0, 1, 24) * [0.2, 1, 3][i]).float()
+            block.get_submodule(path).weight.copy_(gain)
+    return model
 
 
 def test_output_norms_say_what_a_unit_does():

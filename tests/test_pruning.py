@@ -21,7 +21,8 @@ PHI3 = families.Family(
 )
 ALL = {**families.FAMILIES, "phi3": PHI3}
 DENSE = [name for name in ALL if name != "mixtral"]
-NO_BIAS = ("mistral", "qwen2", "qwen3", "gemma3", "t5", "phi3")  # nor a switch for it
+NO_BIAS = ("mistral", "qwen2", "qwen3", "gemma3", "olmo2", "t5")
+NO_BIAS = (*NO_BIAS, "phi3")  # nor a switch for it
 
 
 @pytest.fixture(autouse=True)
@@ -138,11 +139,20 @@ def test_sizes_that_coincide_do_not_mislead(rng):
         assert cut.model.config.vocab_size == 40
 
 
-def test_as_wide_as_the_residual_stream_is_refused(rng):
-    """There the output projection of attention would pass for the layer."""
-    lm = family("qwen3")  # heads put out 40 units, the stream has 24
-    with pytest.raises(ValueError, match=r"layers \[0, 1, 2\].*one unit more or less"):
-        pruning.cut(lm, even(lm, rng, 0.4))
+@pytest.mark.parametrize("name", ["qwen3", "llama", "opt"])
+def test_as_wide_as_the_residual_stream(name, rng):
+    """There the output projection of attention must not pass for the layer."""
+    lm = family(name)  # heads of qwen3 put out 40 units, the stream has 24
+    mask = even(lm, rng, 0.4)
+    cut = pruning.cut(lm, mask)
+    assert width_of(cut) == (3, 24)
+    torch.testing.assert_close(output(cut), silenced(lm, mask), atol=1e-5, rtol=1e-5)
+    again = type(cut.model)(cut.model.config).eval()
+    again.load_state_dict(cut.model.state_dict())
+    found = wiring.find_feedforward(again)
+    assert [layer.down for layer in found] == [
+        layer.down for layer in wiring.find_feedforward(lm.model)
+    ]
 
 
 def test_in_inference_mode_and_with_shared_weights(rng):

@@ -13,15 +13,28 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
 from anbn import hemodynamics, neurons, svd, wiring
-from anbn.architecture import StructureError, find_sites
+from anbn.architecture import (
+    StructureError,
+    find_layers,
+    find_sites,
+    input_device,
+)
 
 
-def output_norms(model, kind):
+def output_norms(model, kind, *, ids=None):
     """How strongly a unit's activation acts on the residual stream.
 
     ::
 
-        norm[l, j] = ||W[:, j]||_2,   W: the linear layer that reads the units
+        norm[l, j] = ||g[l] * W[:, j]||_2
+
+    with W the linear layer that reads the units and g = 1 unless a norm follows it
+    before the stream is added to (Gemma 2 and 3, OLMo 2). Such a norm divides by the
+    length of all that the layer says at a token, |x[t]|: its gain on each unit of the
+    stream is the slope of what it gives, y, on what it is given, x, every token counting
+    the same::
+
+        g[l, d] = sum_t y[t, d] x[t, d] / |x[t]|^2  /  sum_t x[t, d]^2 / |x[t]|^2
 
     Parameters
     ----------
@@ -29,7 +42,11 @@ def output_norms(model, kind):
     kind : str
         ``ffn_hidden``: W is the second feed-forward layer (of every expert, in a
         mixture of them); ``attn_out``: the output projection of attention. Units of
-        ``ffn_out`` and ``hidden`` are in the stream already: norm 1.
+        ``ffn_out`` and ``hidden`` are in the stream already: norm 1. A constant by
+        which all layers multiply what they add (Granite) is left out.
+    ids : int array of shape (n_tokens,), optional
+        Tokens of text over which the gain of norms is found; 256 random ones without
+        it. Of no use to models without such norms.
 
     Returns
     -------
@@ -51,13 +68,48 @@ def output_norms(model, kind):
     if kind in ("ffn_out", "hidden"):
         return np.ones(neurons.count_neurons(model, kind), np.float32)
     if kind == "attn_out":
-        norms = [_norms(linear) for linear in wiring.output_projections(model)]
+        linears = wiring.output_projections(model)
+        experts = [None] * len(linears)
     else:
-        norms = [
-            _expert_norms(module[1]) if place == "experts" else _norms(module)
-            for module, place in find_sites(model, kind)
-        ]
+        sites = find_sites(model, kind)
+        experts = [module if place == "experts" else None for module, place in sites]
+        linears = [module if place == "input" else module[0] for module, place in sites]
+    gains = _gains(model, linears, ids)
+    norms = [
+        _norms(linear, gain=gain)
+        if mixture is None
+        else _expert_norms(mixture[1], gain)
+        for linear, mixture, gain in zip(linears, experts, gains, strict=True)
+    ]
     return _stack(model, norms)
+
+
+def _gains(model, modules, ids):
+    """Gain of the norm after each of some modules, (n_stream,); None where none is."""
+    layers = find_layers(model)
+    norms = [layer.after.get(m) for layer, m in zip(layers, modules, strict=True)]
+    if not any(norms):
+        return norms
+    if ids is None:
+        n_words = model.get_input_embeddings().num_embeddings
+        ids = np.random.default_rng(0).integers(n_words, size=256)
+    sums = {}
+
+    def add(norm, args, output):
+        x, y = args[0].double().flatten(0, -2), output.double().flatten(0, -2)
+        length = x.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        x, y = x / length, y / length
+        sums[norm] = (y * x).sum(0) / x.square().sum(0).clamp_min(1e-30)
+
+    handles = [norm.register_forward_hook(add) for norm in norms if norm is not None]
+    try:
+        with torch.inference_mode():
+            given = torch.as_tensor(np.asarray(ids)[None], device=input_device(model))
+            model.base_model(input_ids=given)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [None if norm is None else sums[norm].float().cpu() for norm in norms]
 
 
 def magnitude(model):
@@ -251,15 +303,20 @@ def _downs(model):
     return [down for down, _ in sites]
 
 
-def _norms(linear, order=2):
-    """Norm of the weights that read each input of a linear layer."""
+def _norms(linear, order=2, gain=None):
+    """Norm of the weights that read each input of a linear layer, outputs scaled."""
     weight = wiring.matrix(linear).detach().float()
+    if gain is not None:
+        weight = weight * gain.to(weight.device)[:, None]
     return torch.linalg.vector_norm(weight, order, dim=0).cpu().numpy()
 
 
-def _expert_norms(experts):
-    weight = experts.down_proj.detach().float()  # (n_experts, ...)
-    norms = torch.linalg.vector_norm(weight, dim=2 if experts.is_transposed else 1)
+def _expert_norms(experts, gain=None):
+    weight = experts.down_proj.detach().float()  # (n_experts, n_stream, n_units)
+    weight = weight.transpose(1, 2) if experts.is_transposed else weight
+    if gain is not None:
+        weight = weight * gain.to(weight.device)[:, None]
+    norms = torch.linalg.vector_norm(weight, dim=1)
     return norms.flatten().cpu().numpy()
 
 

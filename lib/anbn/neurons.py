@@ -5,8 +5,9 @@ kind           one AN is                                    where
 =============  ===========================================  ==========================
 ``ffn_hidden`` a unit of the feed-forward hidden layer,     input of the second
                after its nonlinearity (and gate)            feed-forward linear layer
-``ffn_out``    an output unit of the second feed-forward    its output
-               linear layer
+``ffn_out``    an output unit of the second feed-forward    its output, after a norm
+               linear layer, as the layer adds it to the    that may follow it
+               residual stream
 ``qk``         a hidden dimension of an attention head:     where attention takes its
                the query-key product, pooled over keys      queries and keys
                (``attention.query_key``)
@@ -131,11 +132,12 @@ def capture(model, kinds, receive, *, layers=None, modules=None, qk_pooling="mea
 
     taps = {"qk": ("on_products", products), "attn_out": ("on_output", output)}
     taps = {k: v for k, v in taps.items() if k in kinds and k not in (modules or {})}
+    # a model is looked at before it is hooked
+    places = {k: find_sites(model, k, modules) for k in kinds if k not in taps}
+    if taps:
+        find_blocks(model)
     with ExitStack() as stack:
-        for kind in kinds:
-            if kind in taps:
-                continue
-            sites = find_sites(model, kind, modules)
+        for kind, sites in places.items():
             chosen = _choose(model, layers, sites)
             for i, layer in enumerate(chosen):
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from anbn import artifacts, masking, reshaping, wiring
-from anbn.architecture import StructureError, find_sites
 
 BUDGETS = ("uniform", "global")
 
@@ -176,7 +175,6 @@ def cut(language_model, mask, *, mean=None):
     model = copy.deepcopy(language_model.model)
     for i in np.flatnonzero(mask.any(1)):
         _cut_layer(model, layers[i], mask[i], None if mean is None else mean[i])
-    _check_sites(model, layers)
     reshaping.declare(model)
     return replace(language_model, model=model)
 
@@ -198,22 +196,6 @@ def _cut_layer(model, layer, gone, mean):
         up = model.get_submodule(path)
         rows = wiring.rows_of(kept.to(up.weight.device), layout, layer.width)
         reshaping.resize(up, rows=rows)
-
-
-def _check_sites(model, layers):
-    """Raise ValueError if hidden units would now be looked for in another place."""
-    try:
-        sites = find_sites(model, "ffn_hidden")
-    except StructureError:
-        return  # said again to who looks for them
-    downs = [model.get_submodule(layer.down) for layer in layers]
-    wrong = [i for i, site in enumerate(sites) if site[0] is not downs[i]]
-    if wrong:
-        raise ValueError(
-            f"layers {wrong} would be left with as many units as the residual stream "
-            "has, and their feed-forward layers taken for those of attention: cut one "
-            "unit more or less there"
-        )
 
 
 def save(language_model, folder):

@@ -1,6 +1,5 @@
 """Which weights of a model belong to its units, found by structure."""
 
-from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
@@ -12,11 +11,10 @@ from anbn.architecture import (
     _linears,
     _shape,
     find_blocks,
+    find_layers,
     find_sites,
     input_device,
 )
-
-N_PROBES = 3  # units of each layer that are followed to the layers before
 
 
 class Feedforward(NamedTuple):
@@ -27,15 +25,12 @@ class Feedforward(NamedTuple):
     width: int
 
 
-@torch.inference_mode(False)  # a caller may be in it
-@torch.enable_grad()
 def find_feedforward(model):
     """The linear layers before and after each block's feed-forward hidden units.
 
-    Those before are found in a pass over two tokens: with every linear layer's output
-    cut off from what made it, the gradient of a hidden unit reaches the linear layers
-    just before it, and of them the unit's own rows alone if what lies between works
-    element by element. Sizes that coincide cannot mislead it.
+    Those before are found in a pass over two tokens (``architecture.find_layers``): of
+    the linear layers that a hidden unit comes from, it depends on its own rows alone if
+    what lies between works element by element. Sizes that coincide cannot mislead it.
 
     Parameters
     ----------
@@ -70,10 +65,10 @@ def find_feedforward(model):
             "device='cpu', or where it fits"
         )
     paths = {module: path for path, module in model.named_modules()}
-    made, hidden = _trace(model, downs)
     layers = []
-    for i, down in enumerate(downs):
-        up = {paths[linear]: layout for linear, layout in _before(hidden[i], made[i])}
+    for i, (down, seen) in enumerate(zip(downs, find_layers(model), strict=True)):
+        before = seen.origins[down].before
+        up = {paths[linear]: layout for linear, layout in before.items()}
         if not up or None in up.values():
             raise StructureError(
                 f"{name}, block {i}: looked for linear layers of which each output "
@@ -82,59 +77,6 @@ def find_feedforward(model):
             )
         layers.append(Feedforward(up, paths[down], _shape(down)[0]))
     return layers
-
-
-def _trace(model, downs):
-    """Outputs of each block's linear layers, as leaves, and the hidden units."""
-    blocks = find_blocks(model)
-    made, hidden = [[] for _ in blocks], {}
-    with ExitStack() as stack:
-        for i, block in enumerate(blocks):
-            for linear in _linears(block).values():
-
-                def cut_off(module, args, output, i=i):
-                    leaf = output.detach().requires_grad_()
-                    made[i].append((module, leaf))
-                    return leaf.clone()  # may be changed in place
-
-                stack.callback(linear.register_forward_hook(cut_off).remove)
-
-            def keep(_, args, i=i):
-                hidden[i] = args[0].flatten(0, -2)
-
-            stack.callback(downs[i].register_forward_pre_hook(keep).remove)
-        model(torch.tensor([[1, 2]], device=input_device(model)))
-    return made, hidden
-
-
-def _before(hidden, made):
-    """Linear layers that units depend on, and how their outputs belong to units."""
-    n_units, reached = hidden.shape[1], {}
-    for unit in hidden.abs().amax(0).topk(min(N_PROBES, n_units)).indices.tolist():
-        row = hidden[:, unit].abs().argmax()
-        leaves = [leaf for _, leaf in made]
-        options = {"allow_unused": True, "retain_graph": True}
-        if not hidden.requires_grad:
-            return []
-        grads = torch.autograd.grad(hidden[row, unit], leaves, **options)
-        for (linear, _), grad in zip(made, grads, strict=True):
-            if grad is not None and grad.any():
-                at = grad.flatten(0, -2).abs().amax(0).nonzero()[:, 0].tolist()
-                reached.setdefault(linear, {})[unit] = at
-    return [(lin, _layout(at, n_units, _shape(lin)[1])) for lin, at in reached.items()]
-
-
-def _layout(reached, n_units, n_out):
-    """How a linear layer's outputs belong to units; None if it is none of the known."""
-    expected = {
-        "plain": (n_units, lambda unit: [unit]),
-        "halves": (2 * n_units, lambda unit: [unit, unit + n_units]),
-        "pairs": (2 * n_units, lambda unit: [2 * unit, 2 * unit + 1]),
-    }
-    for layout, (width, outputs) in expected.items():
-        if n_out == width and all(at == outputs(j) for j, at in reached.items()):
-            return layout
-    return None
 
 
 def rows_of(kept, layout, n_units):
