@@ -134,7 +134,7 @@ def test_a_norm_before_the_stream_is_in_the_contribution(name, kind, rng):
     truth, size = np.array(truth), np.array(share)
     found = size * importance.output_norms(model, kind, ids=ids[0])
     assert stats.spearmanr(found.ravel(), truth.ravel())[0] > 0.98
-    np.testing.assert_allclose(found, truth, rtol=0.35)
+    np.testing.assert_allclose(found, truth, rtol=0.5)
     # random tokens will do where there is no text
     found = size * importance.output_norms(model, kind)
     assert stats.spearmanr(found.ravel(), truth.ravel())[0] > 0.97

@@ -81,7 +81,7 @@ def test_signal_sets_the_intersubject_correlation(simulation, responses, rng):
     assert core_isc(simulation).min() > 0.2
     # what a brain does as a whole makes one draw's networks alike
     assert abs(np.mean([core_isc(s).mean() for s in nothing])) < 0.1
-    assert simulation.driven.sum() == 3
+    assert len(simulation.names) == simulation.timecourses.shape[1] == 7
 
 
 def test_everything_planted_is_written(simulation, tmp_path):
@@ -93,9 +93,48 @@ def test_everything_planted_is_written(simulation, tmp_path):
     np.testing.assert_allclose(image.get_fdata(), kept, atol=0.05)
     truth = artifacts.read_json(tmp_path / "truth.json")
     assert truth["simulated"] is True
-    assert truth["driven"] == simulate.DRIVEN
+    assert truth["few"] == simulate.FEW
+    groups = [truth[key] for key in ("few", "population", "word_rate", "nothing")]
+    assert [name for group in groups for name in group] == truth["networks"]
     arrays = artifacts.read_arrays(tmp_path / "truth.npz")
-    np.testing.assert_array_equal(arrays["drivers"], truth["drivers"])
+    for key in ("drivers", "populations"):
+        np.testing.assert_array_equal(arrays[key], truth[key])
+
+
+def test_what_drives_a_network_is_what_it_follows(simulation, responses):
+    """Few neurons and populations beside word rate; word rate alone; nothing known."""
+    rate = np.random.default_rng(1).normal(size=120)
+    planted = dict(zip(simulation.names, simulation.timecourses.T, strict=True))
+    for name in simulate.WORD_RATE:
+        assert np.corrcoef(planted[name], rate)[0, 1] == pytest.approx(1)
+    known = np.column_stack([rate, *(planted[name] for name in simulate.FEW)])
+    for name in simulate.NOTHING:
+        assert np.abs(np.corrcoef(planted[name], known.T)[0, 1:]).max() < 0.3
+    few = zip(simulate.FEW, simulation.drivers, strict=True)
+    many = zip(simulate.POPULATION, simulation.populations, strict=True)
+    z = hemodynamics.zscore(responses)
+    for name, members in [*few, *many]:
+        r = np.abs(z.T @ hemodynamics.zscore(planted[name])) / 120
+        assert r[members].mean() > 3 * np.delete(r, members).mean()
+        assert np.corrcoef(planted[name], rate)[0, 1] > 0.25
+    deviations = simulation.timecourses.std(0)
+    np.testing.assert_allclose(deviations, deviations[0], rtol=0.15)
+
+
+def test_a_population_is_followed_by_no_single_neuron(rng):
+    """Its members hold its time course together, from all layers and in both signs."""
+    common = rng.normal(size=(200, 6))
+    weights = rng.normal(size=(6, 2000)) * np.array([[3, 2, 1.5, 0.3, 0.3, 0.3]]).T
+    responses = common @ weights + 6 * rng.normal(size=(200, 2000))
+    members, signals = simulate.population_groups(responses, 2, 200)
+    z = hemodynamics.zscore(responses)
+    for chosen, signal, truth in zip(members, signals.T, common.T[1:3], strict=True):
+        assert abs(np.corrcoef(signal, truth)[0, 1]) > 0.9
+        assert np.abs(z.T @ signal).max() / 200 < 0.75
+        assert len(set(chosen // 400)) == 5
+        r = z[:, chosen].T @ signal
+        assert (r > 0).any() and (r < 0).any()
+    assert abs(np.corrcoef(signals.T)[0, 1]) < 0.2
 
 
 def test_same_seed_same_volumes(responses, simulation):

@@ -31,8 +31,8 @@ def output_norms(model, kind, *, ids=None):
     with W the linear layer that reads the units and g = 1 unless a norm follows it
     before the stream is added to (Gemma 2 and 3, OLMo 2). Such a norm divides by the
     length of all that the layer says at a token, |x[t]|: its gain on each unit of the
-    stream is the slope of what it gives, y, on what it is given, x, every token counting
-    the same::
+    stream is the slope of what it gives, y, on what it is given, x, every token
+    counting the same::
 
         g[l, d] = sum_t y[t, d] x[t, d] / |x[t]|^2  /  sum_t x[t, d]^2 / |x[t]|^2
 

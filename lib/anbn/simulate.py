@@ -1,4 +1,8 @@
-"""Simulated BOLD with a known truth: networks driven by real neurons, and others."""
+"""Simulated BOLD with a known truth: what drives each of its networks.
+
+Some networks follow a few neurons of a model, some a population of hundreds, one the
+rate of words alone, and one nothing that a model or a listener to words could know.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -14,8 +18,12 @@ from anbn import artifacts, hemodynamics, surrogates, templates
 from anbn.paths import resolve
 
 REST = "package:brainfc/data/rest01"
-DRIVEN = ["Auditory", "DefaultMode", "FrontoParietal"]
-UNDRIVEN = ["CinguloOpercular", "DorsalAttention", "SomatomotorDorsal", "Visual"]
+# templates of Seitzman (2020), by what drives them
+FEW = ["Auditory", "DefaultMode", "FrontoParietal"]
+POPULATION = ["CinguloOpercular", "DorsalAttention"]
+WORD_RATE = ["SomatomotorDorsal"]
+NOTHING = ["Visual"]
+N_MEMBERS = 400  # neurons of a population
 
 
 @dataclass(frozen=True)
@@ -24,15 +32,15 @@ class Simulation:
 
     volumes: list  # a 4D image a subject
     mask: nibabel.Nifti1Image
-    names: list  # networks, the driven ones first
-    driven: np.ndarray  # (n_networks,) bool
+    names: list  # of networks: those of FEW, POPULATION, WORD_RATE and NOTHING
     maps: np.ndarray  # (n_networks, n_voxels)
     timecourses: np.ndarray  # (n_times, n_networks), the same in all subjects
-    drivers: np.ndarray  # (n_driven, n_drivers), columns of the responses
+    drivers: np.ndarray  # (n_few, n_drivers), columns of the responses
+    populations: np.ndarray  # (n_populations, n_members), columns of the responses
 
 
 def driver_groups(
-    responses, n_neurons, n_groups, n_drivers, rng, *, max_correlation=0.3
+    responses, n_neurons, n_groups, n_drivers, rng, *, others=(), max_correlation=0.3
 ):
     """Groups of neurons of one layer that respond alike, different between groups.
 
@@ -46,8 +54,11 @@ def driver_groups(
     n_neurons : int
         Neurons in a layer.
     n_groups, n_drivers : int
+    others : sequence of arrays of shape (n_times,)
+        Standardised signals that are taken already.
     max_correlation : float
-        Signals of two groups correlate less than this.
+        Signals of two groups, or of a group and one of the others, correlate less than
+        this.
 
     Returns
     -------
@@ -66,8 +77,8 @@ def driver_groups(
             likeness = z.T @ z[:, rng.integers(n_neurons)]
             members = np.argsort(-likeness, kind="stable")[:n_drivers]
             signal = hemodynamics.zscore(z[:, members].mean(1))
-            others = [abs(np.mean(signal * s)) for s in signals]
-            if max(others, default=0) < max_correlation:
+            taken = [abs(np.mean(signal * s)) for s in (*others, *signals)]
+            if max(taken, default=0) < max_correlation:
                 break
         else:
             raise ValueError(
@@ -77,6 +88,40 @@ def driver_groups(
         drivers.append(columns[members])
         signals.append(signal)
     return np.stack(drivers), np.column_stack(signals)
+
+
+def population_groups(responses, n_groups, n_members):
+    """Populations of neurons from all layers, each following one time course.
+
+    The time courses are principal components of all neurons' standardised responses,
+    without the first, which is nearly the mean of all; the members are the neurons that
+    load on one most, in either direction. No member follows it closely, and together
+    they hold it.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_layers * n_neurons)
+        Without confounds.
+    n_groups, n_members : int
+
+    Returns
+    -------
+    members : int array of shape (n_groups, n_members)
+    signals : array of shape (n_times, n_groups)
+        Mean standardised response of each population, members that load negatively
+        turned around; standardised.
+    """
+    z = hemodynamics.zscore(responses)
+    _, components = np.linalg.eigh(z @ z.T)  # the largest last
+    members, signals = [], []
+    for component in components.T[::-1][1 : n_groups + 1]:
+        loadings = z.T @ component
+        chosen = np.argsort(-np.abs(loadings), kind="stable")[:n_members]
+        loadings *= np.sign(loadings[chosen].sum())  # the sign of eigenvectors is free
+        signal = (z[:, chosen] * np.sign(loadings[chosen])).mean(1)
+        signals.append(hemodynamics.zscore(signal))
+        members.append(chosen)
+    return np.stack(members), np.column_stack(signals)
 
 
 def rest_parcels():
@@ -179,10 +224,11 @@ def simulate_bold(
 
         bold = map * (signal * (timecourse + rate_share * rate) + own) + noise + drift
 
-    The time courses of the networks in ``DRIVEN`` are those of groups of real neurons;
-    of those in ``UNDRIVEN``, phase-randomised ones of the same spectrum. ``own`` is
-    what a network does in one subject alone, of unit variance and a real parcel's
-    spectrum.
+    The time courses are those of groups of a few neurons (``FEW``) and of populations
+    (``POPULATION``), of the rate of words alone (``WORD_RATE``), and phase-randomised
+    ones of a group's spectrum, to which no rate is added (``NOTHING``); all have the
+    same variance. ``own`` is what a network does in one subject alone, of unit variance
+    and a real parcel's spectrum.
     The noise, a new draw for every subject, has the spectrum and spatial covariance of
     real rest in three quarters of its variance, and is white in the rest.
 
@@ -210,13 +256,25 @@ def simulate_bold(
     n_times = len(responses)
     mask = load_mni152_brain_mask(resolution=resolution)
     atlas, names = templates.seitzman_templates(mask, sigma=1.2 * resolution)
-    chosen = [*DRIVEN, *UNDRIVEN]
+    chosen = [*FEW, *POPULATION, *WORD_RATE, *NOTHING]
     maps = atlas[[names.index(name) for name in chosen]]
-    drivers, driven = driver_groups(responses, n_neurons, len(DRIVEN), n_drivers, rng)
-    copies = [driven[:, [i % len(DRIVEN)]] for i in range(len(UNDRIVEN))]
-    undriven = np.hstack([surrogates.draw_one(copy, rng) for copy in copies])
-    timecourses = hemodynamics.zscore(np.hstack([driven, undriven]))
-    shared = timecourses + rate_share * hemodynamics.zscore(word_rate)[:, None]
+    n_members = min(N_MEMBERS, responses.shape[1] // 10)
+    populations, of_populations = population_groups(
+        responses, len(POPULATION), n_members
+    )
+    drivers, of_few = driver_groups(
+        responses, n_neurons, len(FEW), n_drivers, rng, others=of_populations.T
+    )
+    rate = hemodynamics.zscore(word_rate)[:, None]
+    unknown = [surrogates.draw_one(of_few[:, [0]], rng) for _ in NOTHING]
+    shared = np.hstack(
+        [
+            of_few + rate_share * rate,
+            of_populations + rate_share * rate,
+            np.sqrt(1 + rate_share**2) * np.repeat(rate, len(WORD_RATE), axis=1),
+            np.sqrt(1 + rate_share**2) * hemodynamics.zscore(np.hstack(unknown)),
+        ]
+    )
     rest, centres = rest_parcels()
     weights = spatial_weights(mask, centres, sigma=1.5 * resolution)
     slow = hemodynamics.drift(n_times, tr)[:, :-1]
@@ -232,8 +290,7 @@ def simulate_bold(
         image = unmask((1000 + 10 * bold).astype(np.float32), mask)
         image.header.set_zooms((*image.header.get_zooms()[:3], tr))
         volumes.append(image)
-    is_driven = np.arange(len(chosen)) < len(DRIVEN)
-    return Simulation(volumes, mask, chosen, is_driven, maps, timecourses, drivers)
+    return Simulation(volumes, mask, chosen, maps, shared, drivers, populations)
 
 
 def write_simulation(simulation, folder):
@@ -262,20 +319,20 @@ def write_simulation(simulation, folder):
         nibabel.save(simulation.mask, temporary)
     artifacts.write_arrays(
         folder / "truth.npz",
-        driven=simulation.driven,
         maps=simulation.maps,
         timecourses=simulation.timecourses,
         drivers=simulation.drivers,
+        populations=simulation.populations,
     )
     truth = {
         "simulated": True,
-        "driven": [
-            n for n, d in zip(simulation.names, simulation.driven, strict=True) if d
-        ],
-        "undriven": [
-            n for n, d in zip(simulation.names, simulation.driven, strict=True) if not d
-        ],
+        "networks": simulation.names,
+        "few": FEW,
+        "population": POPULATION,
+        "word_rate": WORD_RATE,
+        "nothing": NOTHING,
         "drivers": simulation.drivers.tolist(),
+        "populations": simulation.populations.tolist(),
     }
     artifacts.write_json(folder / "truth.json", truth)
     return files

@@ -20,8 +20,8 @@ def false_share(found, planted):
     return float(found[:, ~planted].sum() / max(found.sum(), 1))
 
 
-def score_truth(synchrony, threshold, names, maps, truth, true_maps):
-    """Score coupling against what a simulation planted.
+def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
+    """Score coupling of single neurons against what a simulation planted.
 
     Parameters
     ----------
@@ -31,15 +31,18 @@ def score_truth(synchrony, threshold, names, maps, truth, true_maps):
         Labels of the networks.
     maps : array of shape (n_networks, n_voxels)
     truth : dict
-        ``driven``: names of the planted networks; ``drivers``: for each, its neurons.
+        As in ``truth.json``: names of the networks that follow a ``few`` neurons, the
+        ``drivers`` of each of these, and networks that follow a ``population``.
     true_maps : array of shape (n_planted, n_voxels)
-        The driven networks first.
+        Of the networks that few neurons drive first.
 
     Returns
     -------
     score : dict
-        ``planted_networks_found`` of ``planted_networks_total``;
-        ``false_networks_found``: other named networks with a significant neuron;
+        ``planted_networks_found`` of ``planted_networks_total``: networks driven by few
+        neurons that have a significant one;
+        ``population_networks_coupled``: networks driven by a population that have one;
+        ``false_networks_found``: other named networks that have one;
         ``leftover_components_coupled``: the same for components without a name, which
         can be fragments of a driven network that the decomposition split off;
         ``driver_recall_top1pct``: drivers among the 1 % most synchronous neurons of
@@ -47,10 +50,10 @@ def score_truth(synchrony, threshold, names, maps, truth, true_maps):
         as many of the strongest voxels of the map that carries its name (0 if none).
     """
     coupled = (np.abs(synchrony) >= threshold).any(0)
-    n_top = len(synchrony) // 100
+    n_top = max(1, len(synchrony) // 100)
     found, recall, overlap = 0, [], []
     for planted, drivers, true_map in zip(
-        truth["driven"], truth["drivers"], true_maps, strict=False
+        truth["few"], truth["drivers"], true_maps, strict=False
     ):
         if planted not in names:
             recall.append(0.0)
@@ -63,14 +66,56 @@ def score_truth(synchrony, threshold, names, maps, truth, true_maps):
         core = true_map > 0.5
         strongest = maps[k] >= np.sort(maps[k])[-core.sum()]
         overlap.append(2 * (core & strongest).sum() / (core.sum() + strongest.sum()))
-    others = [k for k, name in enumerate(names) if name not in truth["driven"]]
-    leftover = [k for k in others if names[k].startswith("unlabelled")]
-    named = [k for k in others if k not in leftover]
+    coupled_names = [name for name, c in zip(names, coupled, strict=True) if c]
+    others = set(coupled_names) - {*truth["few"], *truth["population"]}
+    leftover = {name for name in others if name.startswith("unlabelled")}
     return {
         "planted_networks_found": found,
-        "planted_networks_total": len(truth["driven"]),
-        "false_networks_found": int(coupled[named].sum()),
-        "leftover_components_coupled": int(coupled[leftover].sum()),
+        "planted_networks_total": len(truth["few"]),
+        "population_networks_coupled": len({*coupled_names} & {*truth["population"]}),
+        "false_networks_found": len(others - leftover),
+        "leftover_components_coupled": len(leftover),
         "driver_recall_top1pct": float(np.mean(recall)),
         "map_dice_mean": float(np.mean(overlap)),
+    }
+
+
+def score_encoding(gain, significant, truth, true_maps):
+    """Score a model's held-out gain over word rate against what a simulation planted.
+
+    Parameters
+    ----------
+    gain : array of shape (n_voxels,)
+        Held-out r with the model less r of word rate alone.
+    significant : bool array of shape (n_voxels,)
+        Voxels whose gain is beyond chance, and positive.
+    truth : dict
+        As in ``truth.json``.
+    true_maps : array of shape (n_planted, n_voxels)
+        In the order of ``truth["networks"]``.
+
+    Returns
+    -------
+    score : dict
+        ``encoding_gain_planted``: mean gain in the cores (upper half of the map) of
+        networks that a population drives; ``encoding_gain_elsewhere``: in those that no
+        neuron drives; ``population_networks_found`` of ``population_networks_total``:
+        a gain beyond chance in most of the core; ``false_encoding_networks_found``: the
+        same for networks that no neuron drives.
+    """
+    core = dict(zip(truth["networks"], np.asarray(true_maps) > 0.5, strict=True))
+    undriven = [*truth["word_rate"], *truth["nothing"]]
+
+    def mean_gain(names):
+        return float(np.mean([gain[core[name]].mean() for name in names]))
+
+    def n_found(names):
+        return sum(bool(significant[core[name]].mean() > 0.5) for name in names)
+
+    return {
+        "encoding_gain_planted": mean_gain(truth["population"]),
+        "encoding_gain_elsewhere": mean_gain(undriven),
+        "population_networks_found": n_found(truth["population"]),
+        "population_networks_total": len(truth["population"]),
+        "false_encoding_networks_found": n_found(undriven),
     }
