@@ -275,7 +275,7 @@ OTHERS = {
     "bloom": (
         *(t.BloomForCausalLM, t.BloomConfig),
         {"vocab_size": 50, "hidden_size": 24, "n_layer": 3, "n_head": 4},
-        _sites("transformer.h.{}", "mlp.dense_4h_to_h", None),
+        _sites("transformer.h.{}", "mlp.dense_4h_to_h", "self_attention.dense"),
     ),
     "stablelm": (
         *(t.StableLmForCausalLM, t.StableLmConfig, {**SMALL, "hidden_size": 32}),

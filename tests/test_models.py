@@ -3,6 +3,8 @@ import json
 
 import pytest
 import torch
+import transformers as t
+from families import PLAIN, SMALL, captured
 from transformers import (
     RobertaConfig,
     RobertaModel,
@@ -141,3 +143,185 @@ def test_fingerprint_changes_with_any_weight(llama):
     assert same.fingerprint() == llama.fingerprint()
     other.model.layers[1].mlp.down_proj.weight.mul_(1.5)
     assert same.fingerprint() != llama.fingerprint()
+
+
+IDS = torch.arange(3, 15)[None]
+
+
+def saved(model, tokenizer, path, architectures):
+    """A folder whose configuration names what it likes."""
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    config = json.loads((path / "config.json").read_text())
+    config["architectures"] = architectures
+    if architectures is None:
+        del config["architectures"]
+    (path / "config.json").write_text(json.dumps(config))
+    return str(path)
+
+
+DISTIL = {"vocab_size": 50, "dim": 24, "hidden_dim": 40, "n_layers": 3, "n_heads": 4}
+UNTIED = {**SMALL, "tie_word_embeddings": False}
+HEADLESS = {  # model without a head, and the architecture its configuration names
+    "bert": (t.BertModel, t.BertConfig, PLAIN, "BertForMaskedLM", "masked"),
+    "roberta": (t.RobertaModel, t.RobertaConfig, PLAIN, "RobertaForMaskedLM", "masked"),
+    "distilbert": (
+        *(t.DistilBertModel, t.DistilBertConfig, DISTIL),
+        *("DistilBertForMaskedLM", "masked"),
+    ),
+    "mpnet": (t.MPNetModel, t.MPNetConfig, PLAIN, "MPNetForMaskedLM", "masked"),
+    "llama": (t.LlamaModel, t.LlamaConfig, UNTIED, "LlamaForCausalLM", "causal"),
+    "mistral": (
+        t.MistralModel,
+        t.MistralConfig,
+        UNTIED,
+        "MistralForCausalLM",
+        "causal",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADLESS)
+def test_a_head_without_weights_is_left_out(name, tokenizer, tmp_path, capsys):
+    model_class, config_class, options, architecture, head = HEADLESS[name]
+    torch.manual_seed(0)
+    whole = model_class(config_class(**options)).eval()
+    path = saved(whole, tokenizer, tmp_path, [architecture])
+    lm = models.load_model(path, device="cpu")
+    assert lm.head == "none"
+    assert f"without weights of a {head} head" in capsys.readouterr().out
+    for kind in neurons.KINDS:
+        found, expected = (captured(m, [kind], IDS)[kind] for m in (lm.model, whole))
+        assert torch.equal(found, expected)
+    with pytest.raises(models.ModelError) as refused:
+        models.load_model(path, head=head, device="cpu")
+    message = str(refused.value)
+    assert path in message and "has no weights for" in message
+    assert "use head='none'" in message and architecture in message
+    assert models.load_model(path, head="none", device="cpu").head == "none"
+
+
+def part_of_head(folder):
+    """Leave out some weights of a saved head."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    kept = {k: w for k, w in weights.items() if "transform" not in k}
+    assert len(kept) < len(weights)
+    save_file(kept, file, metadata={"format": "pt"})
+
+
+def test_half_a_head_is_none(tokenizer, tmp_path, capsys):
+    model = t.BertForMaskedLM(t.BertConfig(**PLAIN))
+    path = saved(model, tokenizer, tmp_path, ["BertForMaskedLM"])
+    assert models.load_model(path, device="cpu").head == "masked"
+    part_of_head(tmp_path)
+    assert models.load_model(path, device="cpu").head == "none"
+    assert "without weights of a masked head" in capsys.readouterr().out
+
+
+SIBLINGS = [  # model, configuration, architectures named, and the head that is right
+    (t.LlamaForCausalLM, t.LlamaConfig, "tied", ["LlamaForCausalLM"], "causal"),
+    (t.LlamaForCausalLM, t.LlamaConfig, "untied", None, "causal"),
+    (t.LlamaModel, t.LlamaConfig, "untied", None, "none"),
+    (t.LlamaModel, t.LlamaConfig, "untied", ["LlamaModel"], "none"),
+    (t.LlamaModel, t.LlamaConfig, "tied", ["LlamaForCausalLM"], "causal"),
+    (t.BertModel, t.BertConfig, "", None, "none"),
+    (t.BertForMaskedLM, t.BertConfig, "", None, "none"),
+    (t.BertForMaskedLM, t.BertConfig, "", ["BertModel"], "none"),
+    (t.BertForMaskedLM, t.BertConfig, "", ["BertForMaskedLM"], "masked"),
+    (t.BertForMaskedLM, t.BertConfig, "", ["BertForSequenceClassification"], "none"),
+]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class", "tied", "architectures", "head"), SIBLINGS
+)
+def test_the_head_that_is_there(
+    model_class, config_class, tied, architectures, head, tokenizer, tmp_path
+):
+    options = {**SMALL, "tie_word_embeddings": tied == "tied"} if tied else PLAIN
+    whole = model_class(config_class(**options)).eval()
+    path = saved(whole, tokenizer, tmp_path, architectures)
+    lm = models.load_model(path, device="cpu")
+    assert lm.head == head
+    found, expected = (captured(m, ["hidden"], IDS) for m in (lm.model, whole))
+    assert torch.equal(found["hidden"], expected["hidden"])
+
+
+BART = {"vocab_size": 50, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3}
+BART |= {"encoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 56}
+BART |= {"decoder_attention_heads": 4, "max_position_embeddings": 64}
+T5 = {"vocab_size": 50, "d_model": 24, "d_ff": 40, "num_layers": 2, "num_heads": 4}
+T5 |= {"d_kv": 6}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class", "options", "architecture"),
+    [
+        (t.T5ForConditionalGeneration, t.T5Config, T5, "T5WithLMHeadModel"),
+        (t.BartForConditionalGeneration, t.BartConfig, BART, None),
+        (t.MarianMTModel, t.MarianConfig, {**BART, "pad_token_id": 0}, None),
+        (t.PegasusForConditionalGeneration, t.PegasusConfig, BART, None),
+    ],
+)
+def test_of_any_encoder_decoder_the_encoder_is_read(
+    model_class, config_class, options, architecture, tokenizer, tmp_path
+):
+    whole = model_class(config_class(**options)).eval()
+    named = [architecture or model_class.__name__]
+    path = saved(whole, tokenizer, tmp_path, named)
+    lm = models.load_model(path, device="cpu")
+    assert lm.head == "none"
+    for kind in neurons.KINDS:
+        assert neurons.count_neurons(lm.model, kind)[0] == 2
+    with torch.inference_mode():
+        found = lm.model(IDS).last_hidden_state
+        assert torch.equal(found, whole.get_encoder()(IDS).last_hidden_state)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class", "options", "head"),
+    [
+        (t.T5ForConditionalGeneration, t.T5Config, T5, "masked"),
+        (t.T5ForConditionalGeneration, t.T5Config, T5, "causal"),
+        (t.LlamaForCausalLM, t.LlamaConfig, SMALL, "masked"),
+        (t.MPNetForMaskedLM, t.MPNetConfig, PLAIN, "causal"),
+    ],
+)
+def test_a_head_that_no_such_model_has(
+    model_class, config_class, options, head, tokenizer, tmp_path
+):
+    path = saved(
+        model_class(config_class(**options)),
+        tokenizer,
+        tmp_path,
+        [model_class.__name__],
+    )
+    with pytest.raises(models.ModelError, match=f"has no {head} head: use") as refused:
+        models.load_model(path, head=head, device="cpu")
+    for other in models.AUTO_CLASSES:
+        if f"head={other!r}" in str(refused.value):
+            assert models.load_model(path, head=other, device="cpu").head == other
+
+
+AHEAD = [
+    (t.XLNetLMHeadModel, t.XLNetConfig, {"d_model": 24, "n_layer": 2, "n_head": 4}),
+    (t.XLMWithLMHeadModel, t.XLMConfig, {"emb_dim": 24, "n_layers": 2, "n_heads": 4}),
+    (t.BertLMHeadModel, t.BertConfig, {k: PLAIN[k] for k in list(PLAIN)[1:]}),
+]
+
+
+@pytest.mark.parametrize(("model_class", "config_class", "options"), AHEAD)
+def test_losses_of_models_that_see_ahead_are_refused(
+    model_class, config_class, options, tokenizer, tmp_path, capsys
+):
+    model = model_class(config_class(vocab_size=50, **options)).eval()
+    path = saved(model, tokenizer, tmp_path, [model_class.__name__])
+    assert models.load_model(path, device="cpu").head == "none"
+    assert "with later ones in view" in capsys.readouterr().out
+    with pytest.raises(
+        models.ModelError, match=r"with later ones in view.*head='none'"
+    ):
+        models.load_model(path, head="causal", device="cpu")

@@ -7,8 +7,8 @@ from transformers import (
     AlbertModel,
     BertConfig,
     BertModel,
-    BloomConfig,
-    BloomForCausalLM,
+    XLNetConfig,
+    XLNetModel,
 )
 
 from anbn import attention, neurons
@@ -250,16 +250,16 @@ def test_unknown_structures_say_what_was_looked_for_and_found():
     for kinds in ([], ["qk", "qk"]):
         with pytest.raises(ValueError, match="one or more different kinds"):
             neurons.check_kinds(kinds)
-    small = {"hidden_size": 24, "n_layer": 2, "n_head": 4, "vocab_size": 50}
-    bloom = BloomForCausalLM(BloomConfig(**small)).eval()
+    small = {"d_model": 24, "n_layer": 2, "n_head": 4, "vocab_size": 50}
+    xlnet = XLNetModel(XLNetConfig(**small)).eval()  # multiplies by einsum
     for kind in ("qk", "attn_out"):
         with pytest.raises(StructureError, match=r"block 0: looked for attention as"):
-            neurons.count_neurons(bloom, kind)
+            neurons.count_neurons(xlnet, kind)
         with (
             pytest.raises(StructureError, match="looked for attention as"),
-            neurons.edit(bloom, kind, {1: torch.zeros_like}),
+            neurons.edit(xlnet, kind, {1: torch.zeros_like}),
         ):
-            bloom(IDS)
+            xlnet(IDS)
     albert = AlbertModel(
         AlbertConfig(hidden_size=24, num_attention_heads=4, intermediate_size=40)
     )

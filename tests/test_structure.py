@@ -95,6 +95,23 @@ def test_silenced_as_a_plain_hook_silences(name, kind, rng):
     assert not torch.equal(silenced, intact)
 
 
+BOTH_WAYS = ("mobilebert", "flaubert", "xlm", "switch", "modernbert")
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in BOTH_WAYS])
+def test_nothing_is_known_of_later_tokens(name):
+    """Another last token moves no neuron of any kind at the tokens before."""
+    model = families.make_other(name)
+    kinds = [kind for kind in neurons.KINDS if OTHERS[name][3][kind] is not None]
+    other = IDS.clone()
+    other[:, -1] = (other[:, -1] + 7) % 50
+    before, after = captured(model, kinds), captured(model, kinds, ids=other)
+    for kind in kinds:
+        early = after[kind][:, :, :-1], before[kind][:, :, :-1]
+        torch.testing.assert_close(*early, atol=1e-6, rtol=1e-5)
+        assert not torch.equal(after[kind][:, :, -1], before[kind][:, :, -1])
+
+
 @pytest.mark.parametrize(
     "name", ["gemma2", "gemma4", "olmo3", "exaone4", "stablelm", "falcon h1"]
 )

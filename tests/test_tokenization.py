@@ -50,3 +50,83 @@ def test_corpora_are_cut_into_documents(tokenizer, tmp_path):
         stimuli.StimulusError, match=r"one.txt has 200 tokens.*expected 900"
     ):
         tokenization.tokenize_corpora(tokenizer, paths, 900, 40)
+
+
+def fast(vocabulary, *, lower=False, metaspace=False, template=None, **options):
+    """A tokenizer of whole words, or of pieces that begin with a blank's mark."""
+    from tokenizers import (
+        Tokenizer,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {word: i for i, word in enumerate(vocabulary)}
+    unknown = "<unk>" if "<unk>" in ids else None
+    if unknown:
+        core = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    else:
+        core = Tokenizer(models.BPE(ids, merges=[]))  # drops what it does not know
+    if lower:
+        core.normalizer = normalizers.Lowercase()
+    split = pre_tokenizers.Metaspace() if metaspace else pre_tokenizers.Whitespace()
+    core.pre_tokenizer = split
+    if template:
+        marks = [(word, ids[word]) for word in template.split() if word != "$A"]
+        core.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=marks
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token=unknown, **options)
+
+
+ADDED = {  # a tokenizer, and what it puts before and after a text
+    "Llama": (
+        *(["<unk>", "<s>", "</s>", "▁a", "▁cat"], {"metaspace": True}),
+        *({"template": "<s> $A", "bos_token": "<s>"}, [1], []),
+    ),
+    "BERT": (
+        *(["[PAD]", "<unk>", "[CLS]", "[SEP]", "a"], {"lower": True}),
+        *({"template": "[CLS] $A [SEP]", "pad_token": "[PAD]"}, [2], [3]),
+    ),
+    "T5": (["<unk>", "</s>", "the"], {}, {"template": "$A </s>"}, [], [1]),
+    "GPT-2": (["<|end|>", "a", "the"], {}, {"bos_token": "<|end|>"}, [], []),
+    "no template": (["<unk>", "cat"], {"lower": True}, {}, [], []),
+    "two before": (
+        ["<unk>", "<s>", "<en>"],
+        {},
+        {"template": "<s> <en> $A"},
+        [1, 2],
+        [],
+    ),
+    "no Latin letter": (
+        ["<s>", "</s>", "猫"],
+        {},
+        {"template": "<s> $A </s>"},
+        [0],
+        [1],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_what_a_tokenizer_adds_is_told_from_the_text(name):
+    vocabulary, how, options, before, after = ADDED[name]
+    tokenizer = fast(vocabulary, **how, **options)
+    assert tokenization.special_tokens(tokenizer) == (before, after)
+    padding = [0] if name == "BERT" else []
+    assert tokenization.special_ids(tokenizer) == sorted({*before, *after, *padding})
+
+
+@pytest.mark.parametrize("add", [True, False])
+def test_the_switch_for_a_begin_of_text_token(add):
+    vocabulary = ["<unk>", "<s>", "a"]
+    tokenizer = fast(vocabulary, bos_token="<s>", add_bos_token=add)
+    assert tokenization.special_tokens(tokenizer) == ([1] if add else [], [])
+
+
+def test_a_tokenizer_that_reads_nothing_is_refused():
+    tokenizer = fast(["<s>"], template="<s> $A")
+    with pytest.raises(ValueError, match="makes no token of the, a, 1"):
+        tokenization.special_tokens(tokenizer)

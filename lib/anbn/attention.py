@@ -11,11 +11,24 @@ from torch.overrides import TorchFunctionMode
 
 POOLINGS = ("mean", "attention", "max")
 
-_PRODUCTS = {"matmul", "__matmul__"}
-_FACTORS = {"mul", "__mul__", "mul_", "__imul__"}
-_SUMS = {"add", "__add__", "add_", "__iadd__"}
-_DIVISORS = {"div", "__truediv__", "div_", "__itruediv__", "__idiv__", "true_divide"}
+# in double precision a softmax gives nothing to what is so far below the largest logit
+NO_WEIGHT = 745.0
+
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+_PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm"}
+
+# What a model does to its logits between the product and the softmax.
+_FACTORS = {"mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply"}
+_DIVISORS = {"div", "__truediv__", "div_", "__itruediv__", "__idiv__", "true_divide"}
+_JOINED = {"cat", "concat", "concatenate"}  # with the logits of attention sinks
+_KEPT = {  # the product stays in the logits as it is, or nearly (a soft cap)
+    *("add", "__add__", "__radd__", "add_", "__iadd__"),
+    *("sub", "__sub__", "sub_", "__isub__", "subtract"),
+    *("masked_fill", "masked_fill_", "where", "max", "maximum", "clamp", "clamp_"),
+    *("tanh", "tanh_", "softcap"),
+    *("to", "float", "half", "bfloat16", "type", "type_as", "contiguous", "clone"),
+    *("view", "reshape", "dropout"),
+}
 
 
 class Tap(TorchFunctionMode):
@@ -28,7 +41,8 @@ class Tap(TorchFunctionMode):
     on_products : callable, optional
         ``on_products(layer, query, key, bias, causal, scale)`` with the query and key
         of shape (batch, n_heads, n, n_dimensions), keys repeated for grouped queries;
-        ``bias`` is what is added to the logits, None for nothing.
+        ``bias`` is what is added to the logits (a soft cap's part, too), None for
+        nothing.
     on_output : callable, optional
         ``on_output(layer, output)``; a tensor it returns takes the output's place.
     """
@@ -39,13 +53,16 @@ class Tap(TorchFunctionMode):
         self.on_output = on_output
         self.leave()
 
-    def enter(self, layer, n_tokens):
-        """A block begins, over so many tokens: its first attention is to be shown."""
-        self.layer, self.n_tokens, self.query, self.logits = layer, n_tokens, None, None
+    def enter(self, layer, batch, n_tokens):
+        """A block begins, over so many texts and tokens: show its first attention."""
+        self.leave()
+        self.layer, self.batch, self.n_tokens = layer, batch, n_tokens
 
     def leave(self):
         """A block, or its first attention, is over."""
-        self.layer = self.query = self.logits = None
+        self.layer = self.query = self.key = self.logits = None
+        self.softened = self.shown = False
+        self.unknown = []  # functions that the logits went through, not followed
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -54,11 +71,14 @@ class Tap(TorchFunctionMode):
         if function is torch.nn.functional.scaled_dot_product_attention:
             return self._fused(function, dict(zip(_SDPA, args, strict=False)) | kwargs)
         name = getattr(function, "__name__", "")
-        if name in _PRODUCTS and args[0].dim() == 4:
-            return self._product(function, args, kwargs)
+        if name in _PRODUCTS:
+            if self.query is None and self._is_attention(name, args, kwargs):
+                return self._query_times_key(function, name, args, kwargs)
+            if self.softened:
+                return self._attention_times_value(function, args, kwargs)
         result = function(*args, **kwargs)
-        if self.query is not None and args:
-            self._follow(name, args, result)
+        if self.query is not None:
+            self._follow(name, args, kwargs, result)
         return result
 
     def _fused(self, function, given):
@@ -71,14 +91,14 @@ class Tap(TorchFunctionMode):
         query = self._changed(self.on_query, query)
         if self.on_products:
             repeats = query.shape[1] // key.shape[1]
-            scale = given.get("scale") or query.shape[-1] ** -0.5
+            scale = given.get("scale")
             self.on_products(
                 self.layer,
                 query,
                 key.repeat_interleave(repeats, 1),
                 given.get("attn_mask"),
                 given.get("is_causal", False),
-                scale,
+                query.shape[-1] ** -0.5 if scale is None else scale,
             )
         output = function(query.reshape(shape), key, given.pop("value"), **given)
         if packed:
@@ -89,34 +109,97 @@ class Tap(TorchFunctionMode):
         self.leave()
         return output
 
-    def _product(self, function, args, kwargs):
-        if self.query is None:  # query times key
-            query, key = self._changed(self.on_query, args[0]), args[1]
-            self.query, self.key = query, key.transpose(-1, -2)
-            self.scale = 1.0
-            self.logits = function(query, key, **kwargs)
-            return self.logits
-        output = function(*args, **kwargs)  # attention times value
-        output = self._changed(self.on_output, output)
-        self.leave()
-        return output
+    def _is_attention(self, name, args, kwargs):
+        """Whether a product is one of every token's query with keys."""
+        left, right = _factors(name, args, kwargs)
+        if left.dim() not in (3, 4) or left.dim() != right.dim() or not self.batch:
+            return False
+        # with three dimensions the heads are in the batch
+        return (
+            len(left) % self.batch == 0
+            and left.shape[-2] == self.n_tokens <= right.shape[-1]
+        )
 
-    def _follow(self, name, args, result):
-        """Follow the logits through scaling and bias to the softmax."""
-        if args[0] is self.logits:
-            if name in _SUMS:
+    def _query_times_key(self, function, name, args, kwargs):
+        query, key = _factors(name, args, kwargs)
+        heads = self._changed(self.on_query, self._by_head(query))
+        changed = heads.reshape(query.shape)
+        args = [changed if x is query else x for x in args]
+        kwargs = {k: changed if x is query else x for k, x in kwargs.items()}
+        self.query, self.key = heads, self._by_head(key).transpose(-1, -2)
+        self.scale = kwargs.get("alpha", 1.0)
+        self.first_key = 0
+        self.logits = function(*args, **kwargs)
+        return self.logits
+
+    def _attention_times_value(self, function, args, kwargs):
+        output = function(*args, **kwargs)
+        heads = self._changed(self.on_output, self._by_head(output))
+        if self.shown or not self.on_products:
+            self.leave()
+        return heads.reshape(output.shape)
+
+    def _by_head(self, x):
+        """(batch, n_heads, ...), where a model has heads in its batch, too."""
+        return x.reshape(self.batch, -1, *x.shape[1:]) if x.dim() == 3 else x
+
+    def _follow(self, name, args, kwargs, result):
+        """Follow the logits through scale, soft cap, mask and bias to the softmax."""
+        given = [*args, *kwargs.values()]
+        if name == "softmax":
+            self.softened = True
+            if self.on_products and any(x is self.logits for x in given):
+                self._show()
+            return
+        if name in _JOINED:
+            parts = list(given[0])
+            at = [i for i, part in enumerate(parts) if part is self.logits]
+            if at:
+                self.first_key += sum(part.shape[-1] for part in parts[: at[0]])
                 self.logits = result
-            elif name in _FACTORS | _DIVISORS and not torch.is_tensor(args[1]):
-                self.scale *= args[1] if name in _FACTORS else 1 / args[1]
-                self.logits = result
-        if name == "softmax" and self.on_products:
-            products = self.scale * self.query @ self.key.transpose(-1, -2)
-            bias = args[0][..., : products.shape[-1]] - products  # less any sink
-            self.on_products(self.layer, self.query, self.key, bias, False, self.scale)
+            return
+        if not any(x is self.logits for x in given):
+            return
+        known = name in _KEPT or self._scaled(name, given)
+        if known and torch.is_tensor(result) and result.numel() >= self.logits.numel():
+            self.logits = result
+        else:
+            self.unknown.append(name)
+
+    def _scaled(self, name, given):
+        """Take a factor into the scale; False if it is none."""
+        if name in _FACTORS:
+            factor = given[0] if given[1] is self.logits else given[1]
+        elif name in _DIVISORS and given[0] is self.logits:
+            factor = given[1]
+        else:
+            return False
+        if not torch.is_tensor(factor) or factor.numel() == 1:
+            factor = float(factor)
+        elif factor.shape[-1] > 1:  # GPT-1 masks by ones and zeros
+            return name in _FACTORS and bool(((factor == 0) | (factor == 1)).all())
+        elif self.logits.dim() != 4:
+            return False
+        self.scale = self.scale * (factor if name in _FACTORS else 1 / factor)
+        return True
+
+    def _show(self):
+        query, key = self.query.float(), self.key.float()
+        keys = slice(self.first_key, self.first_key + key.shape[-2])
+        logits = self._by_head(self.logits)[..., keys].float()
+        bias = logits - self.scale * query @ key.transpose(-1, -2)
+        self.on_products(self.layer, self.query, self.key, bias, False, self.scale)
+        self.shown = True
 
     def _changed(self, function, tensor):
         changed = function(self.layer, tensor) if function else None
         return tensor if changed is None else changed
+
+
+def _factors(name, args, kwargs):
+    """The two tensors that a function multiplies."""
+    tensors = [x for x in (*args, *kwargs.values()) if torch.is_tensor(x)]
+    return tensors[1:3] if name == "baddbmm" else tensors[:2]
 
 
 def query_key(query, key, bias, causal, scale, pooling="mean"):
@@ -127,16 +210,21 @@ def query_key(query, key, bias, causal, scale, pooling="mean"):
         qk[i, d] = scale * q[i, d] * pool_j k[j, d]
 
     Summed over a head's dimensions, ``mean`` gives the mean attention logit of a token
-    over the keys that it attends to (a position bias is not a product and not in it).
+    over the keys that it attends to (a position bias is not a product and not in it,
+    and a soft cap of the logits is not applied to it). A token attends to the keys to
+    which its softmax gives weight, in double precision; if there is none, as at
+    padding, its products are 0.
 
     Parameters
     ----------
     query, key : Tensor of shape (batch, n_heads, n, n_dimensions)
+        There may be more keys than queries.
     bias : Tensor broadcastable to (batch, n_heads, n, n), or None
-        Boolean (True: attended), or added to the logits (far below zero: not attended).
+        Boolean (True: attended), or added to the logits (far below others: not
+        attended, whatever number a model masks with).
     causal : bool
         Whether keys after the query are not attended.
-    scale : float
+    scale : float, or Tensor broadcastable to (batch, n_heads, n, 1)
     pooling : {"mean", "attention", "max"}
         Over keys: their mean, their mean weighted by attention, or the largest product.
 
@@ -153,27 +241,27 @@ def query_key(query, key, bias, causal, scale, pooling="mean"):
             f"qk_pooling must be one of {', '.join(POOLINGS)}, found {pooling!r}"
         )
     q, k = query.float(), key.float()
-    n = q.shape[2]
-    if bias is not None and bias.is_floating_point():
-        attended = bias > torch.finfo(bias.dtype).min / 2
-    elif bias is not None:
-        attended = bias
-    elif causal:
-        attended = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
+    logits = None
+    if pooling == "attention" or (bias is not None and bias.is_floating_point()):
+        logits = scale * q @ k.transpose(-1, -2)
+    if bias is None:
+        attended = torch.ones(q.shape[2], k.shape[2], dtype=bool, device=q.device)
+        attended = attended.tril() if causal else attended
+    elif bias.is_floating_point():
+        logits = logits + bias
+        attended = logits > logits.amax(-1, keepdim=True) - NO_WEIGHT
     else:
-        attended = torch.ones(1, n, dtype=torch.bool, device=q.device)
+        attended = bias
     if pooling == "max":
         products = _largest(q, k, attended)
     else:
         if pooling == "attention":
-            logits = scale * q @ k.transpose(-1, -2)
-            if bias is not None and bias.is_floating_point():
-                logits = logits + bias
             weights = logits.masked_fill(~attended, -torch.inf).softmax(-1)
+            weights = weights.where(attended, 0)
         else:
-            weights = attended / attended.sum(-1, keepdim=True)
+            weights = attended / attended.sum(-1, keepdim=True).clamp(min=1)
         products = q * (weights @ k)
-    return scale * products.transpose(1, 2).flatten(2)
+    return (scale * products).transpose(1, 2).flatten(2)
 
 
 def _largest(q, k, attended, n_rows=16):
@@ -183,5 +271,6 @@ def _largest(q, k, attended, n_rows=16):
     for i in range(0, q.shape[2], n_rows):
         rows = attended[..., i : i + n_rows, :, None]
         part = q[:, :, i : i + n_rows, None] * k[:, :, None]
-        parts.append(part.masked_fill(~rows, -torch.inf).amax(-2))
+        largest = part.masked_fill(~rows, -torch.inf).amax(-2)
+        parts.append(largest.where(rows.any(-2), 0))
     return torch.cat(parts, 2)

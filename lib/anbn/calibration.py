@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from anbn import forward
+from anbn import forward, neurons, tokenization
+from anbn.architecture import input_device
+
+N_BESIDE = 64  # tokens of text that special tokens are read with
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,44 @@ def calibrate(
         kind: _statistics(kind, *sums[kind], np.concatenate(samples[kind]), len(tokens))
         for kind in kinds
     }
+
+
+def at_special_tokens(language_model, tokens, kind, **where):
+    """Activations at the special tokens that a tokenizer adds to a text.
+
+    In a causal model those at tokens before the text are the same for every text.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens : DataFrame
+        Calibration text; its beginning is read.
+    kind : str
+    **where
+        ``layers``, ``modules`` of ``neurons.capture``.
+
+    Returns
+    -------
+    activations : float32 array of shape (n_special, n_layers, n_neurons)
+        Those before the text, then those after it; none for a tokenizer that adds none.
+    """
+    before, after = tokenization.special_tokens(language_model.tokenizer)
+    model, n_special = language_model.model, len(before) + len(after)
+    n = max(1, min(N_BESIDE, language_model.max_tokens - n_special))
+    ids = [*before, *tokens["id"].to_numpy()[:n].tolist(), *after]
+    at = [i for i in range(len(ids)) if not len(before) <= i < len(ids) - len(after)]
+    found = {}
+
+    def receive(_, i, activations):
+        values = activations.reshape(len(ids), -1)[at]
+        found[i] = values.float().cpu().numpy()
+
+    with (
+        torch.inference_mode(),
+        neurons.capture(model, [kind], receive, **where) as n_layers,
+    ):
+        model.base_model(torch.tensor([ids], device=input_device(model)))
+    return np.stack([found[i] for i in range(n_layers)], 1)
 
 
 def _statistics(kind, total, peak, samples, n_tokens):

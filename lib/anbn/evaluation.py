@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from anbn import forward, masking, neurons, sharing
+from anbn import forward, masking, neurons, sharing, tokenization
 
 
 class EvaluationError(ValueError):
@@ -41,6 +41,18 @@ def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
     masks = [("", 0, mask)]
     masks += [(c, i, m) for c, ms in (drawn or {}).items() for i, m in enumerate(ms)]
     return [Trial(group, kind, m, c, i, action, options or {}) for c, i, m in masks]
+
+
+def options_of(trial, language_model):
+    """Options of a trial's action.
+
+    What is not set to zero is left as it is at special tokens, which no calibration
+    text holds (``spared`` of ``masking.intervene``), unless the trial says otherwise.
+    """
+    if trial.options.get("to") is None:
+        return trial.options
+    spared = tokenization.special_ids(language_model.tokenizer)
+    return {"spared": spared, **trial.options}
 
 
 def check_causal(language_model, what):
@@ -173,7 +185,8 @@ def measure(
             intact = by_document(language_model, batch, batch_size=batch_size)
         found.append(intact.assign(trial=-1))
         for i, (trial, begin) in enumerate(zip(trials, begins, strict=True)):
-            options = {"shape": shapes[trial.kind], **trial.options, **where}
+            own = options_of(trial, language_model)
+            options = {"shape": shapes[trial.kind], **own, **where}
             with (
                 masking.apply(model, trial.mask, trial.kind, trial.action, **options),
                 sharing.resume(model, kept, begin),

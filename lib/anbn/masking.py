@@ -5,7 +5,7 @@ context here leaves the model as it was, after an error inside too; contexts nes
 empty mask changes nothing, bit for bit.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -27,7 +27,17 @@ def check_mask(mask, shape, kind):
 
 
 @contextmanager
-def intervene(model, mask, kind, change, *, shape=None, layers=None, modules=None):
+def intervene(
+    model,
+    mask,
+    kind,
+    change,
+    *,
+    shape=None,
+    layers=None,
+    modules=None,
+    spared=(),
+):
     """Change a mask's neurons in every forward pass inside the block.
 
     Parameters
@@ -46,6 +56,9 @@ def intervene(model, mask, kind, change, *, shape=None, layers=None, modules=Non
         Layers of the model that the mask's rows are; all by default.
     modules : dict of str to str, optional
         See ``architecture.find_sites``.
+    spared : sequence of int
+        Ids of tokens at which nothing is changed, as the special tokens that a
+        tokenizer adds (``tokenization.special_ids``).
 
     Raises
     ------
@@ -55,23 +68,48 @@ def intervene(model, mask, kind, change, *, shape=None, layers=None, modules=Non
     where = {"layers": layers, "modules": modules}
     mask = check_mask(mask, shape or neurons.count_neurons(model, kind, **where), kind)
     rows = layers or range(len(mask))
+    spared = list(spared)
+    read = {}  # the ids of the pass that runs
     functions = {
-        rows[i]: _edited(torch.from_numpy(mask[i].copy()), change, i)
+        rows[i]: _edited(torch.from_numpy(mask[i].copy()), change, i, spared, read)
         for i in np.flatnonzero(mask.any(1)).tolist()
     }
-    with neurons.edit(model, kind, functions, modules=modules):
+    with (
+        _watch_ids(model, read) if spared else nullcontext(),
+        neurons.edit(model, kind, functions, modules=modules),
+    ):
         yield
 
 
-def _edited(chosen, change, i):
+@contextmanager
+def _watch_ids(model, read):
+    """Keep the ids that every pass inside the block looks up first."""
+
+    def look(_, args, kwargs):
+        read["ids"] = next(x for x in (*args, *kwargs.values()) if torch.is_tensor(x))
+
+    embedding = model.get_input_embeddings()
+    hook = embedding.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _edited(chosen, change, i, spared, read):
     there = {}  # the mask, once on each device
 
     def edited(activations):
         device = activations.device
         if device not in there:
-            there[device] = chosen.to(device)
+            there[device] = chosen.to(device), torch.tensor(spared, device=device)
+        changed, spared_ids = there[device]
         new = torch.as_tensor(change(activations, i), device=device)
-        return torch.where(there[device], new.to(activations.dtype), activations)
+        if spared:
+            at = torch.isin(read["ids"].to(device), spared_ids)
+            at = at.reshape(activations.shape[:-1])  # OPT joins batch and position
+            changed = changed & ~at[..., None]
+        return torch.where(changed, new.to(activations.dtype), activations)
 
     return edited
 
@@ -86,11 +124,13 @@ def silence(model, mask, kind, *, to=None, rng=None, **where):
     to : array of shape (n_layers, n_neurons) or (n_samples, n_layers, n_neurons)
         What stands there instead: zero by default; the neurons' means over calibration
         text; or their activations at other tokens, of which every token gets those of
-        a random one, the same for all layers (resampling).
+        a random one, the same for all layers (resampling). Calibration text holds no
+        special tokens, and many models keep massive activations at the one that begins
+        a text: name them in ``spared``, as ``evaluation.measure`` does.
     rng : numpy Generator
         For resampling.
     **where
-        ``shape``, ``layers``, ``modules`` of ``intervene``.
+        ``shape``, ``layers``, ``modules``, ``spared`` of ``intervene``.
     """
     if to is None:
         return intervene(model, mask, kind, lambda a, i: a.new_zeros(()), **where)

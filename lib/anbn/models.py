@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from anbn import artifacts, reshaping
+from anbn.architecture import input_device
 from anbn.paths import PACKAGE, cache_dir, project_root, resolve
 
 transformers_logging.disable_progress_bar()
@@ -98,7 +99,10 @@ def load_model(
         inside an installed package (``package:name/inner/path``).
     head : {"auto", "none", "causal", "masked"}
         ``auto`` takes the head the checkpoint was saved with: causal, else masked, else
-        none.
+        none. If its weights hold no such head, as in sentence models whose
+        configuration still names one, or if a "causal" one predicts a token with that
+        token in view (XLNet, a BERT saved as a decoder), the model is read without, and
+        a note is printed.
     device : str or dict
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``balanced`` spreads a model
         that one device cannot hold over all GPUs, then memory, then disk (accelerate's
@@ -111,6 +115,7 @@ def load_model(
     Returns
     -------
     language_model : LanguageModel
+        Of an encoder-decoder without a head asked for, the encoder alone.
 
     Raises
     ------
@@ -125,50 +130,140 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(name, **LOCAL_CODE)
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(spec, folder, error)) from error
-    head = _saved_head(config) if head == "auto" else head
-    auto_class = AUTO_CLASSES[head]
-    if head == "none" and config.is_encoder_decoder:
-        auto_class = AutoModelForTextEncoding  # T5's encoder alone
+    auto = head == "auto"
+    head = _saved_head(config) if auto else head
     own_class = _own_class(spec, config, head)
-    auto_class = own_class or auto_class
+    if not own_class:
+        _check_head(spec, config, head)
     spread = {}
     if isinstance(device, dict) or device == "balanced":
         spread = {"device_map": device, "offload_folder": _offload_folder()}
     if random_weights is not None:
         torch.manual_seed(random_weights)
         code = {} if own_class else LOCAL_CODE  # Auto classes alone take it
-        model = auto_class.from_config(config, dtype=getattr(torch, dtype), **code)
+        model_class = own_class or _auto_class(config, head)
+        model = model_class.from_config(config, dtype=getattr(torch, dtype), **code)
     else:
-        try:
-            model, info = auto_class.from_pretrained(
-                name,
-                dtype=getattr(torch, dtype),
-                output_loading_info=True,
-                **spread,
-                **SAFE,
+        options = {"dtype": getattr(torch, dtype), **spread}
+        model_class = own_class or _auto_class(config, head)
+        model, missing = _pretrained(spec, folder, model_class, options)
+        of_head = _of_head(model, missing)
+        if missing == of_head and missing and auto and head != "none" and not own_class:
+            print(
+                f"note: {spec} is saved as {config.architectures}, but without weights "
+                f"of a {head} head ({missing[0]}, ...): read without it"
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(_not_found(spec, folder, error)) from error
-        except Exception as error:  # safetensors' own error has no public base class
-            if type(error).__name__ != "SafetensorError":
-                raise
-            raise ModelError(_damaged(spec, folder, error)) from error
-        missing = sorted(k for k in info["missing_keys"] if "pooler" not in k)
+            head = "none"
+            model_class = _auto_class(config, head)
+            model, missing = _pretrained(spec, folder, model_class, options)
+            of_head = []
         if missing:
-            raise ModelError(
-                f"model {spec!r} has no weights for {missing[:3]}: with head={head!r} "
-                f"they would be random. It was saved as {config.architectures}; use "
-                f"head={_saved_head(config)!r} or another model."
-            )
-    if own_class and head == "none":
+            _refuse_missing(spec, config, head, missing, of_head)
+    if head == "none" and own_class:
         model = model.base_model
+    elif head == "none" and config.is_encoder_decoder:
+        if model_class is not AutoModelForTextEncoding:  # is an encoder itself
+            model = model.get_encoder()
     if not spread:
         model = model.to(choose_device(device))
     elif random_weights is not None:
         spread["device_map"] = device if isinstance(device, dict) else None
         model = _dispatch(model, **spread)
     model.config.get_text_config().use_cache = False  # a window is read in one pass
-    return LanguageModel(model.eval().requires_grad_(False), tokenizer, head)
+    model = model.eval().requires_grad_(False)
+    if head == "causal" and _sees_ahead(model):
+        if not auto:
+            raise ModelError(
+                f"model {spec!r} ({type(model).__name__}) predicts tokens with later "
+                "ones in view: its losses would mean nothing. Use head='none', or a "
+                "model that is causal."
+            )
+        print(
+            f"note: {spec} ({type(model).__name__}) predicts tokens with later ones in "
+            "view: read without its head, so there is no surprisal"
+        )
+        head = "none"
+    return LanguageModel(model, tokenizer, head)
+
+
+def _auto_class(config, head):
+    """The Auto class to load a model with."""
+    if head == "none" and type(config) in AutoModelForTextEncoding._model_mapping:
+        if config.is_encoder_decoder:
+            return AutoModelForTextEncoding  # T5's encoder alone
+    return AUTO_CLASSES[head]
+
+
+def _check_head(spec, config, head):
+    """Raise ModelError for a head that this architecture never has."""
+    if type(config) not in AUTO_CLASSES[head]._model_mapping:
+        has = [
+            name
+            for name, auto_class in AUTO_CLASSES.items()
+            if type(config) in auto_class._model_mapping
+        ]
+        advice = " or ".join(f"head={name!r}" for name in has)
+        raise ModelError(
+            f"model {spec!r} is of type {config.model_type!r}, which has no {head} "
+            f"head: use {advice or 'another model'}."
+        )
+
+
+def _pretrained(spec, folder, model_class, options):
+    """A model with its saved weights, and the names of those that are missing."""
+    try:
+        model, info = model_class.from_pretrained(
+            str(folder or spec), output_loading_info=True, **options, **SAFE
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(_not_found(spec, folder, error)) from error
+    except Exception as error:  # safetensors' own error has no public base class
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ModelError(_damaged(spec, folder, error)) from error
+    return model, sorted(k for k in info["missing_keys"] if not _needless(model, k))
+
+
+def _needless(model, name):
+    """Whether a weight may be missing: of a pooler, or computed and never saved."""
+    module = type(model.get_submodule(name.rpartition(".")[0])).__name__
+    return "pooler" in name or "Sinusoidal" in module
+
+
+def _of_head(model, missing):
+    """Those of the missing weights that are not of the model below its head."""
+    prefix = f"{model.base_model_prefix}."
+    if model.base_model is model:
+        return []
+    return [name for name in missing if not name.startswith(prefix)]
+
+
+def _refuse_missing(spec, config, head, missing, of_head):
+    some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    saved = f"It was saved as {config.architectures}"
+    if missing == of_head:
+        advice = f"{saved}; use head='none', which its weights have, or another model."
+    else:
+        advice = (
+            f"{saved}. With any head these would be missing: the files are not whole, "
+            "or the configuration is of another model. Download it again."
+        )
+    raise ModelError(
+        f"model {spec!r} has no weights for {some} ({len(missing)} in all): with "
+        f"head={head!r} they would be random. {advice}"
+    )
+
+
+def _sees_ahead(model):
+    """Whether a model's predictions change with tokens after them."""
+    middle = model.config.get_text_config().vocab_size // 2  # away from special tokens
+    ids = middle + torch.tensor(
+        [[1, 2, 3, 4], [1, 2, 3, 0]], device=input_device(model)
+    )
+    with torch.inference_mode():
+        logits = model(ids).logits[:, :-1].float()
+    moved = (logits[0] - logits[1]).abs().max()
+    return bool(moved > 50 * torch.finfo(model.dtype).eps * logits.abs().max())
 
 
 def _dispatch(model, *, device_map, offload_folder):
@@ -201,10 +296,19 @@ def _own_class(spec, config, head):
 
 
 def _saved_head(config):
+    """The head that a configuration names; that of decoders if it names nothing."""
     saved = " ".join(config.architectures or [])
-    if "CausalLM" in saved or "LMHead" in saved:
+    causal, masked = (
+        type(config) in AUTO_CLASSES[head]._model_mapping
+        for head in ("causal", "masked")
+    )
+    if config.is_encoder_decoder:
+        return "none"  # T5WithLMHeadModel
+    if ("CausalLM" in saved or "LMHead" in saved) and causal:
         return "causal"
-    return "masked" if "MaskedLM" in saved else "none"
+    if "MaskedLM" in saved or ("LMHead" in saved and masked):
+        return "masked"
+    return "causal" if not saved and causal and not masked else "none"
 
 
 def local_copy(spec):

@@ -208,18 +208,20 @@ def _enter_tap(stack, model, layers, callbacks):
 
         def enter(_, args, given, i=i):
             stream = next(x for x in (*args, *given.values()) if torch.is_tensor(x))
-            tap.enter(i, stream.shape[-2])
+            tap.enter(i, len(stream), stream.shape[-2])
 
         def leave(*_, layer=layer):
-            missed = tap.layer is not None
+            missed, unknown = tap.layer is not None, tap.unknown
             tap.leave()
             if missed:
+                through = f": its logits went through {unknown}" if unknown else ""
                 raise StructureError(
                     f"{type(model).__name__}, block {layer}: looked for attention as "
                     "torch's scaled_dot_product_attention or as a matrix product of "
-                    "(batch, head, token, dimension) and a softmax, found neither. qk "
-                    "and attn_out cannot be read here; attn_out can be had by naming "
-                    "the output projections with the parameter `modules`."
+                    "(batch, head, token, dimension), scaled, masked and given to a "
+                    f"softmax, found neither{through}. qk and attn_out cannot be read "
+                    "here; attn_out can be had by naming the output projections with "
+                    "the parameter `modules`."
                 )
 
         hook = blocks[layer].register_forward_pre_hook(enter, with_kwargs=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from anbn import artifacts, masking, reshaping, wiring
+from anbn import artifacts, importance, masking, reshaping, wiring
 
 BUDGETS = ("uniform", "global")
 
@@ -22,6 +22,7 @@ def choose(
     standardise=True,
     protect=(0, 0),
     multiple=1,
+    spare=None,
 ):
     """Mask of the units with the lowest scores.
 
@@ -45,6 +46,8 @@ def choose(
         What is left of a layer is rounded to a multiple of so many units, and the share
         met as well as that allows: matrices of odd sizes are slower. 16 or 64 are
         usual.
+    spare : bool array of shape (n_layers, n_neurons), optional
+        Units that stay whatever their scores, as from ``needed_at_special_tokens``.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def choose(
     ValueError
         If scores are not finite, or so many units cannot be cut out.
     """
-    scores = np.asarray(scores, float)
+    scores = np.array(scores, float)
     if scores.ndim != 2 or not np.isfinite(scores).all():
         raise ValueError(
             "scores must be finite and of shape (n_layers, n_neurons), found shape "
@@ -71,6 +74,8 @@ def choose(
             f"budget must be one of {', '.join(BUDGETS)}, found {budget!r}"
         )
     n_layers, n_neurons = scores.shape
+    spare = np.zeros(scores.shape, bool) if spare is None else np.asarray(spare)
+    spare = masking.check_mask(spare, scores.shape, "ffn_hidden")
     first, last = protect
     if min(first, last) < 0 or first + last >= n_layers:
         raise ValueError(
@@ -79,36 +84,77 @@ def choose(
     free = slice(first, n_layers - last)
     n_free = n_layers - first - last
     wanted = round(share * scores.size)
-    most = n_free * (n_neurons - 1)
+    at_least = np.maximum(spare[free].sum(1), 1)  # units left in every layer
+    most = int((n_neurons - at_least).sum())
     per_layer = round(wanted / n_free)
-    if wanted > most or (budget == "uniform" and per_layer >= n_neurons):
+    if wanted > most or (
+        budget == "uniform" and per_layer > n_neurons - at_least.max()
+    ):
         raise ValueError(
             f"share {share} of {n_layers} layers is {wanted} units, but with "
-            f"protect={tuple(protect)} and one unit left in every layer at most {most} "
-            f"can be cut out: a share of {most / scores.size:.3f}"
+            f"protect={tuple(protect)}, {spare.sum()} units to spare and one unit left "
+            f"in every layer at most {most} can be cut out: a share of "
+            f"{most / scores.size:.3f}"
         )
     if budget == "uniform":
         counts = np.full(n_free, per_layer)
     else:
-        counts = _global_counts(scores[free], wanted, standardise)
+        counts = _global_counts(scores[free], spare[free], wanted, standardise)
     left = multiple * np.round((n_neurons - counts) / multiple).astype(int)
-    left = np.clip(left, min(multiple, n_neurons), n_neurons)
-    counts = np.where(counts > 0, n_neurons - left, 0)
+    left = np.maximum(left, multiple * np.ceil(at_least / multiple).astype(int))
+    counts = np.where(counts > 0, n_neurons - np.minimum(left, n_neurons), 0)
+    scores[spare] = np.inf
     mask = np.zeros(scores.shape, bool)
     for layer, n in zip(range(first, n_layers - last), counts, strict=True):
         mask[layer, np.argsort(scores[layer], kind="stable")[:n]] = True
     return mask
 
 
-def _global_counts(scores, wanted, standardise):
+def _global_counts(scores, spare, wanted, standardise):
     """How many of the lowest units of all layers lie in each; the best do not count."""
     if standardise:
         spread = scores.std(1, keepdims=True)
         scores = scores - scores.mean(1, keepdims=True)
         scores = scores / np.where(spread > 0, spread, 1)
-    ranked = np.sort(scores, axis=1)[:, :-1]
+    ranked = np.sort(np.where(spare, np.inf, scores), axis=1)[:, :-1]
     lowest = np.argsort(ranked, axis=None, kind="stable")[:wanted]
     return np.bincount(lowest // ranked.shape[1], minlength=len(ranked))
+
+
+def needed_at_special_tokens(model, special, mean_square, fill=None):
+    """Units that a cut would take away where it cannot be made good.
+
+    Calibration text holds no special tokens, but a model may keep a massive activation
+    at the one that begins every text, and all that attends to it hangs on that. A bias
+    makes good what units do on average over text; it is the same at every token, so
+    nothing makes good what they do at one. A unit is needed if its loss at a special
+    token moves the residual stream further than its whole layer does at a usual token::
+
+        |a[s, l, j] - fill[l, j]| ||W_down[:, j]|| > t[l]
+        t[l]^2 = sum_j mean_square[l, j] ||W_down[:, j]||^2
+
+    Single units alone are seen: many that are lost together may do harm as well.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    special : array of shape (n_special, n_layers, n_neurons)
+        ``ffn_hidden`` activations, from ``calibration.at_special_tokens``; nothing is
+        needed if there are none.
+    mean_square : array of shape (n_layers, n_neurons)
+        Over calibration text.
+    fill : array of shape (n_layers, n_neurons), optional
+        What stands in place of units that are cut, their means; zero by default.
+
+    Returns
+    -------
+    needed : bool array of shape (n_layers, n_neurons)
+        For ``spare`` of ``choose``.
+    """
+    norms = importance.output_norms(model, "ffn_hidden")
+    usual = np.sqrt((mean_square * norms**2).sum(1))
+    lost = np.abs(special - (0 if fill is None else fill)) * norms
+    return (lost > usual[:, None]).any(0)
 
 
 @torch.inference_mode(False)  # weights made in it could not be used outside
@@ -134,7 +180,9 @@ def cut(language_model, mask, *, mean=None):
 
             bias += W_down[:, cut] @ mean[cut]
 
-        Then the copy says what the model says with these units set to their means.
+        Then the copy says what the model says with these units set to their means, at
+        special tokens too: a bias is the same at every token. So units that are needed
+        there have to stay (``needed_at_special_tokens``).
 
     Returns
     -------

@@ -7,7 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from anbn import answers, behaviour, masking, syntaxgym
-from anbn.evaluation import Trial
+from anbn.evaluation import Trial, options_of
 
 
 class Tasks(NamedTuple):
@@ -120,7 +120,7 @@ def under(language_model, tasks, trials, *, batch_size=32, **where):
     intact = Trial("intact", "", np.zeros(0, bool))
     found = [(intact, run(language_model, tasks, batch_size=batch_size))]
     for trial in tqdm(trials, "tasks under masks", mininterval=5):
-        options = {**trial.options, **where}
+        options = {**options_of(trial, language_model), **where}
         model = language_model.model
         with masking.apply(model, trial.mask, trial.kind, trial.action, **options):
             found.append((trial, run(language_model, tasks, batch_size=batch_size)))

@@ -1,11 +1,14 @@
 """Tokens of a text: the word each belongs to, documents, and windows over them."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from anbn import stimuli
+
+PROBES = ("the", "a", "1", ".")  # texts that show what is added to a text
 
 
 def tokenize(tokenizer, text, words=None):
@@ -125,8 +128,43 @@ def windows(n_tokens, window, stride):
 
 
 def special_tokens(tokenizer):
-    """Ids of the special tokens a tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a", add_special_tokens=True)["input_ids"]
-    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return full[:at], full[at + len(bare) :]
+    """Ids of the special tokens a tokenizer puts before and after a text.
+
+    What its post-processor adds, no more: Llama's tokenizer begins a text with a token,
+    GPT-2's has such a token but adds none.
+
+    Returns
+    -------
+    before, after : list of int
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer reads none of some short texts.
+    """
+    own = (tokenizer.decode([i]) for i in range(min(len(tokenizer), 100)))
+    for text in itertools.chain(PROBES, own):
+        coded = tokenizer(
+            text, add_special_tokens=True, return_special_tokens_mask=True
+        )
+        ids, added = coded["input_ids"], coded["special_tokens_mask"]
+        read = [i for i, mark in enumerate(added) if not mark]
+        if read:
+            return ids[: read[0]], ids[read[-1] + 1 :]
+    raise ValueError(
+        f"{type(tokenizer).__name__} makes no token of {', '.join(PROBES)} nor of its "
+        "own first tokens: what it adds to a text cannot be told. Is its vocabulary "
+        "whole (tokenizer.json)?"
+    )
+
+
+def special_ids(tokenizer):
+    """Ids of what is added to texts: the special tokens around them, and padding.
+
+    Returns
+    -------
+    ids : list of int
+    """
+    before, after = special_tokens(tokenizer)
+    padding = [] if tokenizer.pad_token_id is None else [tokenizer.pad_token_id]
+    return sorted({*before, *after, *padding})
