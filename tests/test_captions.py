@@ -87,7 +87,10 @@ def test_a_word_that_is_never_lit_is_untimed(tmp_path):
 
 def test_a_line_of_one_word_and_one_of_two_rows(tmp_path):
     cues = [(0.0, 0.4, "<u>Yes.</u>"), (0.4, 0.5, "Yes.")]
-    cues += [(0.5, 0.8, "<u>The</u> lamp\nwas lit."), (0.8, 1, "The lamp\n<u>was</u> lit.")]
+    cues += [
+        (0.5, 0.8, "<u>The</u> lamp\nwas lit."),
+        (0.8, 1, "The lamp\n<u>was</u> lit."),
+    ]
     words = transcripts.read_words(write(tmp_path, cues))
     assert words["word"].tolist() == ["Yes.", *LINE]
     assert words["timed"].tolist() == [True, True, False, True, False]
@@ -137,7 +140,12 @@ def test_a_blank_may_end_the_piece_before(tmp_path):
 
 
 def test_cues_that_are_pieces(tmp_path):
-    cues = [(0, 0.2, " un"), (0.2, 0.4, "believ"), (0.4, 0.6, "able"), (0.6, 0.9, " it")]
+    cues = [
+        (0, 0.2, " un"),
+        (0.2, 0.4, "believ"),
+        (0.4, 0.6, "able"),
+        (0.6, 0.9, " it"),
+    ]
     words = transcripts.read_words(write(tmp_path, cues))
     assert words["word"].tolist() == ["unbelievable", "it"]
     assert words["onset"].tolist() == [0, 0.6]

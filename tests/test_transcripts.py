@@ -420,5 +420,7 @@ def test_bad_captions(tmp_path, name):
     found = transcripts.read(write(tmp_path, text, name))
     assert found.words["offset"].tolist() == [1.5, 3.0] and found.n_clipped == 1
     text += "\n3\n00:00:00,500 --> 00:00:04,000\nHe\n"
-    with pytest.raises(StimulusError, match="before that of the word before, at word 3"):
+    with pytest.raises(
+        StimulusError, match="before that of the word before, at word 3"
+    ):
         read_words(write(tmp_path, text, name))

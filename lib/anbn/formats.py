@@ -146,6 +146,7 @@ def _as_table(text, lines):
 
 
 def _as_times(text, lines):
+    lines = [line for line in lines if line[0] != "\\"] or lines  # of Audacity
     if sum(bool(LABEL.fullmatch(line)) for line in lines) > len(lines) / 2:
         return "labels", ""
     edges = [line for line in lines if TIMES_AT_AN_EDGE.fullmatch(line)]

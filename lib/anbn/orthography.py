@@ -80,7 +80,7 @@ def split(text, *, characters=True):
             places[-1] = (places[-1][0], end)
         else:
             places.append((start, end))
-    return places + [(opened, end)] * (opened is not None)
+    return places if opened is None else [*places, (opened, pieces[-1][1])]
 
 
 def split_row(text):
@@ -124,7 +124,11 @@ def roles(words):
 
 
 def _role(c, quotes, found, words, even):
-    if c in QUOTES or any(c in QUOTES[q] for q in quotes[-1:]) or (c == "'" and even):
+    if (
+        c in QUOTES
+        or any(c in QUOTES.get(q, "'") for q in quotes[-1:])
+        or (c == "'" and even)
+    ):
         return _quote(c, quotes)
     if c in "-‐‑—/":
         last = words[len(found) - 1] if found else ""
@@ -203,9 +207,7 @@ def as_written(words):
 
 def _blanks(text, part, said):
     """Whether a blank stands before each piece."""
-    letters = "".join(text)
-    without = sum(bool(WITHOUT_BLANKS.match(c)) for c in letters)
-    mostly = without > sum(c.isalpha() for c in letters) / 2
+    mostly = sum(bool(WITHOUT_BLANKS.search(word)) for word in text) > len(text) / 2
     blank = []
     for i, word in enumerate(text):
         last = text[i - 1] if i else ""

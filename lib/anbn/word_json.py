@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from anbn import tiers
+from anbn import orthography, tiers
 from anbn.textfiles import READ, Found, StimulusError, decode
 
 TEXTS = ("word", "text", "punctuated_word")
@@ -43,7 +43,7 @@ def read(path, *, tier=""):
     rows = pd.DataFrame(rows)
     if isinstance(found, dict) and isinstance(found.get("transcript"), str):
         rows = _from_transcript(rows, found["transcript"])
-    rows["blank"] = _leading(rows["word"])
+    rows = _joined(rows)
     return Found(rows.drop(columns=["first", "end"], errors="ignore"), [])
 
 
@@ -121,15 +121,29 @@ def _from_transcript(rows, text):
     return rows.assign(word=words)
 
 
-def _leading(words):
-    """Whether a blank stands before each word, where a file's words say so.
+def _joined(rows):
+    """Rows with ``blank``; a piece that goes on with the word before is joined to it.
 
-    Whisper's and whisper.cpp's begin with their blank; the rest of a word does not.
+    Words of Whisper and whisper.cpp begin with their blank, the rest of one has none.
+    Where too few begin so, the file does not say where blanks stand.
     """
-    begins = words.str.match(r"\s")
-    if not begins.any() or begins.mean() < 1 / 3:
-        return [None] * len(words)
-    return begins.tolist()
+    begins = rows["word"].str.match(r"\s")
+    if begins.mean() < 1 / 3:
+        return rows.assign(blank=None)
+    words = []
+    for row, blank in zip(rows.to_dict("records"), begins, strict=True):
+        if blank or not words or _is_apart(words[-1]["word"], row["word"]):
+            words.append(row | {"blank": blank})
+            continue
+        words[-1]["word"] += row["word"]
+        words[-1]["offset"] = row["offset"]
+    return pd.DataFrame(words)
+
+
+def _is_apart(before, piece):
+    """Whether a piece is a word of its own: in scripts that have no blanks."""
+    ends = before[-1:], piece[:1]
+    return all(orthography.WITHOUT_BLANKS.match(end) for end in ends)
 
 
 def _tiers(found, path):
