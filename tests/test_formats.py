@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from anbn import stimuli, textfiles, transcripts
+from anbn import paths, stimuli, textfiles, transcripts
 from anbn.textfiles import StimulusError
 
 WORDS = [
@@ -74,6 +74,7 @@ KNOWN = {
             },
         }
     ),
+    "openai.json": json.dumps({"text": "", "segments": [SEGMENT], "words": listed()}),
     "named.json.txt": json.dumps({"words": listed()}),
     "labels.txt": rows("{1}\t{2}\t{0}\n"),
     "spectral.txt": rows("{1}\t{2}\t{0}\n\\\t10.0\t20.0\n"),
@@ -229,6 +230,8 @@ def test_a_link_without_its_content(tmp_path):
     path.symlink_to(".git/annex/objects/x/y")
     with pytest.raises(StimulusError, match=r"annex/objects/x/y.*datalad get"):
         stimuli.read_text(path)
+    with pytest.raises(FileNotFoundError, match=r"annex/objects/x/y.*datalad get"):
+        paths.resolve(str(path))
     with pytest.raises(StimulusError, match="is a folder"):
         textfiles.decode(tmp_path)
 

@@ -96,6 +96,8 @@ def test_a_row_of_chinese_is_a_word_unless_it_is_a_sentence():
     assert parts("咖啡") == ["咖啡"]
     assert parts("我早，他晚") == ["我", "早，", "他", "晚"]
     assert len(parts("我早上喝了咖啡然后走")) == 10
+    assert len(parts("我早上喝了咖啡。")) == 7
+    assert parts("コンピューター。") == ["コンピューター。"]
 
 
 def test_punctuation_alone_stays():

@@ -89,9 +89,13 @@ def split_row(text):
     Only where Chinese or Japanese is a sentence (long, or with punctuation inside), its
     characters are words.
     """
-    letters = CHARACTER.findall(text)
+    n_letters = len(CHARACTER.findall(text))
     inside = re.search(f"[{_CHARACTERS}][{_CLOSE}]+[{_CHARACTERS}]", text)
-    return split(text, characters=len(letters) > LONGEST_WORD or bool(inside))
+    ends = (
+        re.search("[\u4e00-\u9fff].*[。！？…]", text) and n_letters > LONGEST_WORD / 2
+    )
+    sentence = bool(n_letters > LONGEST_WORD or inside or ends)
+    return split(text, characters=sentence)
 
 
 def roles(words):

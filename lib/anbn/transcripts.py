@@ -30,7 +30,8 @@ ROUNDING = 1e-3  # s, overlap that any file may have
 SLACK_OF_GENTLE = 0.05  # s: it rounds to frames of 10 ms, and lets words swap
 LONGEST = 1e6  # s, 11 days: beyond it times are damaged
 # what a word may last in the median, in the unit of the file
-IN_SECONDS = (0.01, 10)
+SLOWEST = 4  # s, a word of many in the median
+HELD = 10  # s, one of a few words
 IN_MILLISECONDS = (80, 2000)
 IN_100_NANOSECONDS = (8e5, 2e7)  # of HTK
 FASTEST = 0.03  # s between words in the mean: nobody speaks faster
@@ -202,10 +203,10 @@ def _in_seconds(rows, path, kind, unit):
     ):
         scale = 1e-7
     scale = scale or 1.0
-    # of very few words, one may be held long, and all may be in a hurry
-    slow = middle * scale > IN_SECONDS[1]
+    many = n_words.sum() >= 5
+    slow = middle * scale > (SLOWEST if many else HELD)
     span = (np.nanmax(known) - np.nanmin(known)) * scale / max(n_words.sum(), 1)
-    fast = n_words.sum() >= 5 and span < FASTEST and middle * scale < FASTEST
+    fast = many and span < FASTEST and middle * scale < FASTEST
     if slow or fast:
         raise StimulusError(
             f"{path}: in seconds a word lasts {middle * scale:.4g} s in the median "

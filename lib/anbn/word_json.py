@@ -54,9 +54,9 @@ def _items(found):
     if not isinstance(found, dict):
         return None
     names = (
-        "segments",
-        "words",
+        "words",  # before segments: a file may hold both
         "word_segments",
+        "segments",
         "transcription",
         "result",
         "fragments",

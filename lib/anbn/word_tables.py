@@ -54,6 +54,9 @@ def read_table(path):
         names = ["word", "aligned", "onset", "offset"]
     else:
         lines = lines[1:]
+    quoted = re.compile(rf'(?:^|{separator})\s*"[^"]*"\s*(?:{separator}|$)')
+    if len(lines) > 1 and all(quoted.search(line) for _, line in lines):
+        n_plain = 0  # the table quotes all its words
     rows = [_cells(line, separator, n_plain) for _, line in lines]
     for (number, _), row in zip(lines, rows, strict=True):
         if len(row) != len(names):
@@ -145,6 +148,8 @@ def _columns(table, path):
     for kind in NAMES:
         fits = [column for column in table if kinds[column][0] == kind]
         exact = [column for column in fits if column == kind]
+        # start_char beside start is no time
+        fits = [column for column in fits if kinds[column][1] in (None, *UNITS)] or fits
         if len(exact or fits) > 1:
             raise StimulusError(
                 f"{path}: {', '.join(map(repr, fits))} can each be the {kind}. Name "
