@@ -105,7 +105,7 @@ def cleaned(r):
     if clipped:
         parts.append(f"the ends of {plural(clipped, 'word')} clipped to the next onset")
     if parts:
-        return f"Of the transcript were {listed(parts)}."
+        return f"In the transcript, {listed(parts)}."
 
 
 def sound(r):

@@ -39,7 +39,9 @@ NOISES = frozenset(
     "applausi musik lachen lacht gelächter applaus seufzt".split()
 )
 NOTES = "♩♪♫♬🎵🎶"
-BRACKETED = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}|<[^<>\s\d][^<>]*>")
+BRACKETED = re.compile(
+    r"\[[^\[\]]*\]|\{[^{}]*\}|(?<!\S)<[^<>\s\d][^<>]*>(?![^\s.,:;!?])"
+)
 IN_PARENTHESES = re.compile(r"\([^()]*\)|\*[^*\n]+\*")
 SPEAKER_CHANGE = re.compile(r">>+")
 # at the beginning of a caption's line: ANN:  Speaker 1:  SPEAKER_00:
