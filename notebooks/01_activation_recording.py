@@ -37,13 +37,14 @@ kinds: list[str] = ["ffn_hidden", "ffn_out"]  # of neurons (one of ffn_hidden, f
 layers: list[int] = []  # 0-based layers of the model to record, [] for all (0 to 10000)
 qk_pooling: str = "mean"  # of the keys that a token attends to (one of mean, attention, max)
 modules: dict[str, str] = {}  # where to look if not found, as {ffn_hidden: "model.layers.*.mlp.down_proj"}
-story: str = "package:reasoning_gym/data/in_the_year_2889.txt"  # TextGrid, Gentle or BIDS table, .tsv, .csv, .srt, .vtt or plain text
+story: str = "package:reasoning_gym/data/in_the_year_2889.txt"  # .TextGrid, .eaf, .json, .tsv, .csv, .srt, .vtt, .ass, .lab, .ctm, Audacity labels, or plain text in .txt or .md
+story_tier: str = ""  # tier of words of a TextGrid or .eaf, name or pattern; "" for found by what it holds
 story_start: str = "Little though they seem"  # plain text begins at these words
 n_words: int = 1500  # words of the story, 0 for all (0 to 10000000)
 words_without_time: str = "interpolate"  # from their neighbours, or left out of responses (one of interpolate, drop)
 events: str = ""  # BIDS events.tsv with the onset of the audio; "" if word times are on the scan's clock already
 audio: str = ""  # file name of the audio in events
-language: str = "en"  # of the story, for word frequency
+language: str = "en"  # of the story, for word frequency: en, de, zh, ...
 corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8"]  # plain text, one file a domain
 corpora_kinds: list[str] = ["ffn_out"]  # of neurons, recorded over the corpora (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 corpus_tokens: int = 2048  # tokens of each corpus (32 to 100000000)
@@ -95,20 +96,34 @@ places = {"layers": layers, "modules": modules}
 # %% [markdown]
 # ## Load
 #
-# The story first. Plain text has no times: it gets those of a simulated reader (a word
-# lasts as long as its syllables, with pauses at punctuation), and every figure says so.
+# The story first: words and when they were spoken, as they stand in a transcript. Marks
+# that are no words (silences, noises, speakers) are left out, words whose end overlaps the
+# next are clipped, and what is several words in a row or a caption is spread over them:
+# all of it is counted below. The text that the model reads is as an author writes it, so
+# `l'` and `ami`, or punctuation in a row of its own, are joined. Plain text has no times:
+# it gets those of a simulated reader (a word lasts as long as its syllables, with pauses at
+# punctuation), and every figure says so.
 
 # %%
-words, text, synthetic = stimuli.load_story(
+read = stimuli.read_story(
     resolve(story),
     n_words=n_words,
     start_at=story_start,
     rng=rng,
     missing=words_without_time,
+    tier=story_tier,
 )
+print(*read.notes, sep="\n")
+if not linguistics.frequency_known(language):
+    print(f"word frequency and class are not known for {language!r}: left empty")
+
+# %%
+text, synthetic = read.text, read.synthetic
+words = read.words.copy()
 if events:
     words[["onset", "offset"]] += stimuli.story_onset(resolve(events), audio)
 note = " (synthetic timing)" if synthetic else ""
+print(f"The text begins: {text[:200]}")
 
 # %%
 n_times = n_volumes or int(np.ceil((words["offset"].max() + 12 - first_volume) / tr))
@@ -272,8 +287,9 @@ surprisal = stores.read_tokens(out / "data" / "story")["surprisal"]
 predicts = surprisal.notna().any()  # not so without a causal head
 perplexity = {"perplexity": float(np.exp(surprisal.mean()))} if predicts else {}
 frequency_r = features["surprisal"].corr(features["log_frequency"])
-if predicts:
+if np.isfinite(frequency_r):
     print(f"surprisal and log frequency: r = {frequency_r:.2f}")
+if predicts:
     assert perplexity["perplexity"] < language_model.model.config.vocab_size
 
 # %% [markdown]
@@ -301,6 +317,8 @@ summary = {
     "n_neurons": n_layers * n_neurons,
     "n_times": n_times,
     "n_words_untimed": n_untimed,
+    "n_marks_left_out": sum(read.left_out.values()),
+    "n_words_clipped": read.n_clipped,
     **perplexity,
     "tokens_per_s": speed,
 }

@@ -13,6 +13,8 @@ SUMMARY = {
         "n_neurons": 46080,
         "n_times": 287,
         "n_words_untimed": 0,
+        "n_marks_left_out": 31,
+        "n_words_clipped": 12,
     },
     SECOND: {
         "n_subjects": 20,

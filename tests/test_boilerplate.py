@@ -23,6 +23,12 @@ def test_the_present_notebooks_tell_all_that_is_said(stage):
     assert len(text_of(stage)) > 200
 
 
+def test_what_was_left_out_of_a_transcript_is_told():
+    text = text_of(FIRST)
+    assert "31 marks of silence, noise or speaker left out" in text
+    assert "the ends of 12 words clipped to the next onset" in text
+
+
 @pytest.mark.parametrize("stage", pipeline.STAGES)
 def test_every_statement_is_one_for_every_choice(stage):
     """No parameter that has choices can take one that the text does not know."""

@@ -402,10 +402,10 @@ def test_alice_reproduces_the_published_data(tmp_path, alice_data):
 
 
 def test_alice_word_rate(alice_data):
-    from anbn import stimuli
+    from anbn import transcripts
 
     folder = resolve("alice:alice_stim_shared")
-    words = stimuli.read_words(next(folder.glob("*.TextGrid")))
+    words = transcripts.read_words(next(folder.glob("*.TextGrid")))
     assert len(words) == 2127
     clock = {"n_times": 362, "tr": 2.0, "start": 20.0}
     rate = hemodynamics.word_rate(words["onset"], **clock)

@@ -122,9 +122,38 @@ def test_other_languages():
     hindi = annotate(frame("“है।” हाँ"), language="hi")  # vowels after their letters
     assert hindi["log_frequency"][0] == wordfreq.zipf_frequency("है", "hi") > 7
     assert hindi["sentence"].tolist() == [0, 1]
-    for language in ("xx", "english", "", "ja", None):
+    for language in ("xx", "english", "", "e", None):
         with pytest.raises(ValueError, match=rf"language must be .*en.*{language!r}"):
             annotate(frame("a"), language=language)
+
+
+@pytest.mark.parametrize(
+    "language, text, length, sentence",
+    [
+        (
+            "zh",
+            "我 早上 喝 了 咖啡。 他 「没 有！」 好",
+            [1, 2, 1, 1, 2, 1, 1, 1, 1],
+            3,
+        ),
+        ("ja", "猫 が いた。 犬 も", [1, 1, 2, 1, 1], 2),
+        ("ko", "나는 갔다. 왜?", [2, 2, 1], 2),
+        ("th", "แมว นอน", [3, 3], 1),
+    ],
+)
+def test_languages_without_a_list_of_frequencies(language, text, length, sentence):
+    words = frame(text)
+    features = annotate(words, language=language)
+    assert not linguistics.frequency_known(language)
+    assert features[["log_frequency", "content"]].isna().all(axis=None)
+    assert features["length"].tolist() == length
+    assert features["sentence"].nunique() == sentence
+
+
+def test_a_region_changes_nothing():
+    words = frame("the colour of snow")
+    british = annotate(words, language="en-GB")
+    pd.testing.assert_frame_equal(british, annotate(words))
 
 
 def test_tokens_of_other_words():

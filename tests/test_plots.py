@@ -29,6 +29,18 @@ def test_stage_01_figures(rng):
     labelled(plots.plot_layer_variance({"ffn_out": rng.random((4, 20))}, [0, 2, 4, 6]))
 
 
+@pytest.mark.parametrize("n_tokens", [1, 2, 3, 23])
+def test_raster_of_a_short_story(rng, n_tokens):
+    data = xr.DataArray(
+        rng.normal(size=(n_tokens, 2, 9)),
+        dims=("token", "layer", "neuron"),
+        coords={"layer": [0, 1], "text": ("token", ["a"] * n_tokens)},
+    )
+    ax = labelled(plots.plot_raster(data, n_tokens=24, n_neurons=40))
+    assert len(ax.get_xticks()) == n_tokens
+    assert len(ax.get_yticks()) == 18
+
+
 def test_stage_02_figures(rng):
     mask = load_mni152_brain_mask(resolution=12)
     maps = rng.normal(size=(3, int(mask.get_fdata().sum())))

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anbn import stimuli, transcripts
+from anbn import stimuli, textfiles, transcripts
 from anbn.transcripts import StimulusError, check_words, read_words
 
 WORDS = ['"Oh,', "rabbit-hole", "would", "n't", "1,984", "naïve№"]
@@ -135,7 +135,7 @@ def test_textgrid_tiers(tmp_path):
     both = phones + textgrid([("b", 0.0, 1.0)]).split("    item [2]:\n")[1]
     assert read_words(write(tmp_path, both, "a.TextGrid"))["word"].tolist() == ["b"]
     first = both.replace('"word"', '"utterances"')
-    assert read_words(write(tmp_path, first, "b.TextGrid"))["word"].tolist() == ["a"]
+    assert read_words(write(tmp_path, first, "b.TextGrid"))["word"].tolist() == ["b"]
     with pytest.raises(StimulusError, match=r"found 1 interval tiers, and 2 of \[3"):
         read_words(write(tmp_path, phones, "cut.TextGrid"))
     cut = both[: both.rindex("intervals: size")]  # within the head of the last tier
@@ -167,7 +167,7 @@ def test_words_are_no_missing_values(tmp_path, name):
 def test_quotation_marks(tmp_path):
     plain = 'word,onset,offset\n"No.",0,1\n"Oh,1,2\n"yes, sir",2,3\nI"m,3,4\n'
     words = read_words(write(tmp_path, plain, "plain.csv"))
-    assert words["word"].tolist() == ['"No."', '"Oh', "yes, sir", 'I"m']
+    assert words["word"].tolist() == ['"No."', '"Oh', "yes,", "sir", 'I"m']
     quoted = '"word","onset","offset"\n"No.",0,1\n"""Oh",1,2\n'
     words = read_words(write(tmp_path, quoted, "quoted.csv"))
     assert words["word"].tolist() == ["No.", '"Oh']
@@ -177,11 +177,6 @@ def test_quotation_marks(tmp_path):
     "rows, expected",
     [
         ([("a", 1.0, 1.1), ("b", 0.5, 0.7)], "before that of the word before.*'b'"),
-        ([("a", 0.0, 1.0), ("b", 0.5, 1.5)], "overlaps the one before it, at word 2"),
-        (
-            [("a", 0, 1), ("b", "", ""), ("c", 0.5, 2)],
-            "overlaps .* at word 3 of 3, 'c'",
-        ),
         ([("a", 1, 2), ("b", "", ""), ("c", 0, 1)], "before that of .* at word 3"),
         ([("a", -1.0, 0.0)], "onset is negative, at word 1 of 1, 'a'"),
         ([("a", 1.0, 0.5)], "offset lies before the onset"),
@@ -228,7 +223,7 @@ def test_wrong_columns_and_kinds(tmp_path):
         read_words(write(tmp_path, "word\tonset\toffset\na\t1\t2\n\nb\t3\n"))
     with pytest.raises(StimulusError, match="line 2: expected 3 columns"):
         read_words(write(tmp_path, 'word\tonset\toffset\n"a\t1\n'))
-    with pytest.raises(StimulusError, match=r"expected a \.TextGrid"):
+    with pytest.raises(StimulusError, match=r"an Excel table.*\.TextGrid"):
         read_words(tmp_path / "words.xlsx")
     with pytest.raises(
         ValueError, match=r"missing must be interpolate or drop.*'skip'"
@@ -240,11 +235,11 @@ def test_wrong_columns_and_kinds(tmp_path):
 def test_empty_and_other_encodings(tmp_path, encoding):
     path = write(tmp_path, " \n")
     with pytest.raises(StimulusError, match="is empty"):
-        transcripts.decode(path)
+        textfiles.decode(path)
     path.write_bytes("caf\u00e9 x".encode(encoding)[:-1])
     expected = {"latin-1": "not UTF-8: byte 3 is 0xe9", "utf-16": "not UTF-16: byte"}
     with pytest.raises(StimulusError, match=expected[encoding]):
-        transcripts.decode(path)
+        textfiles.decode(path)
 
 
 def test_words_without_time(tmp_path):
@@ -303,15 +298,35 @@ def test_small_overlaps_are_clipped():
     np.testing.assert_allclose(words["offset"], [1.0, np.nan, 1.2, 1.2, 1.2])
 
 
-def test_only_gentle_may_be_imprecise(tmp_path):
-    cases = [(1.5, 1.48, "overlaps the one before"), (0.51, 0.48, "sort them")]
-    for end, begin, wrong in cases:
-        rows = f"a,a,0.5,{end}\nb,b,{begin},1.9\n"
-        gentle = read_words(write(tmp_path, rows, "align.csv"))
-        assert gentle["onset"].is_monotonic_increasing
-        plain = "word,onset,offset\n" + rows.replace("a,a", "a").replace("b,b", "b")
-        with pytest.raises(StimulusError, match=wrong):
-            read_words(write(tmp_path, plain, "words.csv"))
+def test_only_gentle_may_swap_words(tmp_path):
+    rows = "a,a,0.51,1.5\nb,b,0.48,1.9\n"
+    gentle = read_words(write(tmp_path, rows, "align.csv"))
+    assert gentle["onset"].tolist() == [0.51, 0.51]
+    plain = "word,onset,offset\n" + rows.replace("a,a", "a").replace("b,b", "b")
+    with pytest.raises(StimulusError, match=r"before that of the word before.*Correct"):
+        read_words(write(tmp_path, plain, "words.csv"))
+
+
+def test_ends_that_overlap_are_clipped_counted_and_said(tmp_path):
+    rows = [("a", 0.0, 1.0), ("b", 0.83, 1.5), ("c", "", ""), ("d", 1.4, 2.0)]
+    rows += [("e", 2.0005, 2.5), ("f", 2.07, 3.0), ("g", 3.0, 4.0)]
+    found = transcripts.read(write(tmp_path, table(rows, separator="\t")))
+    onset = [0.0, 0.83, 1.4, 1.4, 2.0005, 2.07, 3.0]  # no time is left for c
+    np.testing.assert_allclose(found.words["onset"], onset)
+    offset = [0.83, 1.4, 1.4, 2.0, 2.07, 3.0, 4.0]
+    np.testing.assert_allclose(found.words["offset"], offset)
+    assert found.n_clipped == 3
+    assert any("3 words ended" in n and "0.43 s" in n for n in found.notes)
+
+
+def test_times_that_begin_anew(tmp_path):
+    rows = [(w, i % 3 + 0.5, i % 3 + 1) for i, w in enumerate("abcdefgh")]
+    with pytest.raises(StimulusError) as error:
+        read_words(write(tmp_path, table(rows, separator="\t")))
+    said = str(error.value)
+    assert "anew at word 4 (2.5 s, then 0.5 s), 7 (2.5 s, then 0.5 s)" in said
+    assert "add to the times of each the second at which it begins" in said
+    assert "sort" not in said
 
 
 def test_clipping_leaves_sound_words_alone(rng):
@@ -340,14 +355,14 @@ I <3 it
 
 def test_srt(tmp_path):
     words = read_words(write(tmp_path, SRT, "story.srt"))
-    text = "Hello, you & me - In 1984 I <3 it 42"
+    text = "Hello, you & me In 1984 I <3 it 42"  # the dash: another speaker
     assert stimuli.join_words(words) == text
     np.testing.assert_allclose(words["onset"][:5], [1, 1.5, 1.75, 1 + 10 / 12, 2.5])
     np.testing.assert_allclose(words["offset"][:4], [1.5, 1.75, 1 + 10 / 12, 2])
     assert words["offset"].iloc[-1] == 4.5
-    assert words.index[words["timed"]].tolist() == [0, 4, 7]
+    assert words.index[words["timed"]].tolist() == [0, 4, 6]
     dropped = read_words(tmp_path / "story.srt", missing="drop")
-    assert dropped.index[dropped["onset"].notna()].tolist() == [0, 4, 7]
+    assert dropped.index[dropped["onset"].notna()].tolist() == [0, 4, 6]
     bare = SRT[2:].replace("\n2\n", "\n").replace("\n3\n", "\n\n")  # no numbers
     words = read_words(write(tmp_path, bare, "bare.srt"))
     assert stimuli.join_words(words) == text
@@ -402,5 +417,10 @@ def test_bad_captions(tmp_path, name):
     with pytest.raises(StimulusError, match="holds no words"):
         read_words(write(tmp_path, "WEBVTT\n", name))
     text += "\n2\n00:00:01,500 --> 00:00:03,000\nHo\n"
-    with pytest.raises(StimulusError, match="overlaps the one before it, at word 2"):
+    found = transcripts.read(write(tmp_path, text, name))
+    assert found.words["offset"].tolist() == [1.5, 3.0] and found.n_clipped == 1
+    text += "\n3\n00:00:00,500 --> 00:00:04,000\nHe\n"
+    with pytest.raises(
+        StimulusError, match="before that of the word before, at word 3"
+    ):
         read_words(write(tmp_path, text, name))

@@ -4,13 +4,15 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
+import langcodes
 import numpy as np
 import pandas as pd
 import wordfreq
 
 PAUSE = 0.5  # s between words; ends a sentence where nothing is punctuated
 CLITICS = r"(?:n't|'(?:s|m|re|ve|ll|d))+$"
-STOP = r"[.!?…؟।۔][\"'”’»)\]]*$"
+STOP = r"[.!?…؟।۔。！？．][\"'”’»)\]」』）]*$"
+UNSPLIT = {"zh", "ja", "ko"}  # wordfreq needs tokenizers for them: not installed
 TITLE = r"^\W*(?:mr|mrs|ms|dr|prof|st)\.$"  # no end of a sentence
 
 
@@ -25,8 +27,8 @@ def annotate(words, tokens=None, *, language="en"):
         In the order of the text: columns ``word`` (position of the token's word in
         ``words``, -1 for none), ``surprisal`` and ``entropy`` (nats, NaN: not known).
     language : str
-        Code of one of wordfreq's languages, such as "en" or "de". Chinese, Japanese
-        and Korean are left out: they need tokenizers that are not installed.
+        Its code, such as "en", "de" or "zh". Of which the frequency of words is known
+        see ``frequency_known``.
 
     Returns
     -------
@@ -34,8 +36,9 @@ def annotate(words, tokens=None, *, language="en"):
         ``length``: letters and digits.
         ``log_frequency``: on the Zipf scale, log10 of occurrences in a billion words
         (wordfreq; of words such as ``don't`` or ``rabbit-hole`` from their parts). NaN
-        for what holds no letter, and for words too rare to be listed (Zipf under
-        about 1): how rare they are is not known, and 0 would be an outlier.
+        for what holds no letter, for words too rare to be listed (Zipf under about 1):
+        how rare they are is not known, and 0 would be an outlier; and for all words of
+        a language of which no frequency is known.
         ``content``: 1.0 for content words, 0.0 for function words
         (``function_words_en.txt``), by the word before contractions (``rabbit's`` 1.0,
         ``it's`` 0.0). NaN without letters or digits, and for other languages.
@@ -50,11 +53,8 @@ def annotate(words, tokens=None, *, language="en"):
     ValueError
         If the language is unknown, or tokens do not belong to these words.
     """
-    languages = sorted(set(wordfreq.available_languages()) - {"zh", "ja", "ko"})
-    if language not in languages:
-        raise ValueError(
-            f"language must be one of {', '.join(languages)}; found {language!r}"
-        )
+    known = frequency_known(language)
+    language = base(language)
     word = words["word"].astype(str).str.replace("’", "'")
     plain = word.map(_plain)
     length = word.str.count(r"[^\W_]")
@@ -62,7 +62,9 @@ def annotate(words, tokens=None, *, language="en"):
     features = pd.DataFrame(
         {
             "length": length,
-            "log_frequency": np.array([_zipf(p, language) for p in plain], float),
+            "log_frequency": np.array(
+                [_zipf(p, language) if known else np.nan for p in plain], float
+            ),
             "content": np.where(length > 0, _content(plain, language), np.nan),
             "position": sentence.groupby(sentence).cumcount(),
             "sentence": sentence,
@@ -71,6 +73,31 @@ def annotate(words, tokens=None, *, language="en"):
     if tokens is not None:
         features = features.assign(**_from_tokens(tokens, len(words)))
     return features
+
+
+def frequency_known(language):
+    """Whether word frequencies of a language are known, by its code.
+
+    They are of wordfreq's languages but Chinese, Japanese and Korean, which need
+    tokenizers that are not installed. Nothing else of what is recorded needs them.
+
+    Raises
+    ------
+    ValueError
+        If it is no code of a language.
+    """
+    languages = sorted(set(wordfreq.available_languages()) - UNSPLIT)
+    if not isinstance(language, str) or not langcodes.tag_is_valid(language or "?"):
+        raise ValueError(
+            f"language must be a code such as {', '.join(languages)} (with word "
+            f"frequencies), zh, ja, ko or th (without); found {language!r}"
+        )
+    return base(language) in languages
+
+
+def base(language):
+    """The language of a code without its region: en of en-GB."""
+    return language.lower().split("-")[0]
 
 
 def _plain(word):

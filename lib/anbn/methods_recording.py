@@ -3,6 +3,7 @@
 Each takes a ``boilerplate.Ran`` and returns a sentence or None.
 """
 
+from anbn.linguistics import frequency_known
 from anbn.readable import listed, plural, source, value
 
 KINDS = {
@@ -96,6 +97,17 @@ def untimed(r):
         return f"{plural(n, 'word')} without a measured time {how}."
 
 
+def cleaned(r):
+    n, clipped = r.summary.get("n_marks_left_out"), r.summary.get("n_words_clipped")
+    parts = []
+    if n:
+        parts.append(f"{plural(n, 'mark')} of silence, noise or speaker left out")
+    if clipped:
+        parts.append(f"the ends of {plural(clipped, 'word')} clipped to the next onset")
+    if parts:
+        return f"In the transcript, {listed(parts)}."
+
+
 def sound(r):
     if r.params["events"]:
         audio, events = r.params["audio"], source(r.params["events"])
@@ -134,13 +146,13 @@ def clock(r):
 
 
 def frequency(r):
-    if r.params["language"].split("-")[0] not in ("zh", "ja", "ko"):
-        language = r.params["language"]
+    language = r.params["language"]
+    if frequency_known(language):
         return f"Word frequencies are wordfreq's [@speer2022wordfreq] for “{language}”."
 
 
 RECORDING = {
     "Model": [model, kinds, places, attention, comparisons],
-    "Story and text": [story, untimed, sound, windows, corpora, frequency],
+    "Story and text": [story, untimed, cleaned, sound, windows, corpora, frequency],
     "Responses": [clock],
 }

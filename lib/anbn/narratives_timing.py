@@ -12,7 +12,8 @@ import pandas as pd
 
 from anbn import narratives, stimuli
 from anbn.narratives import TR, NarrativesError
-from anbn.transcripts import read_table, read_words
+from anbn.transcripts import read_words
+from anbn.word_tables import read_table
 
 # first volume and number of volumes, published; of other stories: from the events.
 # lucy begins one volume before the onset in its events as they are now.

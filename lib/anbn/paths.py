@@ -124,6 +124,11 @@ def resolve(spec):
         path = data_dir(spec.removeprefix(DATA))
     else:
         path = project_root() / os.path.expanduser(spec)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise FileNotFoundError(
+            f"{spec!r}: {path} is a link to {os.readlink(path)!r:.200}, which is not "
+            "here. Fetch the content (of git-annex or DataLad: `datalad get`)."
+        )
     if not os.path.exists(path):  # Path.exists raises where a name is too long
         raise FileNotFoundError(f"{spec!r}: nothing found at {path}. Check the path.")
     return path

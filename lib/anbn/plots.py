@@ -36,13 +36,15 @@ def plot_raster(activations, *, n_tokens, n_neurons, ax=None):
     ``activations`` is a DataArray of shape (n_tokens, n_layers, n_neurons).
     """
     ax = _axes(ax, 10, 7)
+    n_tokens = min(n_tokens, len(activations))  # of a very short story
     head = activations[: max(200, n_tokens)].to_numpy().astype(np.float32)
     n = head.shape[2]
     flat = head.reshape(len(head), -1)
     z = hemodynamics.zscore(flat)
     # one neuron from each of n_neurons stretches of depth, the one of largest variance
     stretches = np.array_split(np.arange(flat.shape[1]), n_neurons)
-    chosen = [s[flat[1:, s].var(0).argmax()] for s in stretches]
+    rest = flat[1:] if len(flat) > 2 else flat  # the first token stands out
+    chosen = [s[rest[:, s].var(0).argmax()] for s in stretches if len(s)]
     image = ax.imshow(
         z[:n_tokens, chosen].T, aspect="auto", cmap="RdBu_r", vmin=-4, vmax=4
     )

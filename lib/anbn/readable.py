@@ -7,6 +7,8 @@ _NAMES = {
     "n_tokens": "tokens of the story",
     "n_words": "words of the story",
     "n_words_untimed": "words whose time was not measured",
+    "n_marks_left_out": "marks of the transcript that are no words, left out",
+    "n_words_clipped": "words whose end was clipped to the next word's onset",
     "n_layers": "layers of the model",
     "n_neurons": "neurons of the first kind recorded",
     "n_times": "volumes",

@@ -6,30 +6,37 @@ stimulus clock) and ``start``, ``end`` (characters in the text that the model re
 
 import hashlib
 import re
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from anbn import transcripts
-from anbn.transcripts import StimulusError, read_words
+from anbn import formats, orthography, transcripts, word_tables
+from anbn.textfiles import READ, StimulusError, decode
 
 
 def read_text(path, *, start_at=""):
-    """Read UTF-8 or UTF-16 text; a Project Gutenberg licence around it is cut off.
+    """Read UTF-8 or UTF-16 prose; a Project Gutenberg licence around it is cut off.
 
     Parameters
     ----------
     path : path-like
+        ``.txt``, ``.md`` or ``.utf8``.
     start_at : str
         The text begins where these words first occur; "" keeps all.
 
     Raises
     ------
     StimulusError
-        If the file is empty, in another encoding, or does not hold ``start_at``.
+        If the file is empty, in another encoding, no prose (captions, a table of
+        times, markup, JSON), or does not hold ``start_at``.
     """
-    text = transcripts.decode(path)
+    kind = formats.format_of(path)
+    if kind != "prose":
+        raise StimulusError(f"{path}: expected prose, found {kind}. {READ}.")
+    text = decode(path)
     book = re.search(
         r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL
     )
@@ -58,13 +65,14 @@ def join_words(words):
 def split_words(text, *, n_words=None):
     """The words of running text, punctuation attached, with their characters.
 
+    Chinese and Japanese, which have no blanks, are cut into characters.
+
     Returns
     -------
     words : DataFrame
         Columns ``word``, ``start``, ``end``.
     """
-    found = list(re.finditer(r"\S+", text))[:n_words]
-    rows = [(m.group(), m.start(), m.end()) for m in found]
+    rows = [(text[a:b], a, b) for a, b in orthography.split(text)[:n_words]]
     return pd.DataFrame(rows, columns=["word", "start", "end"])
 
 
@@ -85,8 +93,8 @@ def synthetic_timing(words, rng, *, syllable=0.19, pause_comma=0.25, pause_stop=
     """
     vowels = words["word"].str.count(r"[aeiouyAEIOUYäöüéèàâêîôû0-9]+").clip(lower=1)
     duration = syllable * vowels.to_numpy() * rng.lognormal(0, 0.2, len(words))
-    stop = words["word"].str.contains(r"[.!?]\W*$|--|—").to_numpy()
-    comma = words["word"].str.contains(r"[,;:]\W*$").to_numpy() & ~stop
+    stop = words["word"].str.contains(r"[.!?。！？]\W*$|--|—").to_numpy()
+    comma = words["word"].str.contains(r"[,;:，、；：]\W*$").to_numpy() & ~stop
     pause = (pause_stop * stop + pause_comma * comma) * rng.lognormal(
         0, 0.2, len(words)
     )
@@ -94,14 +102,32 @@ def synthetic_timing(words, rng, *, syllable=0.19, pause_comma=0.25, pause_stop=
     return words.assign(onset=onset, offset=onset + duration)
 
 
-def load_story(path, *, n_words=0, start_at="", rng=None, missing="interpolate"):
+class Story(NamedTuple):
+    """A story's words and text, and what was done to get them."""
+
+    words: pd.DataFrame
+    text: str  # what the model reads; text[start:end] is the word
+    synthetic: bool  # whether the timing is that of a simulated reader
+    notes: list  # of str, to be printed
+    left_out: Counter  # marks that are no words, and how often each
+    n_clipped: int  # words whose end was clipped to the next one's onset
+
+
+def load_story(path, **options):
+    """Words, text and whether the timing is synthetic: the first of ``read_story``."""
+    story = read_story(path, **options)
+    return story.words, story.text, story.synthetic
+
+
+def read_story(
+    path, *, n_words=0, start_at="", rng=None, missing="interpolate", tier=""
+):
     """Words and text of a story, from a timed transcript or from plain text.
 
     Parameters
     ----------
     path : path-like
-        A timed transcript (``.TextGrid``, ``.tsv``, ``.csv``, ``.srt``, ``.vtt``, see
-        ``transcripts.read_words``); else plain text.
+        A timed transcript, see ``transcripts.read``; or prose in ``.txt`` or ``.md``.
     n_words : int
         Keep the first so many words; 0 keeps all.
     start_at : str
@@ -110,26 +136,33 @@ def load_story(path, *, n_words=0, start_at="", rng=None, missing="interpolate")
         For the synthetic timing of plain text.
     missing : {"interpolate", "drop"}
         What happens to words whose time a transcript does not hold, see
-        ``transcripts.read_words``.
+        ``transcripts.read``.
+    tier : str
+        The tier of words of a TextGrid or an .eaf; "": found by what tiers hold.
 
     Returns
     -------
-    words : DataFrame
-        Columns ``word``, ``onset``, ``offset``, ``start``, ``end``; of a transcript
-        also ``timed``: whether the file says when the word begins. Words that stay
-        without time (NaN) are read by the model and left out of responses.
-    text : str
-        What the model reads; ``text[start:end]`` is the word.
-    synthetic : bool
-        Whether the timing is synthetic.
+    story : Story
+        Its words have the columns ``word``, ``onset``, ``offset``, ``start``, ``end``;
+        of a transcript also ``timed``: whether the file says when the word begins.
+        Words that stay without time (NaN) are read by the model and left out of
+        responses.
+
+    Raises
+    ------
+    StimulusError
+        If the file can be read as neither, or does not hold what was asked for.
     """
     n_words = n_words or None
-    if Path(path).suffix.lower() in transcripts.READERS:
-        words = read_words(path, missing=missing).iloc[:n_words]
-        return words, join_words(words), False
+    if formats.format_of(path) != "prose":
+        found = transcripts.read(path, missing=missing, tier=tier)
+        words = found.words.iloc[:n_words]
+        return Story(words, join_words(words), False, *found[1:])
     text = re.sub(r"\s+", " ", read_text(path, start_at=start_at))
     words = synthetic_timing(split_words(text, n_words=n_words), rng)
-    return words, text[: words["end"].iloc[-1]], True
+    notes = ["plain text, with the timing of a simulated reader"]
+    text = text[: words["end"].iloc[-1]]
+    return Story(words, text, True, notes, Counter(), 0)
 
 
 def story_onset(events, audio):
@@ -154,7 +187,7 @@ def story_onset(events, audio):
     StimulusError
         If no row names the file, or its onset is not a number.
     """
-    table, name = transcripts.read_table(events), Path(audio).name
+    table, name = word_tables.read_table(events), Path(audio).name
     files = table.map(lambda cell: re.split(r"[/\\]", cell)[-1])
     rows = np.flatnonzero((files == name).any(axis=1))
     if len(rows) == 0 or "onset" not in table:

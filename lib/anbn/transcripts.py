@@ -2,77 +2,85 @@
 
 Words are a DataFrame with the columns ``word``, ``onset``, ``offset`` (seconds on the
 stimulus clock; NaN: not known), ``timed`` (whether the file itself says when the word
-begins) and ``start``, ``end`` (characters in the text that the model reads).
+begins), ``start``, ``end`` (characters in the text that the model reads) and, where
+several people speak, ``speaker``.
 """
 
-import codecs
-import csv
-import html
-import re
-from contextlib import suppress
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-SILENCES = {"", "sp", "sil", "<p>", "<s>", "</s>", "{sl}", "{ns}", "br"}
+from anbn import (
+    captions,
+    formats,
+    nonwords,
+    orthography,
+    tiers,
+    word_json,
+    word_tables,
+)
+from anbn.captions import spread
+from anbn.textfiles import Found, StimulusError
+
 ROUNDING = 1e-3  # s, overlap that any file may have
-SLACK_OF_GENTLE = 0.05  # s: it rounds to frames of 10 ms, and lets words overlap
-BLANK = {"": np.nan, "n/a": np.nan}  # BIDS writes n/a
-LONGEST = 1e6  # s, 11 days: beyond it times are in milliseconds, or damaged
-STAMP = r"(?:(\d{1,4}):)?(\d{1,6}):([0-5]?\d)[.,](\d{1,9})"
-CUE = re.compile(rf"^[ \t]*{STAMP}[ \t]*-->[ \t]*{STAMP}(?!\S).*$", re.MULTILINE)
+SLACK_OF_GENTLE = 0.05  # s: it rounds to frames of 10 ms, and lets words swap
+LONGEST = 1e6  # s, 11 days: beyond it times are damaged
+# what a word may last in the median, in the unit of the file
+SLOWEST = 4  # s, a word of many in the median
+HELD = 10  # s, one of a few words
+IN_MILLISECONDS = (80, 2000)
+IN_100_NANOSECONDS = (8e5, 2e7)  # of HTK
+FASTEST = 0.03  # s between words in the mean: nobody speaks faster
+ANEW = 0.5  # a time under this part of the latest one begins a section
 
 
-class StimulusError(ValueError):
-    """A transcript or text cannot be used."""
+class Transcript(NamedTuple):
+    """Words of a file, and what was done to get them."""
+
+    words: pd.DataFrame
+    notes: list  # of str, to be printed: what was left out, clipped, spread
+    left_out: Counter  # marks that are no words, and how often each
+    n_clipped: int  # words whose end was clipped to the next one's onset
 
 
-def decode(path):
-    """Text of a file in UTF-8, or in UTF-16 with a byte order mark; lines end in \\n.
-
-    Raises
-    ------
-    StimulusError
-        If the file is empty or in another encoding.
-    """
-    raw = Path(path).read_bytes()
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = raw.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise StimulusError(
-            f"{path} is not {'UTF-16' if wide else 'UTF-8'}: byte {error.start} is "
-            f"{error.object[error.start]:#x}. Save it as UTF-8."
-        ) from error
-    if not text.strip():
-        raise StimulusError(f"{path} is empty: expected text.")
-    return re.sub(r"\r\n?", "\n", text)
+def read_words(path, *, missing="interpolate", tier=""):
+    """Words of a timed transcript, see ``read``."""
+    return read(path, missing=missing, tier=tier).words
 
 
-def read_words(path, *, missing="interpolate"):
-    """Read a timed transcript.
+def read(path, *, missing="interpolate", tier=""):
+    """Read a timed transcript, and say what was left out of it.
 
     Parameters
     ----------
     path : path-like
-        ``.TextGrid``: the interval tier named word or words, else the first.
-        ``.tsv``, ``.csv``: the columns ``word``, ``onset``, ``offset`` (or ``start``,
-        ``end``); or BIDS events with ``onset``, ``duration`` and ``word`` (or
-        ``text``); or Gentle's four columns without names. Seconds; both times blank:
-        not known. ``.srt``, ``.vtt``: captions.
+        ``.TextGrid``, ELAN's ``.eaf``: the tier that holds single words, or one for
+        each speaker; else sentences. ``.tsv``, ``.csv``: the columns ``word``,
+        ``onset``, ``offset`` (or their like: ``text``, ``start_time``, ``end_ms``); or
+        BIDS events with ``onset``, ``duration`` and ``word``; or Gentle's four columns
+        without names. ``.srt``, ``.vtt``, ``.ass``: captions. ``.json`` of Whisper,
+        WhisperX, whisper.cpp, Gentle, Vosk, MFA. ``.lab``, ``.ctm``, Audacity's labels.
     missing : {"interpolate", "drop"}
         What happens to words whose time is not in the file. "interpolate" spreads
         them, in proportion to their characters, over the gap between their neighbours
         (at the beginning and the end of a file, where one is absent, they stay
-        without time) or over their caption; "drop" leaves their times NaN.
+        without time) or over the caption, row or interval that holds several words;
+        "drop" leaves their times NaN.
+    tier : str
+        Name or pattern of the tier of words; "": found by what the tiers hold.
 
     Returns
     -------
-    words : DataFrame
-        Columns ``word``, ``onset``, ``offset``, ``timed``, ``start``, ``end``. Words
-        without time keep their place in the text.
+    transcript : Transcript
+        Its words have the columns ``word``, ``onset``, ``offset``, ``timed``,
+        ``start``, ``end`` and, of several speakers, ``speaker``. Words without time
+        keep their place in the text. Times in milliseconds are recognised. An end that
+        overlaps the next word (forced aligners write such) is clipped to its onset,
+        also where another speaker begins.
 
     Raises
     ------
@@ -81,158 +89,174 @@ def read_words(path, *, missing="interpolate"):
     """
     if missing not in ("interpolate", "drop"):
         raise ValueError(f"missing must be interpolate or drop, found {missing!r}")
-    reader = READERS.get(Path(path).suffix.lower())
-    if reader is None:
+    path = Path(path)
+    kind = formats.format_of(path)
+    if kind == "prose":
         raise StimulusError(
-            f"{path}: expected a .TextGrid, .tsv, .csv, .srt or .vtt transcript (or a "
-            ".txt file, which gets synthetic timing)."
+            f"{path} is plain text: expected a transcript with times "
+            "(stimuli.load_story simulates them for plain text)."
         )
-    words = reader(path)
-    words = check_words(words, path, slack=SLACK_OF_GENTLE * ("aligned" in words))
-    words["timed"] = words.get("timed", words["onset"].notna())
+    found = _find(path, kind, tier)
+    left_out, notes, shown = found.left_out, [*found.notes], kind in ("captions", "ass")
+    rows = found.rows
+    if not shown:
+        aligner = kind in ("textgrid", "eaf", "labels", "ctm", "json")
+        rows, more = nonwords.remove(rows, tiers=aligner)
+        left_out = left_out + more
+    if left_out:
+        notes.append(
+            f"{sum(left_out.values())} marks that are no words left out: "
+            f"{nonwords.name_them(left_out)}"
+        )
+    rows, converted = _in_seconds(rows, path, kind, found.unit)
+    rows, in_order = _by_speaker(rows)
+    notes += converted + in_order
+    ends = pd.to_numeric(rows["offset"], errors="coerce").to_numpy(float)
+    rows = check_words(rows, path, slack=SLACK_OF_GENTLE * ("aligned" in rows))
+    over = ends - rows["offset"].to_numpy()
+    n_clipped = int((over > ROUNDING).sum())
+    if n_clipped:
+        notes.append(
+            f"{n_clipped} words ended after the next began, by up to "
+            f"{np.nanmax(over):.2f} s: their ends are clipped to it"
+        )
+    rows["timed"] = rows.get("timed", rows["onset"].notna())
+    words, n_several = (rows, 0) if shown else _spread_rows(rows)
+    if n_several:
+        n_more = int((~words["timed"]).sum() - (~rows["timed"]).sum())
+        notes.append(
+            f"{n_several} rows hold several words: times are spread over them, and "
+            f"those of {n_more} words are not measured"
+        )
+    words, n_joined = orthography.as_written(words)
+    if n_joined:
+        notes.append(f"{n_joined} rows of punctuation alone joined to their words")
     if missing == "interpolate":
         words = _interpolate(words)
     else:
         words.loc[~words["timed"], ["onset", "offset"]] = np.nan
-    return _with_text(words[["word", "onset", "offset", "timed"]])
+    columns = ["word", "onset", "offset", "timed", "start", "end", "speaker"]
+    words = words[[name for name in columns if name in words]]
+    return Transcript(words, notes, left_out, n_clipped + found.n_clipped)
 
 
-def _read_textgrid(path):
-    # Praat's rule for both of its text formats: quoted strings and numbers that stand
-    # free are the data, all else is decoration
-    pattern = r'"((?:[^"]|"")*)"|(?<!\S)([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)(?!\S)'
-    found = re.findall(pattern, decode(path))
-    data = [float(n) if n else s.replace('""', '"') for s, n in found]
-    at = [i for i, item in enumerate(data) if item in ("IntervalTier", "TextTier")]
-    # before the tiers: two strings, two times, the number of tiers;
-    # of a tier: class, name, two times, the number of intervals; then the intervals
-    tiers = [data[i:j] for i, j in pairwise([*at, len(data)]) if j - i >= 5]
-    intervals = [tier for tier in tiers if tier[0] == "IntervalTier"]
-    if data[4:5] != [len(tiers)] or not intervals:
-        raise StimulusError(
-            f"{path}: expected a TextGrid in Praat's long or short text format with an "
-            f"interval tier of words; found {len(intervals)} interval tiers, and "
-            f"{len(tiers)} of {data[4:5]} tiers. Is the file whole?"
-        )
-    named = [tier for tier in intervals if str(tier[1]).lower() in ("word", "words")]
-    _, name, _, _, size, *values = (named or intervals)[0]
-    rows = list(zip(values[2::3], values[::3], values[1::3], strict=False))
-    if len(rows) != size:
-        raise StimulusError(
-            f"{path}: found {len(rows)} of {str(size).removesuffix('.0'):.20} "
-            f"intervals in the tier {name!r:.80}. Is the file whole?"
-        )
-    words = pd.DataFrame(rows, columns=["word", "onset", "offset"])
-    words["word"] = words["word"].astype(str).str.strip()
-    return words[~words["word"].str.lower().isin(SILENCES)]
+def _find(path, kind, tier):
+    """What the reader of a file's format finds in it."""
+    if kind in ("captions", "ass"):
+        return captions.read(path, ass=kind == "ass")
+    if kind in ("textgrid", "eaf"):
+        reader = tiers.read_textgrid if kind == "textgrid" else tiers.read_eaf
+        found, notes = reader(path)
+        rows, more = tiers.choose(found, path, tier)
+        return Found(rows, notes + more)
+    if kind == "json":
+        return word_json.read(path, tier=tier)
+    readers = {
+        "table": word_tables.read,
+        "labels": word_tables.read_labels,
+        "ctm": word_tables.read_ctm,
+    }
+    return readers[kind](path)
 
 
-def read_table(path):
-    """Cells of a TSV or CSV file, as strings; column names in lower case.
+def _by_speaker(rows):
+    """Rows in order of time, where each of several speakers' rows are in order."""
+    if "speaker" not in rows or rows["speaker"].nunique() < 2:
+        return rows.drop(columns="speaker", errors="ignore"), []
+    onset = pd.to_numeric(rows["onset"], errors="coerce")
+    ordered = onset.groupby(rows["speaker"].fillna("")).apply(
+        lambda times: times.dropna().is_monotonic_increasing
+    )
+    if onset.notna().all() and ordered.all():
+        order = onset.argsort(kind="stable")
+        rows = rows.iloc[order].reset_index(drop=True)
+    speakers = rows["speaker"].dropna().unique()
+    return rows, [f"{len(speakers)} speakers, in order of time: {', '.join(speakers)}"]
 
-    A table of four columns without names, the last two of them times, is taken for
-    Gentle's and gets the columns ``word``, ``aligned``, ``onset``, ``offset``.
 
-    A line with more or fewer columns than the first is a StimulusError.
+def _in_seconds(rows, path, kind, unit):
+    """Rows with times in seconds; how long words last tells which unit they are in.
+
+    Raises StimulusError where no unit fits.
     """
-    separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
-    lines = [(n, s) for n, s in enumerate(decode(path).split("\n"), 1) if s.strip()]
-    names = _cells(lines[0][1], separator)
-    n_plain = len(names) if '"' not in lines[0][1] else 0
-    if len(names) == 4 and all(re.fullmatch(r"[\d.]*", cell) for cell in names[2:]):
-        names = ["word", "aligned", "onset", "offset"]
-    else:
-        lines = lines[1:]
-    rows = [_cells(line, separator, n_plain) for _, line in lines]
-    for (number, _), row in zip(lines, rows, strict=True):
-        if len(row) != len(names):
-            raise StimulusError(
-                f"{path}, line {number}: expected {len(names)} columns "
-                f"({', '.join(names)}), found {len(row)}: {row!r:.200}"
-            )
-    return pd.DataFrame(rows, columns=[name.lower() for name in names], dtype=object)
-
-
-def _cells(line, separator, n_plain=0):
-    # a quotation mark is the word's own ("Oh) unless the table quotes its names, or it
-    # is doubled or holds a separator; alone, it must not take the next lines along
-    cells = line.split(separator)
-    if len(cells) != n_plain or '""' in line:
-        with suppress(csv.Error):
-            cells = next(csv.reader([line], delimiter=separator, strict=True))
-    return [cell.strip() for cell in cells]
-
-
-def _read_table(path):
-    table = read_table(path)
-    other = {"text": "word", "start": "onset", "end": "offset"}
-    table = table.rename(columns={a: b for a, b in other.items() if b not in table})
-    absent = {"word", "onset", "offset"} - set(table)
-    if absent - {"offset"} or (absent and "duration" not in table):
+    if not len(rows):
+        raise StimulusError(f"{path} holds no words.")
+    times = (
+        rows[["onset", "offset"]].apply(pd.to_numeric, errors="coerce").astype(float)
+    )
+    n_words = rows["word"].map(lambda text: len(orthography.split_row(str(text))))
+    each = (times["offset"] - times["onset"]) / n_words.clip(lower=1)
+    each = each[np.isfinite(each) & (each > 0)]
+    if kind in ("captions", "ass") or not len(each):
+        return rows, []
+    middle = float(each.median())
+    known = times.to_numpy()[np.isfinite(times.to_numpy())]
+    whole = bool((known == np.round(known)).all())
+    scale = {"s": 1.0, "ms": 1e-3}.get(unit)
+    if scale is None and whole and _within(middle, IN_MILLISECONDS):
+        scale = 1e-3
+    if (
+        scale is None
+        and whole
+        and kind == "labels"
+        and _within(middle, IN_100_NANOSECONDS)
+    ):
+        scale = 1e-7
+    scale = scale or 1.0
+    many = n_words.sum() >= 5
+    slow = middle * scale > (SLOWEST if many else HELD)
+    span = (np.nanmax(known) - np.nanmin(known)) * scale / max(n_words.sum(), 1)
+    fast = many and span < FASTEST and middle * scale < FASTEST
+    if slow or fast:
         raise StimulusError(
-            f"{path}: expected the columns word, onset and offset, or, of BIDS events, "
-            f"onset, duration and word; found {list(table)}."
+            f"{path}: in seconds a word lasts {middle * scale:.4g} s in the median "
+            f"(onset {rows['onset'].iloc[0]}, offset {rows['offset'].iloc[0]} of "
+            f"{str(rows['word'].iloc[0])!r:.60}): are they milliseconds, samples or "
+            "frames? Convert them to seconds, or name the columns onset_ms, offset_ms."
         )
-    if "trial_type" in table:
-        spoken = table["trial_type"].str.lower() == "word"
-        table = table[spoken] if spoken.any() else table
-    word, table = table["word"], table.replace(BLANK)
-    if absent:
-        end = sum(pd.to_numeric(table[c], "coerce") for c in ("onset", "duration"))
-        # where there is no sum, what stands there is left for check_words to name
-        table["offset"] = end.astype(object).where(end.notna(), table["duration"])
-    return table.assign(word=word)[~word.isin([*BLANK])]
+    if scale == 1.0:
+        return rows, []
+    for column in ("onset", "offset"):
+        found = times[column] * scale
+        rows[column] = found.astype(object).where(found.notna(), rows[column])
+    name = "milliseconds" if scale == 1e-3 else "units of 100 ns"
+    why = "by the names of columns" if unit else f"a word lasts {middle:.0f} of them"
+    return rows, [f"times read as {name} ({why})"]
 
 
-def _read_captions(path):
-    vtt, text = Path(path).suffix.lower() == ".vtt", decode(path)
-    stamp = re.compile(f"<{STAMP}>")
-    for number, line in enumerate(text.split("\n"), 1):
-        of_word = re.search(r"<\d+:", stamp.sub("", line))
-        if of_word or ("-->" in line and not CUE.match(line)):
-            raise StimulusError(
-                f"{path}, line {number}: expected two times such as 00:00:01.000 --> "
-                f"00:00:02.500, found {line.strip()!r:.100}"
-            )
-    text = re.sub(r"\{\\[^}\n]*\}|</?[A-Za-z][^<>\n]*>", "", text)  # style, speaker
-    rolling, last = bool(stamp.search(text)), ""
-    parts, rows = CUE.split(text)[1:], []
-    for i in range(0, len(parts), 9):
-        *times, body = parts[i : i + 9]
-        if vtt:  # comments and the name of the next cue may follow an empty line
-            body = body.split("\n\n")[0]
-        elif i + 9 < len(parts):  # the number of the next cue
-            body = re.sub(r"\n\d+[ \t]*\n?\Z", "", body)
-        kept = ""
-        for line in body.split("\n"):
-            # captions with times of words roll: a line is shown again under the next
-            if not (rolling and line.strip() == last):
-                kept += line + "\n"
-            last = stamp.sub("", line).strip() or last
-        pieces = [*times[:4], *stamp.split(kept), *times[4:]]  # time, text, ..., time
-        edges = [_seconds(*pieces[j : j + 4]) for j in range(0, len(pieces), 5)]
-        for spoken, span in zip(pieces[4::5], pairwise(edges), strict=True):
-            words = html.unescape(spoken).split()
-            onset, offset = _spread([len(word) for word in words], *span)
-            timed = [j == 0 for j in range(len(words))]
-            rows += zip(words, onset, offset, timed, strict=True)
-    return pd.DataFrame(rows, columns=["word", "onset", "offset", "timed"])
+def _within(value, limits):
+    return limits[0] <= value <= limits[1]
 
 
-def _seconds(hours, minutes, seconds, fraction):
-    return int(hours or 0) * 3600 + int(minutes) * 60 + float(f"{seconds}.{fraction}")
-
-
-READERS = {".textgrid": _read_textgrid}
-READERS |= dict.fromkeys((".tsv", ".csv"), _read_table)
-READERS |= dict.fromkeys((".srt", ".vtt"), _read_captions)
+def _spread_rows(rows):
+    """Rows of several words as a row a word, times in proportion to their letters."""
+    places = rows["word"].astype(str).map(orthography.split_row)
+    several = places.map(len) > 1
+    if not several.any():
+        return rows, 0
+    words = []
+    for row, spans in zip(rows.to_dict("records"), places, strict=True):
+        if len(spans) < 2:
+            words.append(row)
+            continue
+        line = row["word"]
+        length = [end - start for start, end in spans]
+        times = spread(length, row["onset"], row["offset"])
+        for k, ((start, end), onset, offset) in enumerate(
+            zip(spans, *times, strict=True)
+        ):
+            word = row | {"word": line[start:end], "onset": onset, "offset": offset}
+            word["timed"] = bool(row["timed"] and k == 0)
+            word["blank"] = row.get("blank") if k == 0 else line[start - 1].isspace()
+            words.append(word)
+    return pd.DataFrame(words), int(several.sum())
 
 
 def check_words(words, source, *, slack=0.0):
-    """Raise StimulusError unless words are timed, in order, and do not overlap.
+    """Raise StimulusError unless words are timed and in order; clip ends that overlap.
 
     A word may be without time (onset and offset NaN). By up to ``slack`` seconds a word
-    may overlap the one before it, or begin before it: it is clipped.
+    may begin before the one before it: it is clipped.
 
     Returns
     -------
@@ -256,45 +280,55 @@ def check_words(words, source, *, slack=0.0):
     _complain(source, words, offset < onset, "offset lies before the onset")
     latest = onset.cummax()
     early = latest.ffill().shift() - onset > slack
-    _complain(source, words, early, "onset before that of the word before: sort them")
-    late = offset.cummax().ffill().shift() - onset > max(slack, ROUNDING)
-    _complain(source, words, late, "word overlaps the one before it")
-    ends = offset.clip(lower=latest, upper=latest.bfill().shift(-1))
-    return words.assign(onset=latest, offset=ends)
+    _check_order(source, words, early)
+    following = latest.bfill().shift(-1)
+    return words.assign(onset=latest, offset=offset.clip(lower=latest, upper=following))
 
 
-def _complain(source, words, wrong, what):
+def _check_order(source, words, early):
+    """Raise StimulusError for words that begin before the one before them."""
+    if not early.any():
+        return
+    onset = words["onset"].to_numpy()
+    known = np.flatnonzero(np.isfinite(onset))
+    falls = [
+        (int(i), onset[j], onset[i])
+        for j, i in pairwise(known)
+        if onset[i] < onset[j] and early.iloc[i]
+    ]
+    anew = [fall for fall in falls if fall[2] < ANEW * fall[1]]
+    if anew:
+        at = ", ".join(f"{i + 1} ({a:g} s, then {b:g} s)" for i, a, b in anew[:6])
+        advice = (
+            f"Times begin anew at word {at}. If these are sections or runs, each with "
+            "a clock of its own, add to the times of each the second at which it "
+            "begins on the clock of the whole story; or make a story of each."
+        )
+    else:
+        advice = (
+            "Correct these times, or leave them blank: a word without time gets one "
+            "from its neighbours."
+        )
+    what = "onset before that of the word before"
+    _complain(source, words, early, what, advice)
+
+
+def _complain(source, words, wrong, what, advice=""):
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         w = words.iloc[row]
         raise StimulusError(
             f"{source}: {what}, at word {row + 1} of {len(words)}, "
             f"{w['word']!r:.80} ({w['onset']!s:.40} to {w['offset']!s:.40} s); "
-            f"{int(wrong.sum())} such words."
+            f"{int(wrong.sum())} such words. {advice}".rstrip()
         )
 
 
 def _interpolate(words):
-    onset, offset = words[["onset", "offset"]].to_numpy().T.copy()
+    onset, offset = words[["onset", "offset"]].to_numpy(float).T.copy()
     length = words["word"].astype(str).str.len().to_numpy()
     gaps = np.flatnonzero(np.diff(np.r_[False, np.isnan(onset), False])).reshape(-1, 2)
     for i, j in gaps:
         if i > 0 and j < len(words):
-            onset[i:j], offset[i:j] = _spread(length[i:j], offset[i - 1], onset[j])
+            onset[i:j], offset[i:j] = spread(length[i:j], offset[i - 1], onset[j])
     return words.assign(onset=onset, offset=offset)
-
-
-def _spread(length, begin, end):
-    """Onsets and offsets that share out a time in proportion to lengths."""
-    edges = begin + (end - begin) * np.r_[0, np.cumsum(length)] / max(sum(length), 1)
-    return edges[:-1], edges[1:]
-
-
-def _with_text(words):
-    """Add each word's place in the joined text: blanks between, 's and n't glued."""
-    text = words["word"].astype(str)
-    clitic = r"^(?:n['’]t|['’](?:s|m|d|t|re|ve|ll))(?!\w)"
-    blank = ~text.str.contains(clitic, case=False)
-    blank.iloc[:1] = False
-    end = (text.str.len() + blank).cumsum()
-    return words.assign(start=end - text.str.len(), end=end)

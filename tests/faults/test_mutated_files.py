@@ -138,7 +138,10 @@ def test_times_that_are_none(tmp_path, text):
 def test_milliseconds(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("word\tonset\toffset\nhello\t0\t500\nend\t1800000\t1800400\n")
-    with pytest.raises(StimulusError, match="milliseconds"):
+    words, _, _ = foreign.read_transcript(path)
+    assert words["offset"].tolist() == [0.5, 1800.4]
+    path.write_text("word\tonset\toffset\nhello\t0\t16000\nend\t64000\t80000\n")
+    with pytest.raises(StimulusError, match="milliseconds, samples or frames"):
         foreign.read_transcript(path)
 
 

@@ -1,0 +1,252 @@
+"""Tables of words: TSV, CSV, BIDS events, Gentle's align.csv, labels, CTM."""
+
+import csv
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anbn.textfiles import Found, StimulusError, decode
+
+BLANK = {"", "n/a"}  # BIDS writes n/a
+# names of columns, without what is no letter: start_time, Begin, t_end, onset (ms)
+NAMES = {
+    "word": "word|words|text|token|label|wordform|orthography|transcript|transcription|"
+    "utterance|sentence|segment|punctuatedword",
+    "onset": "onset|start|begin|beginning|from|xmin|tmin",
+    "offset": "offset|end|stop|finish|to|until|xmax|tmax",
+    "duration": "duration|dur",
+}
+UNITS = {
+    "s": "s|sec|secs|second|seconds",
+    "ms": "ms|msec|msecs|millis|millisecond|milliseconds",
+    "": "samples?|frames?|min|minutes|bytes?|chars?|characters?|trs?|volumes?",
+}
+TIME_NAME = re.compile(
+    rf"(?:words?|t|time|audio)?(?P<kind>{NAMES['onset']}|{NAMES['offset']}|"
+    rf"{NAMES['duration']})(?:times?|timestamp)?(?:in)?"
+    rf"(?:(?P<s>{UNITS['s']})|(?P<ms>{UNITS['ms']})|(?P<other>{UNITS['']}))?"
+)
+KINDS_OF_ROW = ("trial_type", "type", "tier", "tier_name")
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+STAMPED = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:[.,]\d+)?)")
+
+
+def read_table(path):
+    """Cells of a TSV or CSV file, as strings; column names in lower case.
+
+    What parts the cells is what the first line holds: tabs, else semicolons where there
+    are more of them than commas, else commas. A table of four columns without names,
+    the last two of them times, is taken for Gentle's and gets the columns ``word``,
+    ``aligned``, ``onset``, ``offset``.
+
+    A line with more or fewer columns than the first is a StimulusError.
+    """
+    lines = [(n, s) for n, s in enumerate(decode(path).split("\n"), 1) if s.strip()]
+    if re.fullmatch(r"sep=.", lines[0][1].strip()) and len(lines) > 1:  # of Excel
+        lines = lines[1:]
+    separator = _separator(lines[0][1], Path(path).suffix.lower())
+    names = _cells(lines[0][1], separator)
+    n_plain = len(names) if '"' not in lines[0][1] else 0
+    if len(names) == 4 and all(re.fullmatch(r"[\d.]*", cell) for cell in names[2:]):
+        names = ["word", "aligned", "onset", "offset"]
+    else:
+        lines = lines[1:]
+    quoted = re.compile(rf'(?:^|{separator})\s*"[^"]*"\s*(?:{separator}|$)')
+    if len(lines) > 1 and all(quoted.search(line) for _, line in lines):
+        n_plain = 0  # the table quotes all its words
+    rows = [_cells(line, separator, n_plain) for _, line in lines]
+    for (number, _), row in zip(lines, rows, strict=True):
+        if len(row) != len(names):
+            raise StimulusError(
+                f"{path}, line {number}: expected {len(names)} columns "
+                f"({', '.join(names)}), found {len(row)}: {row!r:.200}"
+            )
+    return pd.DataFrame(rows, columns=[name.lower() for name in names], dtype=object)
+
+
+def _separator(line, suffix):
+    if "\t" in line:
+        return "\t"
+    if line.count(";") > line.count(","):
+        return ";"
+    return "\t" if suffix == ".tsv" and "," not in line else ","
+
+
+def _cells(line, separator, n_plain=0):
+    # a quotation mark is the word's own ("Oh) unless the table quotes its names, or it
+    # is doubled or holds a separator; alone, it must not take the next lines along
+    cells = line.split(separator)
+    if len(cells) != n_plain or '""' in line:
+        with suppress(csv.Error):
+            cells = next(csv.reader([line], delimiter=separator, strict=True))
+    # around several words they are the table's: no more of them are within
+    return [re.sub(r'^"([^"]*\s[^"]*)"$', r"\1", cell.strip()) for cell in cells]
+
+
+def has_header(line):
+    """Whether a line names the columns of a table of words."""
+    names = _cells(line, _separator(line, ""))
+    kinds = {_kind(name.lower())[0] for name in names}
+    return {"word", "onset"} <= kinds and bool(kinds & {"offset", "duration"})
+
+
+def _kind(name):
+    """What a column holds by its name, and the unit that the name tells."""
+    letters = re.sub(r"[^a-z]", "", name)
+    if re.fullmatch(NAMES["word"], letters):
+        return "word", None
+    found = TIME_NAME.fullmatch(letters)
+    if not found:
+        return None, None
+    kind = next(k for k in NAMES if re.fullmatch(NAMES[k], found["kind"]))
+    unit = "s" if found["s"] else "ms" if found["ms"] else None
+    return kind, found["other"] or unit
+
+
+def read(path):
+    """Rows of a table with named columns.
+
+    Returns
+    -------
+    found : Found
+        With the columns ``word``, ``onset``, ``offset``; where there, ``aligned`` (of
+        Gentle) and ``speaker``. Times are as they stand in the file; their unit is
+        known where the names of the columns say it.
+    """
+    table = read_table(path)
+    chosen, unit = _columns(table, path)
+    for column in KINDS_OF_ROW:
+        if column in table and column not in chosen.values():
+            spoken = table[column].str.lower().isin(["word", "words"])
+            table = table[spoken] if spoken.any() else table
+    rows = pd.DataFrame({name: table[column] for name, column in chosen.items()})
+    for column in ("aligned", "speaker"):
+        if column in table:
+            rows[column] = table[column]
+    notes = []
+    for column in {"onset", "offset", "duration"} & set(rows):
+        rows[column] = rows[column].map(_number)
+    if "offset" not in rows:
+        times = [pd.to_numeric(rows[c], "coerce") for c in ("onset", "duration")]
+        end = times[0] + times[1]
+        # where there is no sum, what stands there is left for the check to name
+        rows["offset"] = end.astype(object).where(end.notna(), rows["duration"])
+    rows = rows.drop(columns="duration", errors="ignore")
+    named = [f"{chosen[k]!r} as {k}" for k in chosen if chosen[k] != k]
+    if named:
+        notes.append(f"columns read: {', '.join(named)}")
+    return Found(rows[~rows["word"].isin(BLANK)], notes, unit=unit)
+
+
+def _columns(table, path):
+    """The columns that hold words and times, and the unit of the times."""
+    kinds = {column: _kind(column) for column in table}
+    chosen = {}
+    for kind in NAMES:
+        fits = [column for column in table if kinds[column][0] == kind]
+        exact = [column for column in fits if column == kind]
+        # start_char beside start is no time
+        fits = [column for column in fits if kinds[column][1] in (None, *UNITS)] or fits
+        if len(exact or fits) > 1:
+            raise StimulusError(
+                f"{path}: {', '.join(map(repr, fits))} can each be the {kind}. Name "
+                f"the right one {kind!r}, or take the others out."
+            )
+        chosen |= dict.fromkeys([kind] * bool(fits), (exact or fits or [None])[0])
+    if "offset" in chosen:
+        chosen.pop("duration", None)
+    if not ({"word", "onset"} <= set(chosen) and {"offset", "duration"} & set(chosen)):
+        raise StimulusError(
+            f"{path}: expected the columns word, onset and offset (or text, start and "
+            "end), or, of BIDS events, onset, duration and word; found "
+            f"{list(table)}."
+        )
+    units = {kinds[column][1] for kind, column in chosen.items() if kind != "word"}
+    if not units <= {None, "s", "ms"} or len(units - {None}) > 1:
+        raise StimulusError(
+            f"{path}: expected times in seconds or milliseconds, all in one unit; by "
+            f"their names, {', '.join(map(repr, chosen.values()))} are in "
+            f"{', '.join(sorted(filter(None, units)))}. Convert them to seconds."
+        )
+    return chosen, next(iter(units - {None}), None)
+
+
+def _number(cell):
+    """A time as a number can be read from it: 0,5 and 0:01.5 as well."""
+    cell = cell.strip() if isinstance(cell, str) else cell
+    if cell in BLANK:
+        return np.nan
+    if DECIMAL_COMMA.fullmatch(cell):
+        return cell.replace(",", ".")
+    stamped = STAMPED.fullmatch(cell)
+    if stamped:
+        hours, minutes, rest = stamped.groups()
+        rest = float(rest.replace(",", "."))
+        return int(hours or 0) * 3600 + int(minutes) * 60 + rest
+    return cell
+
+
+def read_labels(path):
+    """Rows of Audacity's labels, HTK's or other .lab files: start, end, word.
+
+    Also the .lab of XWaves and ESPS: end, a colour, and the word, after a line ``#``.
+    """
+    lines = [line for line in decode(path).split("\n") if line.strip()]
+    if any(line.strip() == "#" for line in lines[:20]):
+        at = next(i for i, line in enumerate(lines) if line.strip() == "#")
+        cells = [line.split(None, 2) for line in lines[at + 1 :]]
+        ends = [row[0] for row in cells]
+        rows = [
+            (row[2].strip() if len(row) > 2 else "", begin, row[0])
+            for row, begin in zip(cells, ["0", *ends], strict=False)
+        ]
+    else:
+        rows = []
+        for number, line in enumerate(lines, 1):
+            if line.startswith("\\"):  # the frequencies of a label of Audacity
+                continue
+            cells = line.split("\t", 2) if line.count("\t") > 1 else line.split(None, 2)
+            if len(cells) < 2 or not all(
+                re.fullmatch(r"-?[\d.,]+", c) for c in cells[:2]
+            ):
+                raise StimulusError(
+                    f"{path}, line {number}: expected a start, an end and a word; "
+                    f"found {line!r:.100}. A .lab file without times is plain text: "
+                    "name it .txt."
+                )
+            rows.append((cells[2].strip() if len(cells) > 2 else "", *cells[:2]))
+        if Path(path).suffix.lower() == ".lab":  # a score may follow the word
+            rows = [(re.sub(r"\s+-?\d+\.\d+$", "", w), a, b) for w, a, b in rows]
+    rows = pd.DataFrame(rows, columns=["word", "onset", "offset"], dtype=object)
+    rows[["onset", "offset"]] = rows[["onset", "offset"]].map(_number)
+    return Found(rows[rows["word"] != ""], [])
+
+
+def read_ctm(path):
+    """Rows of a NIST .ctm: recording, channel, start, duration, word."""
+    rows, recordings = [], []
+    for number, line in enumerate(decode(path).split("\n"), 1):
+        if not line.strip() or line.startswith(";;"):
+            continue
+        cells = line.split()
+        try:
+            begin, duration = float(cells[2]), float(cells[3])
+        except (ValueError, IndexError):
+            begin = duration = np.nan
+        if len(cells) < 5 or not np.isfinite([begin, duration]).all():
+            raise StimulusError(
+                f"{path}, line {number}: expected recording, channel, start, duration "
+                f"and word; found {line!r:.100}"
+            )
+        recordings.append(cells[0])
+        rows.append((cells[4], begin, begin + duration, cells[1]))
+    if len(set(recordings)) > 1:
+        raise StimulusError(
+            f"{path} holds {len(set(recordings))} recordings, expected one: "
+            f"{', '.join(sorted(set(recordings))[:5])}. Write a file for each."
+        )
+    rows = pd.DataFrame(rows, columns=["word", "onset", "offset", "speaker"])
+    return Found(rows, [])

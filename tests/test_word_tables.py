@@ -1,0 +1,225 @@
+"""Tables of words: names of columns, units, separators, rows of several words."""
+
+import numpy as np
+import pytest
+
+from anbn import stimuli, transcripts, word_tables
+from anbn.textfiles import StimulusError
+
+WORDS = [
+    ("The", 0.5, 0.7),
+    ("old", 0.7, 1.0),
+    ("keeper", 1.0, 1.6),
+    ("slept", 1.7, 2.2),
+]
+SENTENCES = [
+    ("The old keeper opened the door.", 0, 4.2),
+    ("It was dark and the wind blew.", 4.2, 9.1),
+    ("Nobody came.", 9.1, 11.8),
+]
+
+
+def write(tmp_path, rows, names, name="words.csv", separator=",", form=str):
+    lines = [names, *[[w, *map(form, times)] for w, *times in rows]]
+    path = tmp_path / name
+    path.write_text("\n".join(separator.join(line) for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("word", "onset", "offset"),
+        ("Word", "Start", "End"),
+        ("text", "start_time", "end_time"),
+        ("token", "begin", "end"),
+        ("Label", "Begin", "End"),
+        ("words", "xmin", "xmax"),
+        ("word", "onset (s)", "offset (s)"),
+        ("word", "start_sec", "end_sec"),
+        ("transcription", "startTime", "endTime"),
+        ("word", "onset", "stop"),
+    ],
+)
+def test_names_of_columns(tmp_path, names):
+    words = transcripts.read_words(write(tmp_path, WORDS, names))
+    assert words["word"].tolist() == [w for w, *_ in WORDS]
+    np.testing.assert_allclose(words["onset"], [on for _, on, _ in WORDS])
+    np.testing.assert_allclose(words["offset"], [off for *_, off in WORDS])
+
+
+@pytest.mark.parametrize(
+    "names", [("word", "onset", "offset"), ("text", "start_ms", "end_ms")]
+)
+@pytest.mark.parametrize(
+    "form", [lambda t: f"{1000 * t:.0f}", lambda t: f"{1000 * t:.1f}"]
+)
+def test_milliseconds_are_recognised(tmp_path, names, form):
+    found = transcripts.read(write(tmp_path, WORDS, names, form=form))
+    np.testing.assert_allclose(found.words["offset"], [0.7, 1.0, 1.6, 2.2])
+    assert any(note.startswith("times read as milliseconds") for note in found.notes)
+
+
+def test_milliseconds_by_name_need_no_whole_numbers(tmp_path):
+    names = ("word", "onset[ms]", "duration[ms]")
+    rows = [("a", 250.5, 300.25), ("b", 600.0, 100.0)]
+    words = transcripts.read_words(write(tmp_path, rows, names))
+    np.testing.assert_allclose(words["offset"], [0.55075, 0.7])
+
+
+def test_whole_seconds_stay_seconds(tmp_path):
+    rows = [("a", 0, 1), ("b", 1, 2), ("c", 10, 11), ("d", 300, 303)]
+    words = transcripts.read_words(write(tmp_path, rows, ("word", "onset", "offset")))
+    assert words["offset"].tolist() == [1, 2, 11, 303]
+
+
+@pytest.mark.parametrize(
+    "scale, why",
+    [
+        (16000, "samples"),
+        (44100, "samples"),
+        (100, "frames of 10 ms"),
+        (50, "frames of 20 ms"),
+        (25, "frames of a film"),
+        (1 / 60, "minutes"),
+    ],
+)
+def test_other_units_are_refused(tmp_path, scale, why):
+    rows = [(w, on * scale, off * scale) for w, on, off in WORDS * 1]
+    rows += [("on", 2.3 * scale, 2.5 * scale)]
+    form = (lambda t: f"{t:.0f}") if scale > 1 else (lambda t: f"{t:.6f}")
+    path = write(tmp_path, rows, ("word", "onset", "offset"), form=form)
+    with pytest.raises(StimulusError, match="milliseconds, samples or frames") as error:
+        transcripts.read_words(path)
+    assert "The" in str(error.value)
+
+
+@pytest.mark.parametrize("unit", ["samples", "frame"])
+def test_other_units_by_name_are_refused(tmp_path, unit):
+    path = write(tmp_path, WORDS, ("word", f"start_{unit}", f"end_{unit}"))
+    with pytest.raises(StimulusError, match=f"are in {unit}. Convert"):
+        transcripts.read_words(path)
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+@pytest.mark.parametrize("name, separator", [("a.tsv", "\t"), ("a.csv", ";")])
+def test_a_row_a_sentence(tmp_path, name, separator, scale):
+    names = ("text", "start", "end")
+    rows = [(w, on * scale, off * scale) for w, on, off in SENTENCES]
+    form = (lambda t: f"{t:.0f}") if scale > 1 else str
+    found = transcripts.read(write(tmp_path, rows, names, name, separator, form))
+    words = found.words
+    assert stimuli.join_words(words) == " ".join(w for w, *_ in SENTENCES)
+    np.testing.assert_allclose(words["onset"][words["timed"]], [0, 4.2, 9.1])
+    assert (~words["timed"]).sum() == 12
+    assert words["offset"].iloc[-1] == pytest.approx(11.8)
+    np.testing.assert_allclose(words["onset"][1], 4.2 * 3 / 26)
+    said = (
+        "3 rows hold several words: times are spread over them, and those of 12 words"
+    )
+    assert any(note.startswith(said) for note in found.notes)
+    dropped = transcripts.read_words(tmp_path / name, missing="drop")
+    assert dropped["onset"].notna().sum() == 3
+
+
+@pytest.mark.parametrize("sep_line", ["", "sep=;\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_semicolons_decimal_commas_and_a_mark_of_order(tmp_path, name, sep_line):
+    path = tmp_path / name
+    rows = "".join(f"{w};{a};{b}\n".replace(".", ",") for w, a, b in WORDS)
+    path.write_text(f"\ufeff{sep_line}word;onset;offset\n{rows}", encoding="utf-8")
+    words = transcripts.read_words(path)
+    assert words["word"].tolist() == [w for w, *_ in WORDS]
+    np.testing.assert_allclose(words["offset"], [0.7, 1.0, 1.6, 2.2])
+
+
+def test_pandas_index_is_passed_over(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{i},{w},{a},{b}\n" for i, (w, a, b) in enumerate(WORDS))
+    for head in ("", "Unnamed: 0"):
+        path.write_text(f"{head},word,start,end\n{rows}")
+        words = transcripts.read_words(path)
+        assert words["onset"].tolist() == [0.5, 0.7, 1.0, 1.7]
+
+
+def test_our_own_words_can_be_read_again(tmp_path):
+    path = write(tmp_path, WORDS, ("word", "onset", "offset"))
+    words = transcripts.read_words(path)
+    words.to_csv(tmp_path / "again.csv")
+    again = transcripts.read_words(tmp_path / "again.csv")
+    assert again.equals(words)
+
+
+def test_times_of_day(tmp_path):
+    rows = [("a", "0:01.5", "0:02"), ("b", "00:01:03,250", "1:04.5")]
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join("\t".join(r) for r in [("word", "start", "end"), *rows]))
+    words = transcripts.read_words(path)
+    assert words["onset"].tolist() == [1.5, 63.25]
+    assert words["offset"].tolist() == [2, 64.5]
+
+
+@pytest.mark.parametrize("kind", ["type", "tier", "Trial_Type"])
+def test_rows_of_words_among_others(tmp_path, kind):
+    path = tmp_path / "mfa.csv"
+    path.write_text(
+        f"Begin,End,Label,{kind},Speaker\n0.5,0.7,The,words,ann\n0.5,0.6,DH,phones,ann\n"
+        "0.7,1.0,old,words,ann\n"
+    )
+    words = transcripts.read_words(path)
+    assert words["word"].tolist() == ["The", "old"]
+
+
+def test_speakers_in_a_table(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "word,onset,offset,speaker\nwho,0,1,ann\nis,2,3,ann\nme,1.5,2.5,bob\n"
+    )
+    found = transcripts.read(path)
+    assert found.words["word"].tolist() == ["who", "me", "is"]
+    assert found.words["speaker"].tolist() == ["ann", "bob", "ann"]
+    assert found.n_clipped == 1
+
+
+@pytest.mark.parametrize(
+    "head, expected",
+    [
+        ("text,token,start,end", "'text', 'token' can each be the word"),
+        ("word,start,begin,end", "'start', 'begin' can each be the onset"),
+        ("word,start_ms,end_s,x", "milliseconds, all in one unit"),
+        ("w,start,end,x", r"found \['w', 'start', 'end', 'x'\]"),
+        ("word,start,x,y", r"expected the columns word, onset and offset"),
+        ("The,0.5,0.7,x", r"expected the columns word, onset and offset"),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path, head, expected):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{head}\na,1,2,3\n")
+    with pytest.raises(StimulusError, match=expected) as error:
+        transcripts.read_words(path)
+    assert str(path) in str(error.value)
+
+
+def test_whisper_cpp_quotes_all_words(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('start,end,text\n0,400," Oh,"\n400,900,"lamp"\n900,1200,"lit"\n')
+    words = transcripts.read_words(path)
+    assert words["word"].tolist() == ["Oh,", "lamp", "lit"]
+    assert words["offset"].tolist() == [0.4, 0.9, 1.2]
+
+
+def test_places_in_a_text_are_no_times(tmp_path):
+    names = ("text", "start", "end", "start_char", "end_char")
+    rows = [("a", 0.5, 1, 0, 1), ("b", 1, 2, 2, 3)]
+    words = transcripts.read_words(write(tmp_path, rows, names))
+    assert words["onset"].tolist() == [0.5, 1]
+
+
+def test_cells_are_those_of_the_table(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('start,end,text\n0,4,"Oh, the lamp"\n4,5,"It was lit."\n5,6,"Oh"\n')
+    table = word_tables.read_table(path)
+    assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", "Oh"]
+    path.write_text('start,end,text\n0,4,"Oh, the lamp"\n4,5,It was lit.\n5,6,"Oh"\n')
+    table = word_tables.read_table(path)  # the table does not quote: the word does
+    assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", '"Oh"']
