@@ -1,5 +1,6 @@
 """Runs found by entities, and confounds."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anbn.bids import BidsError, entities, find_runs, read_confounds
+from anbn.bids import BidsError, find_runs, parts_of, read_confounds
 
 MNI, T1W = "space-MNI152NLin2009cAsym", "space-T1w"
 
@@ -36,8 +37,8 @@ def fmriprep(tmp_path):
     return tmp_path
 
 
-def test_entities():
-    found = entities("a/sub-01_ses-x_task-a1_space-T1w_bold.nii.gz")
+def test_entities_of_a_name():
+    found = parts_of("a/sub-01_ses-x_task-a1_space-T1w_bold.nii.gz")
     assert found == {"sub": "01", "ses": "x", "task": "a1", "space": "T1w"}
 
 
@@ -61,9 +62,9 @@ def test_runs_in_order_with_their_confounds(fmriprep):
 def test_chosen_subjects_and_runs(fmriprep):
     wanted = dict(task="pieman", space="MNI152NLin2009cAsym")
     for subjects in (["sub-001"], ["001"], [1], "sub-001"):
-        runs = find_runs(fmriprep, subjects=subjects, runs=[2], **wanted)
+        runs = find_runs(fmriprep, subjects=subjects, entities={"run": 2}, **wanted)
         assert [run.name for run in runs] == ["sub-001_task-pieman_run-2"]
-    only = find_runs(fmriprep, runs=["none"], **wanted)
+    only = find_runs(fmriprep, entities={"run": "none"}, **wanted)
     assert [run.subject for run in only] == ["sub-002"]
 
 
@@ -82,14 +83,20 @@ def test_cifti(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["_space-A_bold.nii", "_space-B_bold.nii"], "space: A, B. Set space"),
-        (["_bold.nii", "_space-B_bold.nii"], "space: B, none. Set space"),
-        (["_res-1_bold.nii", "_res-2_bold.nii"], "res: 1, 2. Set res"),
+        (["_space-A_bold.nii", "_space-B_bold.nii"], "space: A, B. Set space: A, say"),
+        (["_bold.nii", "_space-B_bold.nii"], "space: B, none. Set space: B"),
+        (
+            ["_res-1_bold.nii", "_res-2_bold.nii"],
+            r"1, 2. Set entities: \{res: 1\}, say",
+        ),
         (
             ["_desc-clean_bold.nii", "_desc-preproc_bold.nii"],
-            "desc: clean, preproc. Set desc",
+            "desc: clean, preproc. Set desc: clean",
         ),
-        (["_echo-1_bold.nii", "_echo-2_bold.nii"], "echo: 1, 2. Keep one"),
+        (
+            ["_echo-1_bold.nii", "_echo-2_bold.nii"],
+            r"1, 2. Set entities: \{echo: 1\}",
+        ),
         (["_bold.nii", "_bold.nii.gz"], "suffix only. Keep one"),
     ],
 )
@@ -110,10 +117,12 @@ def test_none_takes_the_file_without_the_entity(tmp_path):
     [
         ({"task": "piemen"}, "task-piemen .*task there: pieman, tunnel"),
         ({"subjects": ["sub-009"]}, "sub-009 .*sub there: 001, 002"),
-        ({"runs": [3]}, "run-3 .*run there: 1, 2, none"),
+        ({"entities": {"run": "3"}}, "run-3 .*run there: 1, 2, none"),
         ({"space": "MNI"}, "space-MNI .*there: MNI152NLin2009cAsym, T1w"),
         ({"desc": "clean"}, "desc-clean .*desc there: preproc"),
-        ({"res": "native"}, "res-native .*res there: none"),
+        ({"entities": {"res": "native"}}, "res-native .*res there: none"),
+        ({"entities": {"task": "x"}}, "task has a parameter of its own"),
+        ({"entities": {"direction": "AP"}}, "there: none. Entities .*run: 1, 2, none"),
         ({"task": "tunnel", "subjects": [1, 2]}, "sub-2 has no file with .*tunnel"),
     ],
 )
@@ -165,6 +174,51 @@ def test_the_sidecars_of_a_real_data_set(tmp_path):
         assert json.loads(content)["RepetitionTime"] == 1.5
     runs = find_runs(tmp_path, task="pieman")
     assert [(r.name, r.tr) for r in runs] == [("sub-001_task-pieman_run-1", 1.5)]
+
+
+def test_the_start_of_slice_timing_is_inherited(tmp_path):
+    touch(tmp_path, *(f"sub-{s}_task-x_space-A_desc-p_bold.nii" for s in "123"))
+    (tmp_path / "task-x_bold.json").write_text('{"StartTime": 0.5}')
+    near = "sub-1_task-x_space-A_desc-p_bold.json"
+    touch(tmp_path, near, content='{"RepetitionTime": 2, "StartTime": 0.98}')
+    of_subject = tmp_path / "sub-2/sub-2_task-x_desc-p_bold.json"
+    of_subject.write_text('{"StartTime": 0}')
+    touch(tmp_path, "sub-3_task-x_space-B_bold.json", content='{"StartTime": 9}')
+    assert [r.start_time for r in find_runs(tmp_path, task="x")] == [0.98, 0.0, 0.5]
+    of_subject.write_text('{"StartTime": -1}')
+    with pytest.raises(BidsError, match="StartTime in seconds, 0 or more, found -1"):
+        find_runs(tmp_path, task="x")
+
+
+def test_any_entity_can_be_named(tmp_path):
+    for subject, direction, run in itertools.product("12", ("AP", "PA"), ("2", "10")):
+        scan = f"sub-{subject}_task-x_dir-{direction}_run-{run}"
+        touch(tmp_path, f"{scan}_res-2_bold.nii", f"{scan}_bold.nii")
+        touch(tmp_path, f"{scan}_desc-confounds_timeseries.tsv")
+    one = {"dir": "PA", "res": "2", "run": "10"}
+    found = find_runs(tmp_path, task="x", subjects="1", entities=one)
+    (path,) = (run.bold.name for run in found)
+    assert path == "sub-1_task-x_dir-PA_run-10_res-2_bold.nii"
+    assert found[0].confounds.name.startswith("sub-1_task-x_dir-PA_run-10_desc")
+    both = {"dir": "AP, PA", "res": "none"}
+    runs = find_runs(tmp_path, task="x", subjects=["1"], entities=both)
+    names = [f"sub-1_task-x_run-{r}_dir-{d}" for r in (2, 10) for d in ("AP", "PA")]
+    assert [run.name for run in runs] == names
+    assert len({run.confounds for run in runs}) == 4
+    with pytest.raises(BidsError, match=r"They differ in dir: AP, PA; res: 2, none."):
+        find_runs(tmp_path, task="x")
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path):
+    scan = "sub-1_task-x"
+    touch(tmp_path, f"{scan}_bold.nii", f"{scan}_desc-confounds_timeseries.tsv")
+    touch(tmp_path, f"{scan}_bold.json", content='{"RepetitionTime": 2}')
+    for path in list(tmp_path.rglob("sub-1_*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+        path.with_name(".DS_Store").write_bytes(b"\x00")
+    (run,) = find_runs(tmp_path, task="x")
+    assert (run.bold.name, run.tr) == (f"{scan}_bold.nii", 2.0)
+    assert run.confounds.name == f"{scan}_desc-confounds_timeseries.tsv"
 
 
 CONFOUNDS = ["trans_x", "trans_y", "rot_x", "framewise_displacement", "a_comp_cor_00"]

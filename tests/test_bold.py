@@ -205,6 +205,128 @@ def test_runs_of_different_lengths_are_not_of_one_story(tmp_path, arrays):
     assert brain.by_subject()[1][0].shape == (50, 3)
 
 
+def test_every_run_of_the_clock_is_cleaned_by_itself(tmp_path, arrays, rng):
+    """Drift, confounds and scale are a run's own, in one file or in several."""
+    lengths, files = [25, 35], {}
+    for name, data in arrays.items():
+        data[25:] = 3 * data[25:] + 200
+        motion = pd.DataFrame({"x": rng.normal(size=60)})
+        files[name] = data, motion
+    options = {"n_times": 60, "run_lengths": lengths, "confounds": ["x"], **CLOCK}
+    brain = bold.prepare(files, tmp_path / "whole", **options)
+    assert brain.lengths_of(brain.runs[0]) == (25, 35)
+    for run, (data, motion) in zip(brain.runs, files.values(), strict=True):
+        for rows in (slice(0, 25), slice(25, 60)):
+            expected = naive(data[rows], motion["x"].to_numpy()[rows])
+            np.testing.assert_allclose(run[rows], expected, atol=1e-3)
+    again = bold.reopen(tmp_path / "whole")
+    assert (again.run_lengths, again.parts) == ((25, 35), False)
+
+
+def save_parts(folder, arrays, lengths):
+    """A table a part of every subject, the third in front of the first by its name."""
+    files = []
+    for name, data in arrays.items():
+        for k, part in enumerate(np.split(data, np.cumsum(lengths)[:-1])):
+            path = folder / f"sub-{name}_run-{k + 1}.npy"
+            np.save(path, part)
+            files.append(str(path))
+    return sources.runs_of_files(files)
+
+
+def test_parts_of_a_story_stand_one_after_another(tmp_path, arrays):
+    lengths = [25, 35]
+    runs = save_parts(tmp_path, arrays, lengths)
+    options = {"n_times": 60, "run_lengths": lengths, **CLOCK}
+    assert sources.are_parts(runs, "auto", lengths)
+    brain = bold.prepare(runs, tmp_path / "parts", parts=True, **options)
+    whole = bold.prepare(arrays, tmp_path / "whole", **options)
+    subjects, series = brain.by_subject()
+    assert subjects == [f"sub-{name}" for name in arrays]
+    np.testing.assert_allclose(series, whole.by_subject()[1], atol=1e-6)
+    assert brain.lengths_of(brain.runs[1]) == [35]
+    kept = bold.reopen(tmp_path / "parts").by_subject()[1]
+    np.testing.assert_array_equal(kept, series)
+    assert bold.check_repeats(brain, tr=2.0, rng=np.random.default_rng(0)) == {}
+    short = [*lengths[:1], 40]
+    with pytest.raises(bold.BoldError, match=r"run-2\.npy has 35 .* needs 40"):
+        options |= {"run_lengths": short, "n_times": 65}
+        bold.prepare(runs, tmp_path / "short", parts=True, **options)
+
+
+@pytest.mark.parametrize(
+    "runs_are, lengths, expected",
+    [
+        ("auto", [], False),
+        ("auto", [20, 20, 20], False),
+        ("repeats", [25, 35], False),
+        ("parts", [25, 35], True),
+        ("parts", [], "clock of several runs: set run_lengths in stage 01, as .300, 3"),
+        ("parts", [20, 20, 20], "sub-s1 has 2 files, the clock of stage 01 has 3 runs"),
+    ],
+)
+def test_repeats_or_parts(tmp_path, arrays, runs_are, lengths, expected):
+    runs = save_parts(tmp_path, arrays, [25, 35])
+    if isinstance(expected, bool):
+        assert sources.are_parts(runs, runs_are, lengths) is expected
+    else:
+        with pytest.raises(bold.BoldError, match=expected):
+            sources.are_parts(runs, runs_are, lengths)
+
+
+def stories(rng, n_stories, n_subjects=4, n_times=150, n_regions=6):
+    """Runs of subjects who hear each story once: shared signal, noise of their own."""
+
+    def smooth(*shape):
+        noise = rng.normal(size=(n_times + 4, *shape))
+        return sum(noise[k : k + n_times] for k in range(5))
+
+    heard = [smooth(n_regions) for _ in range(n_stories)]
+    return {
+        f"sub-{i}_run-{k}": 100 + heard[k] + 2 * smooth(n_regions)
+        for i in range(n_subjects)
+        for k in range(n_stories)
+    }
+
+
+def test_repeats_are_told_from_parts_of_a_book(tmp_path, rng):
+    parts = stories(rng, 3)
+    repeats = stories(rng, 1, n_subjects=12)
+    names = [f"sub-{i}_run-{k}" for i in range(4) for k in range(3)]
+    repeats = dict(zip(names, repeats.values(), strict=True))
+    checked = {}
+    for what, runs in (("parts", parts), ("repeats", repeats)):
+        folder = tmp_path / what
+        folder.mkdir()
+        for name, data in runs.items():
+            np.save(folder / f"{name}.npy", data)
+        files = sources.runs_of_files([str(folder / f"{name}.npy") for name in names])
+        checked[what] = bold.prepare(files, folder / "out", **CLOCK)
+    r = bold.check_repeats(checked["repeats"], tr=2.0, rng=rng)
+    assert list(r) == ["sub-0", "sub-1", "sub-2", "sub-3"]
+    assert all(0.05 < value < 0.4 for value in r.values())
+    message = (
+        r"correlate no more than by chance.*run_lengths \(of sub-0 as \[150, 150, 150\]"
+        ".*runs_are: parts.*same_story: false.*runs_are: repeats"
+    )
+    with pytest.raises(bold.BoldError, match=message):
+        bold.check_repeats(checked["parts"], tr=2.0, rng=rng)
+
+
+def test_parts_are_taken_for_repeats_as_rarely_as_by_chance(tmp_path, rng):
+    passed = 0
+    for k in range(60):
+        runs = list(stories(rng, 2, n_subjects=2, n_times=80).values())
+        people = ["a", "a", "b", "b"]
+        brain = bold.Brain([hemodynamics.zscore(r) for r in runs], people, None, None)
+        try:
+            bold.check_repeats(brain, tr=2.0, rng=np.random.default_rng(k))
+            passed += 1
+        except bold.BoldError:
+            continue
+    assert passed <= 8  # 5 % of 60 are 3
+
+
 def test_constant_voxels_leave_the_mask(tmp_path, files, capsys):
     paths, mask = files
     for path, voxels in zip(paths[:2], [(0, 0), (3, 2)], strict=True):

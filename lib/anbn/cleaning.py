@@ -27,7 +27,9 @@ def rows_kept(n_volumes, source, n_times, cut):
     if found < (n_times or 0):
         raise BoldError(
             f"{source} has {found} volumes, the story needs {n_times}. Shorten the "
-            "story (n_words or n_volumes of stage 01) or check tr and first_volume."
+            "story (n_words or n_volumes of stage 01) or check tr and first_volume. If "
+            "it was heard in several files, name the volumes of each in run_lengths of "
+            "stage 01."
         )
     return slice(begin, begin + (n_times or found))
 

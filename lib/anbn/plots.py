@@ -37,12 +37,14 @@ def plot_raster(activations, *, n_tokens, n_neurons, ax=None):
     """
     ax = _axes(ax, 10, 7)
     head = activations[: max(200, n_tokens)].to_numpy().astype(np.float32)
+    n_tokens = min(n_tokens, len(head))  # a story may be shorter
     n = head.shape[2]
     flat = head.reshape(len(head), -1)
     z = hemodynamics.zscore(flat)
     # one neuron from each of n_neurons stretches of depth, the one of largest variance
-    stretches = np.array_split(np.arange(flat.shape[1]), n_neurons)
-    chosen = [s[flat[1:, s].var(0).argmax()] for s in stretches]
+    stretches = np.array_split(np.arange(flat.shape[1]), min(n_neurons, flat.shape[1]))
+    varied = flat[1:] if len(flat) > 1 else flat  # the first token is an outlier
+    chosen = [s[varied[:, s].var(0).argmax()] for s in stretches]
     image = ax.imshow(
         z[:n_tokens, chosen].T, aspect="auto", cmap="RdBu_r", vmin=-4, vmax=4
     )

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -77,11 +78,11 @@ def runs_of_files(files, confound_files=()):
         subject = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
         confounds = resolve(confound_files[i]) if confound_files else None
         subject = subject[1] if subject else str(file)
-        runs.append(Run(subject, name, path, confounds, _sidecar_tr(path)))
+        runs.append(Run(subject, name, path, confounds, *_sidecar(path)))
     return runs
 
 
-def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
+def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None):
     """Runs of a folder of derivatives, by their entities (see ``bids.find_runs``).
 
     Parameters
@@ -92,6 +93,8 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
     task, space, desc : str
     subjects : sequence of str
         All there are, if empty.
+    entities : dict of str to str
+        Any other entity by its value.
 
     Returns
     -------
@@ -99,10 +102,17 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
     """
     path = resolve(folder)
     if folder.startswith(NARRATIVES):
-        options = {"subjects": subjects, "derivative": path.name, "space": space}
-        return narratives.find_runs(path.parents[1], story=task, **options)
-    entities = {"task": task, "space": space, "desc": desc}
-    return bids.find_runs(path, subjects=subjects, **entities)
+        return narratives.find_runs(
+            path.parents[1],
+            story=task,
+            subjects=subjects,
+            derivative=path.name,
+            space=space,
+            entities=entities,
+        )
+    return bids.find_runs(
+        path, task=task, space=space, desc=desc, subjects=subjects, entities=entities
+    )
 
 
 def draw_subjects(runs, n, *, rng):
@@ -129,12 +139,87 @@ def draw_subjects(runs, n, *, rng):
     return [run for run in runs if run.subject in kept]
 
 
-def _sidecar_tr(path):
+def are_parts(runs, runs_are, run_lengths):
+    """Whether a subject's files are the runs that the story's clock is made of.
+
+    Parameters
+    ----------
+    runs : list of Run, or dict of str to anything
+    runs_are : {"auto", "repeats", "parts"}
+        ``auto``: parts where the clock has several runs and every subject has as many.
+    run_lengths : sequence of int
+        Of the clock.
+
+    Raises
+    ------
+    BoldError
+        ``parts`` of a clock of one run, or a subject with another number of files.
+    """
+    people = list(runs) if isinstance(runs, dict) else [run.subject for run in runs]
+    counts = Counter(people)
+    other = next((p for p, n in counts.items() if n != len(run_lengths)), None)
+    if runs_are == "auto":
+        return len(run_lengths) > 1 and other is None
+    if runs_are == "repeats":
+        return False
+    if len(run_lengths) < 2:
+        raise BoldError(
+            "runs_are: parts needs a clock of several runs: set run_lengths in stage "
+            f"01, as [{', '.join('300' for _ in range(max(counts.values())))}], the "
+            "volumes that are kept of each part."
+        )
+    if other is not None:
+        raise BoldError(
+            f"runs_are: parts: {other} has {counts[other]} files, the clock of stage "
+            f"01 has {len(run_lengths)} runs (run_lengths {list(run_lengths)}). Leave "
+            "the subject out, or correct run_lengths."
+        )
+    return True
+
+
+def first_runs(runs):
+    """The first run of every subject."""
+    first = {run.subject: run for run in reversed(runs)}
+    return [run for run in runs if first[run.subject] is run]
+
+
+def check_method(runs, brain_method, *, atlas=""):
+    """Refuse, before anything is read, a method that has no use for what runs are.
+
+    Raises
+    ------
+    BoldError
+        Methods of volumes for regions, or regions as they are for volumes.
+    """
+    kind = "tables"  # arrays are regions
+    if not isinstance(runs, dict):
+        kind = FORMATS[format_of(runs[0].bold)]
+    volumes_stay = kind == "NIfTI" and not atlas
+    if brain_method in ("canica", "dictlearning") and not volumes_stay:
+        what = "regions of an atlas" if kind == "NIfTI" else f"{kind}, not volumes"
+        raise BoldError(
+            f"brain_method: {brain_method} is for volumes, these are {what}. Set "
+            "brain_method: regions to take each region as a network, or ica, "
+            "dictionary or vsdbn to find networks of regions."
+        )
+    if brain_method == "regions" and volumes_stay:
+        raise BoldError(
+            "brain_method: regions is for tables and atlases, these are NIfTI volumes. "
+            "Name an atlas_file, or set brain_method: canica."
+        )
+
+
+def _sidecar(path):
+    """RepetitionTime and StartTime of the JSON file of the same name."""
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
+    if not sidecar.is_file():
+        return None, None
     try:
-        return bids.repetition_time(sidecar) if sidecar.is_file() else None
+        return bids.repetition_time(sidecar), bids.start_time(sidecar)
     except bids.BidsError as error:
-        raise BoldError(f"{sidecar}: no RepetitionTime in s to read: {error}") from None
+        raise BoldError(
+            f"{sidecar}: no RepetitionTime or StartTime in s to read: {error}"
+        ) from None
 
 
 def reader(runs, *, mask, atlas, voxel_size, smoothing):
