@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anbn.bids import BidsError, find_runs, parts_of, read_confounds
+from anbn.bids import (
+    BidsError,
+    confound_table,
+    find_runs,
+    parts_of,
+    read_confounds,
+)
 
 MNI, T1W = "space-MNI152NLin2009cAsym", "space-T1w"
 
@@ -258,7 +264,7 @@ def test_confounds_are_those_of_the_file(table):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ((1, 3, "n/a"), "framewise_displacement', row 2 of 6, found 'n/a'"),
+        ((2, 3, "n/a"), "framewise_displacement', row 3 of 6, found 'n/a'"),
         ((0, 0, "oops"), "trans_x', row 1 of 6, found 'oops'"),
         ((5, 4, "inf"), "a_comp_cor_00', row 6 of 6, found 'inf'"),
         ((2, 1, ""), "trans_y', row 3 of 6, found ''"),
@@ -281,10 +287,62 @@ def test_a_confound_that_is_not_there(table):
         read_confounds(table[0](), ["cosine*"], n_volumes=6)
 
 
-def test_confounds_without_names(tmp_path):
-    np.savetxt(tmp_path / "c.tsv", np.eye(3), delimiter="\t")
+MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+AFNI = ["roll", "pitch", "yaw", "dS", "dL", "dP"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "head", "names"),
+    [
+        ("rp_asub-01_bold.txt", "  ", "", MOTION),
+        ("sub-01_mcf.nii.gz.par", "  ", "", [*MOTION[3:], *MOTION[:3]]),
+        (
+            "dfile.r01.1D",
+            " ",
+            "# 3dvolreg -1Dfile\n",
+            [*AFNI],
+        ),
+        ("motion.txt", " ", "", [f"column_{k}" for k in range(1, 7)]),
+        ("motion.tsv", "\t", "", [f"column_{k}" for k in range(1, 7)]),
+        ("motion.csv", ",", "", [f"column_{k}" for k in range(1, 7)]),
+        ("motion.txt", " ", " ".join(MOTION) + "\n", MOTION),
+        ("saved_by_numpy.txt", " ", f"# {' '.join(MOTION)}\n", MOTION),
+        ("excel.csv", ";", ";".join(MOTION) + "\n", MOTION),
+    ],
+)
+def test_motion_of_other_programs(tmp_path, rng, name, separator, head, names):
+    """No line of names is no row lost."""
+    values = rng.normal(size=(30, 6))
+    rows = [separator.join(f"{value:.7e}" for value in row) for row in values]
+    if name == "excel.csv":
+        rows = [row.replace(".", ",") for row in rows]
+    lead = separator.isspace() * separator.replace("\t", "")
+    (tmp_path / name).write_text(head + "\n".join(lead + row for row in rows) + "\n")
+    assert list(confound_table(tmp_path / name)) == names
+    found = read_confounds(tmp_path / name, ["*"], n_volumes=30)
+    np.testing.assert_allclose(found, values, rtol=1e-6)
+    with pytest.raises(BidsError, match="has 30 rows, the run has 31 volumes"):
+        read_confounds(tmp_path / name, ["*"], n_volumes=31)
+
+
+def test_values_missing_in_the_first_rows_are_zero(tmp_path, rng):
+    values = rng.normal(size=(30, 3))
+    cells = [[f"{v:.6f}" for v in row] for row in values]
+    cells[0] = ["n/a", "n/a", cells[0][2]]
+    cells[1][1] = "n/a"
+    expected = values.copy()
+    expected[0, :2] = expected[1, 1] = 0
+    for head in ("a\tb\tc\n", ""):
+        path = tmp_path / "c.tsv"
+        path.write_text(head + "\n".join("\t".join(row) for row in cells) + "\n")
+        found = read_confounds(path, ["*"], n_volumes=30)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_name_that_stands_for_two_columns(tmp_path):
+    (tmp_path / "c.tsv").write_text("a\ta\n1\t2\n3\t4\n")
     with pytest.raises(BidsError, match="first line of names, each once"):
-        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=3)
+        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=2)
 
 
 def test_confounds_that_cannot_be_read(tmp_path):

@@ -171,13 +171,79 @@ def test_arrays_with_confounds(tmp_path, arrays, rng):
             r"confounds of s2: found 55 rows, 0 values missing or.* expected 60",
         ),
         (gap, r"confounds of s2: found 60 rows, 1 values missing or.* expected 60"),
-        (frame[["rot_x"]], r"confounds of s2: no column matches 'trans_\*'"),
+        (frame[["trans_x"]], r"confounds of s2: no column matches 'rot_x'"),
         (None, r"s2 has no table of confounds to take trans_\*, rot_x from"),
     ]:
         changed = pairs | {"s2": (arrays["s2"], other)}
         with pytest.raises(ValueError, match=message):
             bold.prepare(changed, out, confounds=["trans_*", "rot_x"], **options)
         bold.prepare(changed, out, **options)  # they are not looked at
+
+
+def test_a_pattern_may_match_in_some_runs_only(tmp_path, arrays, rng, capsys):
+    """As fMRIPrep's motion outliers: a column for each volume that is one."""
+    motion = {n: pd.DataFrame({"x": rng.normal(size=60)}) for n in arrays}
+    for volume in (7, 30):
+        motion["s2"][f"motion_outlier{volume:02d}"] = np.eye(60)[volume]
+    pairs = {n: (arrays[n], motion[n]) for n in arrays}
+    options = {"confounds": ["x", "motion_outlier*"], **CLOCK}
+    brain = bold.prepare(pairs, tmp_path / "kept", **options)
+    for run, (name, data) in zip(brain.runs, arrays.items(), strict=True):
+        expected = naive(data, *motion[name].to_numpy().T)
+        np.testing.assert_allclose(run, expected, atol=1e-4)
+    said = capsys.readouterr().out
+    assert "motion_outlier* matches nothing in 2 of 3 runs: s1, s3" in said
+    with pytest.raises(ValueError, match=r"s1: no column matches 'steady\*'"):
+        bold.prepare(pairs, tmp_path, confounds=["x", "steady*"], **CLOCK)
+    with pytest.raises(ValueError, match="s1: no column matches 'motion_outlier07'"):
+        bold.prepare(pairs, tmp_path, confounds=["motion_outlier07"], **CLOCK)
+    files = []
+    for name, data in arrays.items():
+        np.save(tmp_path / f"{name}.npy", data)
+        motion[name].to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
+        files.append(str(tmp_path / f"{name}.npy"))
+    runs = sources.runs_of_files(files, [f.replace("npy", "tsv") for f in files])
+    for one, other in zip(
+        bold.prepare(runs, tmp_path / "f", **options).runs, brain.runs, strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda d, k: d, r"s2 holds the same values as s1"),
+        (lambda d, k: d if k else d[:, ::-1], r"s3 holds the same values as s2"),
+        (
+            lambda d, k: np.column_stack([d[:, 0] * (k + 1) + k * d[::-1, 1], d[:, 2]]),
+            r"column 'region 2' is the same in all 3 subjects, from s1 on",
+        ),
+    ],
+)
+def test_what_is_the_same_in_all_subjects_is_no_bold(
+    tmp_path, arrays, change, expected
+):
+    data = {name: change(arrays["s1"], k) for k, name in enumerate(arrays)}
+    with pytest.raises(bold.BoldError, match=expected):
+        bold.prepare(data, tmp_path, **CLOCK)
+
+
+@pytest.mark.parametrize("n_regions, n_times", [(6, 60), (80, 60), (6, None)])
+def test_regions_by_volumes_are_to_be_turned(tmp_path, rng, n_regions, n_times):
+    noise = rng.normal(size=(60 + 4, n_regions))
+    data = 100 + sum(noise[k : k + 60] for k in range(5))
+    np.save(tmp_path / "right.npy", data)
+    np.save(tmp_path / "turned.npy", data.T)
+    options = {"n_times": n_times, **CLOCK}
+    right, turned = (
+        sources.runs_of_files([str(tmp_path / name)])
+        for name in ("right.npy", "turned.npy")
+    )
+    assert bold.prepare(right, tmp_path / "o", **options).runs[0].shape[0] == 60
+    with pytest.raises(bold.BoldError) as error:
+        bold.prepare(turned, tmp_path / "o", **options)
+    assert f"turned.npy: found shape ({n_regions}, 60), expected" in str(error.value)
+    assert "np.load(path).T" in str(error.value)
 
 
 def test_a_subject_is_the_mean_of_its_runs(tmp_path, files):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anbn.columns import MISSING, SHOWN, choose, some
+from anbn.columns import MISSING, SHOWN, choose, read_cells, some
 from anbn.paths import tidy
 
 IMAGES = (
@@ -23,6 +23,9 @@ NAMES = ("sub", "ses", "task", "run")  # those that name a run here
 PARAMETERS = ("task", "space", "desc")  # with a parameter of their own
 NONE = "none"  # stands for: the name does not have this entity
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+SPM = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]  # mm, rad
+FSL = [*SPM[3:], *SPM[:3]]  # rad, mm
+AFNI = ["roll", "pitch", "yaw", "dS", "dL", "dP"]  # degrees, mm
 
 
 class BidsError(ValueError):
@@ -267,23 +270,65 @@ def _seconds(sidecar, key, above):
     return None if value is None else float(value)
 
 
-def read_confounds(path, columns, *, n_volumes):
+def confound_table(path):
+    """Names and cells of a table of confounds.
+
+    Parameters
+    ----------
+    path : path-like
+        fMRIPrep's, or other text in columns. Without a line of names, the six of SPM's
+        ``rp_*.txt`` are called trans_x to rot_z, those of FSL's ``.par`` rot_x to
+        trans_z, of AFNI's ``.1D`` roll to dP; any other column_1, column_2, ...
+
+    Returns
+    -------
+    cells : DataFrame of str of shape (n_rows, n_columns)
+
+    Raises
+    ------
+    BidsError
+        If it is no table, or a name stands for several columns.
+    """
+    path = Path(path)
+    try:
+        names, cells = read_cells(path, BidsError)
+    except FileNotFoundError as error:
+        raise BidsError(f"{path}: no such table of confounds") from error
+    if names is None:
+        names = [f"column_{i + 1}" for i in range(cells.shape[1])]
+        if len(names) == 6:
+            name = path.name.lower()
+            names = SPM if name.startswith("rp_") or "_rp_" in name else names
+            names = FSL if name.endswith(".par") else names
+            names = AFNI if name.endswith(".1d") else names
+    if len(set(names)) < len(names):
+        raise BidsError(
+            f"{path}: expected a first line of names, each once, found "
+            f"{', '.join(names[:SHOWN])}."
+        )
+    return cells.set_axis(names, axis=1)
+
+
+def read_confounds(path, columns, *, n_volumes, optional=()):
     """Confounds of a run, from fMRIPrep's table or another one.
 
     Parameters
     ----------
     path : path-like
-        A ``.tsv``, or ``.csv``, with a line of names.
+        See ``confound_table``.
     columns : sequence of str
         Names, or patterns such as ``trans_*``, ``rot_?``, ``a_comp_cor_0[0-5]``.
     n_volumes : int
         Of the run: the table must have as many rows.
+    optional : sequence of str
+        Patterns that may match nothing here.
 
     Returns
     -------
     confounds : array of shape (n_volumes, n_columns)
-        In the order of ``columns``, then of the file; each column once. A first value
-        that is missing (of derivatives and displacements) is 0.
+        In the order of ``columns``, then of the file; each column once. A value that is
+        missing in the first row (of derivatives and displacements), or in the first two
+        (of second derivatives), is 0.
 
     Raises
     ------
@@ -292,41 +337,27 @@ def read_confounds(path, columns, *, n_volumes):
         value is not a finite number.
     """
     path = Path(path)
-    separator = "," if path.name.lower().endswith((".csv", ".csv.gz")) else "\t"
-    try:
-        options = {"sep": separator, "dtype": str, "keep_default_na": False}
-        table = pd.read_csv(path, header=None, **options)
-    except FileNotFoundError as error:
-        raise BidsError(f"{path}: no such table of confounds") from error
-    except (OSError, ValueError) as error:
-        raise BidsError(f"{path} cannot be read as a table: {error}") from error
-    header = [str(name).strip() for name in table.iloc[0]]
-    table = table.iloc[1:].set_axis(header, axis=1)
-    numbers = pd.to_numeric(pd.Series(header), errors="coerce").notna().all()
-    if numbers or len(set(header)) < len(header):
-        raise BidsError(
-            f"{path}: expected a first line of names, each once, found "
-            f"{', '.join(header[:SHOWN])}."
-        )
+    table = confound_table(path)
     if len(table) != n_volumes:
         raise BidsError(
             f"{path} has {len(table)} rows, the run has {n_volumes} volumes. Is it the "
             "table of this run? Cut volumes after confounds are removed, not before."
         )
-    chosen = choose(table, _sequence(columns), path, BidsError)
-    names = list(chosen)
-    cells = chosen.apply(lambda column: column.str.strip())
+    patterns = [columns] if isinstance(columns, str) else columns
+    cells = choose(table, patterns, path, BidsError, optional)
+    names = list(cells)
     values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(float)
     values = values.reshape(n_volumes, len(names)).copy()
-    first = cells.iloc[:1].apply(lambda column: column.str.lower()).isin(MISSING)
-    values[:1][first.to_numpy(bool)] = 0.0
+    missing = cells.iloc[:2].apply(lambda column: column.str.lower()).isin(MISSING)
+    missing = np.logical_and.accumulate(missing.to_numpy(bool), axis=0)
+    values[:2][missing] = 0.0
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
         raise BidsError(
             f"{path}: expected a number in column {names[column]!r}, row {row + 1} of "
             f"{n_volumes}, found {cells.iloc[row, column]!r:.60}; {len(bad)} such "
-            "cells. Only the first row may be missing: leave the column out or repair "
-            "it."
+            "cells. Only the first two rows may be missing: leave the column out or "
+            "repair it."
         )
     return values

@@ -1,5 +1,6 @@
 """BOLD: runs read, cleaned and kept on disk, one at a time."""
 
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from nilearn.masking import unmask
 from tqdm import tqdm
 
-from anbn import artifacts, cleaning, hemodynamics, intersubject, sources
+from anbn import artifacts, bids, cleaning, hemodynamics, intersubject, sources
 from anbn.bids import Run
 from anbn.columns import choose
 from anbn.volumes import BoldError
@@ -182,9 +183,9 @@ def prepare(
     of_images = {"mask": mask, "atlas": atlas, "voxel_size": voxel_size}
     of_images["smoothing"] = smoothing
     arrays = isinstance(runs, dict)
-    confounds_of = cleaning.confounds_of
+    confounds_of, names_of = cleaning.confounds_of, _confound_names
     if arrays:
-        runs, read, confounds_of = _arrays(runs, names)
+        runs, read, confounds_of, names_of = _arrays(runs, names)
         mask, strict = None, True
     else:
         read, mask, strict = sources.reader(runs, **of_images)
@@ -192,7 +193,11 @@ def prepare(
         for run in runs:
             sources.check_tr(run, tr)
     how = {"tr": tr, "high_pass": high_pass, "n_times": n_times, "cut": cut}
-    how |= {"confounds": confounds and partial(confounds_of, columns=confounds)}
+    if confounds:
+        there = {run.name: names_of(run, confounds) for run in runs}
+        optional = cleaning.optional_patterns(there, confounds)
+        confounds_of = partial(confounds_of, columns=confounds, optional=optional)
+    how["confounds"] = confounds_of if confounds else None
     how |= {"standardise": standardise, "strict": strict}
     paths, names, varies, seen = [], None, True, Counter()
     for run in tqdm(runs, "runs", mininterval=5, disable=len(runs) < 2):
@@ -210,6 +215,8 @@ def prepare(
         names, mask = _leave_out(varies, paths, names, mask)
     loaded = [np.load(path, mmap_mode="r") for path in paths]
     people = [run.subject for run in runs]
+    if strict:
+        _check_distinct(runs, loaded, names)
     clock = {"run_lengths": tuple(run_lengths), "parts": parts}
     brain = Brain(loaded, people, names, mask, standardise, **clock)
     about = {"runs": brain.run_names, "subjects": people, "names": names}
@@ -339,6 +346,8 @@ def _prepare_run(
     """Clean one run; its data is gone before the next one is read."""
     data, names = read(run)
     n_volumes = len(data)
+    if strict:
+        cleaning.check_orientation(data, run.bold, n_times, cut)
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
     nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None
     data = cleaning.check_values(data[rows], run.bold, constant=not strict)
@@ -392,11 +401,15 @@ def _arrays(arrays, names):
         data = np.array(pairs[run.name][0])  # a copy: cleaning is done in place
         return data, list(names or sources.numbered(run.name, data))
 
-    def confounds_of(run, columns, n_volumes):
+    def names_of(run, wanted):
         frame = pairs[run.name][1]
         if frame is None:
-            return cleaning.confounds_of(run, columns, n_volumes)  # says there is none
-        found = choose(frame, columns, f"confounds of {run.name}", BoldError)
+            cleaning.check_there(run, wanted)
+        return [str(name) for name in frame]
+
+    def confounds_of(run, columns, n_volumes, optional=()):
+        frame, source = pairs[run.name][1], f"confounds of {run.name}"
+        found = choose(frame, columns, source, BoldError, optional)
         found = found.to_numpy(float)
         if len(found) != n_volumes or not np.isfinite(found).all():
             raise BoldError(
@@ -406,7 +419,39 @@ def _arrays(arrays, names):
             )
         return found
 
-    return runs, read, confounds_of
+    return runs, read, confounds_of, names_of
+
+
+def _confound_names(run, wanted):
+    """Columns of a run's table of confounds."""
+    cleaning.check_there(run, wanted)
+    return list(bids.confound_table(run.confounds))
+
+
+def _check_distinct(runs, loaded, names):
+    """Refuse columns or files that are the same in several subjects."""
+    people = {run.subject for run in runs}
+    seen, same = {}, np.ones(loaded[0].shape[1], bool)
+    for run, data in zip(runs, loaded, strict=True):
+        key = hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
+        other = seen.setdefault(key, run)
+        if other.subject != run.subject:
+            raise BoldError(
+                f"{run.bold} holds the same values as {other.bold}, of another "
+                "subject. Name each subject's own file."
+            )
+        first = loaded[0]
+        if len(data) == len(first):
+            same &= np.isclose(data, first, atol=1e-3).all(0)
+        else:
+            same[:] = False
+    if len(people) > 1 and same.any():
+        column = names[int(np.flatnonzero(same)[0])]
+        raise BoldError(
+            f"column {column!r} is the same in all {len(people)} subjects, from "
+            f"{runs[0].bold} on: it is no BOLD (time, stimulus?) and would be a "
+            "region that all share. Take it out of the tables."
+        )
 
 
 def _path(folder, run, taken):

@@ -5,7 +5,7 @@ import pandas as pd
 import scipy.linalg
 
 from anbn import hemodynamics
-from anbn.columns import MISSING, choose, did_you_mean, some
+from anbn.columns import MISSING, choose, did_you_mean, read_cells, some
 from anbn.paths import resolve
 
 WORD_RATE = "word_rate"
@@ -174,20 +174,10 @@ def table(path, columns=("*",), *, n_times, first=None):
         is not a finite number.
     """
     file = resolve(str(path))
-    name = file.name.lower().removesuffix(".gz")
-    separator = {".tsv": "\t", ".csv": ","}.get(name[-4:], r"\s+")
-    options = {"sep": separator, "dtype": str, "keep_default_na": False}
-    try:
-        cells = pd.read_csv(file, header=None, encoding="utf-8-sig", **options)
-    except (OSError, ValueError) as error:
-        raise RegressorError(f"{path} cannot be read as a table: {error}") from error
-    cells = cells.apply(lambda column: column.str.strip())
-    header = cells.iloc[0].tolist()
-    if pd.to_numeric(cells.iloc[0], errors="coerce").notna().all():
-        stem, n = file.name.split(".")[0], len(header)
+    header, cells = read_cells(file, RegressorError)
+    if header is None:
+        stem, n = file.name.split(".")[0], cells.shape[1]
         header = [stem] if n == 1 else [f"{stem}_{i + 1}" for i in range(n)]
-    else:
-        cells = cells.iloc[1:]
     cells = cells.set_axis(header, axis=1)
     begin = first or 0
     enough = len(cells) == n_times if first is None else len(cells) >= begin + n_times

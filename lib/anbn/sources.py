@@ -1,13 +1,12 @@
 """Files of any format to runs, and runs to columns (volumes x voxels or regions)."""
 
-import io
 import re
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from anbn import bids, narratives, regions, volumes
+from anbn import bids, columns, narratives, regions, volumes
 from anbn.bids import Run
 from anbn.cifti import cifti_tr, read_cifti
 from anbn.paths import NARRATIVES, resolve
@@ -248,10 +247,9 @@ def reader(runs, *, mask, atlas, voxel_size, smoothing):
     used = [name for name, v in (options | {"smoothing": smoothing}).items() if v]
     if used:
         raise BoldError(f"{used[0]} is for NIfTI runs, these are {next(iter(kinds))}")
-    readers = {".npy": read_npy, ".dtseries.nii": read_cifti}
-    readers[".ptseries.nii"] = read_cifti
-    strict = "tables" in kinds
-    return lambda r: readers.get(format_of(r.bold), read_table)(r.bold), None, strict
+    if "tables" in kinds:
+        return lambda run: read_regions(run.bold), None, True
+    return lambda run: read_cifti(run.bold), None, False
 
 
 def _image_reader(runs, mask, atlas, voxel_size, smoothing):
@@ -293,8 +291,39 @@ def check_tr(run, tr):
         )
 
 
+def read_regions(path):
+    """Regions of a table or array, without columns that count rows or time.
+
+    An index that pandas wrote, or the seconds of a recording, would be a region that is
+    the same in everyone.
+
+    Returns
+    -------
+    data : array of shape (n_times, n_regions)
+    names : list of str
+
+    Raises
+    ------
+    BoldError
+        See ``read_table`` and ``read_npy``; nothing but such columns.
+    """
+    data, names = (read_npy if format_of(path) == ".npy" else read_table)(path)
+    counting = [columns.counts(values) for values in data.T]
+    if not any(counting):
+        return data, names
+    kept = np.flatnonzero(~np.array(counting))
+    for k in np.flatnonzero(counting):
+        low, high, name = data[:, k].min(), data[:, k].max(), names[k] or "without name"
+        print(f"{path}: left out column {name}, which counts from {low:g} to {high:g}")
+    if not len(kept):
+        raise BoldError(f"{path}: all columns count rows or time, none is of BOLD")
+    return data[:, kept], [names[k] for k in kept]
+
+
 def read_table(path):
     """Regions from a TSV or CSV table with a header row.
+
+    Columns may be parted by tabs, commas, semicolons or blanks, with decimal commas.
 
     Returns
     -------
@@ -306,21 +335,19 @@ def read_table(path):
     BoldError
         Not a table, or text in it.
     """
-    separator = "\t" if str(path).endswith(".tsv") else ","
-    try:
-        # an empty line is a volume that is missing, not one to skip
-        text = io.StringIO(path.read_text(encoding="utf-8-sig").rstrip() + "\n")
-        table = pd.read_csv(text, sep=separator, skip_blank_lines=False)
-    except (OSError, ValueError) as error:
-        raise BoldError(f"{path} cannot be read as a table: {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise BoldError(f"{path}: rows have more cells than the first line has names")
-    if pd.to_numeric(pd.Series(list(table)), errors="coerce").notna().all():
+    names, cells = columns.read_cells(path, BoldError)
+    if names is None:
         raise BoldError(f"{path}: expected a first line of names, found numbers")
-    words = [c for c in table if table[c].dtype.kind not in "fiu"]
-    if words:
-        raise BoldError(f"{path}: expected numbers, found text in column {words[0]!r}")
-    return table.to_numpy(float), [str(c) for c in table]
+    values = cells.apply(pd.to_numeric, errors="coerce")
+    text = values.isna() & ~cells.apply(lambda c: c.str.lower()).isin(columns.MISSING)
+    if text.to_numpy().any():
+        column = int(np.flatnonzero(text.any())[0])
+        example = cells[column][text[column]].iloc[0]
+        raise BoldError(
+            f"{path}: expected numbers, found text in column {names[column]!r}: "
+            f"{example!r}. Leave the column out, or write numbers as 1.5."
+        )
+    return values.to_numpy(float), names
 
 
 def read_npy(path):
