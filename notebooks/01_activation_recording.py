@@ -71,6 +71,7 @@ from anbn import (
     artifacts,
     blocks,
     clock,
+    early,
     hemodynamics,
     linguistics,
     models,
@@ -113,6 +114,7 @@ if events:
 note = " (synthetic timing)" if synthetic else ""
 
 # %%
+early.check_windows(window=window, stride=stride)
 n_times = clock.count_volumes(
     words["offset"].max(),
     tr=tr,

@@ -101,6 +101,7 @@ from anbn import (
     artifacts,
     clock,
     decomposition,
+    early,
     hemodynamics,
     intersubject,
     massive,
@@ -135,6 +136,16 @@ repeated |= {"random_state": seed, "device": models.choose_device(device)}
 belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
 belong(np.eye(2))  # complains now of an alpha that does not fit
 draws = {"rng": rng, "n_permutations": n_permutations}
+templates.check_specs(template_sets)
+documents = pd.read_parquet(recorded / "data" / "documents.parquet")
+tokens = stores.read_tokens(recorded / "data" / "corpora")
+if model_method != "vsdbn":
+    early.check_model_networks(
+        documents["corpus"].to_numpy()[tokens["document"]].tolist(),
+        n_networks=n_model_networks,
+        sample_tokens=sample_tokens,
+        scan=scan,
+    )
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
 corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 
@@ -238,6 +249,7 @@ print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 # times over. Dual regression carries the group's maps to every subject.
 
 # %%
+early.check_brain_networks(brain, method=brain_method, n_networks=n_brain_networks)
 of_brain = {"method": brain_method, "n_networks": n_brain_networks, "over": "units"}
 of_brain |= {"mask": brain.mask, **repeated}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
@@ -357,8 +369,6 @@ if same_story:
 # any decomposition; `leave_out_massive` takes them out, and stage 04 reports their part.
 
 # %%
-tokens = stores.read_tokens(recorded / "data" / "corpora")
-documents = pd.read_parquet(recorded / "data" / "documents.parquet")
 n_layers, n_neurons = corpora.shape[1:]
 peaks = massive.streaming_peaks(corpora)
 limits = {"ratio": massive_ratio, "variance_ratio": massive_ratio}

@@ -71,6 +71,7 @@ from anbn import (
     coupling,
     coupling_plots,
     decomposition,
+    early,
     effects,
     encoding,
     explorer,
@@ -132,6 +133,18 @@ brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
 n_subjects, n_times, n_networks = brain["timecourses"].shape
 tr, high_pass = before01["tr"], before02["high_pass"]
+early.check_coupling(
+    n_times,
+    n_folds=n_folds,
+    gap=gap,
+    tr=tr,
+    shift=shift,
+    delays=delays,
+    run_lengths=runs,
+    null_method=by,
+    ceiling=brain["ceiling"],
+    min_ceiling=min_ceiling,
+)
 clock = {"n_times": n_times, "tr": tr, "start": before01["first_volume"]}
 clock |= {"hrf": before01["hrf"], "run_lengths": runs}
 timing = regressors.story_regressors(words, ["word_rate"], **clock)

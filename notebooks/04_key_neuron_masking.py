@@ -79,6 +79,7 @@ from anbn import (
     calibration,
     controls,
     damage,
+    early,
     evaluation,
     holdout,
     importance,
@@ -137,11 +138,32 @@ holdout.check_disjoint(documents, used)
 print(f"{name}: {len(tokens)} tokens of {len(documents)} documents to evaluate on")
 
 # %% [markdown]
+# What the last sections need is looked for now, as they come after minutes.
+
+# %%
+_, for_tasks = holdout.held_out(
+    language_model.tokenizer,
+    paths,
+    n_documents=task_documents,
+    document_tokens=task_tokens,
+    used=used,
+    parameters=("task_documents", "task_tokens"),
+)
+early.check_tasks(
+    syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items),
+    for_tasks,
+    domain_labels,
+    task_tokens=task_tokens,
+    n_choices=min(4, task_documents),
+)
+
+# %% [markdown]
 # **What the neurons do on average**, over some of the text the networks were fitted on:
 # means, variances, largest values.
 
 # %%
 fitted_tokens = stores.read_tokens(recorded / "data" / "corpora")
+early.check_components(keep_components, len(fitted_tokens), name="keep_components")
 step = max(1, len(fitted_tokens) // calibration_tokens)  # every so many documents
 some = fitted_tokens[fitted_tokens["document"] % step == 0].reset_index(drop=True)
 needed = {"magnitude": "ffn_hidden", "wanda": "ffn_hidden", "file": mask_kind}
@@ -375,6 +397,7 @@ artifacts.write_figure(out, "amplifying", ax.figure)
 folder = resolve(suites_folder)
 chosen = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
 of |= {"n_documents": task_documents, "document_tokens": task_tokens}
+of["parameters"] = ("task_documents", "task_tokens")
 _, longer = holdout.held_out(language_model.tokenizer, paths, **of)
 options = {"n_choices": min(4, task_documents), "before": sentence_before, "rng": rng}
 battery = tasks.prepare(chosen, longer, domain_labels, **options)

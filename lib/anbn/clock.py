@@ -130,14 +130,19 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
             )
         steps = (first_volume - (start_time or 0.0)) / tr
         if start_time and abs(steps - round(steps)) * tr > tolerance:
+            other = ""
+            if abs(first_volume + start_time - on_scan) > tolerance:
+                other = (
+                    f", or {first_volume + start_time:g} if the first kept volume "
+                    f"begins at {first_volume:g} s of the story"
+                )
             raise ClockError(
                 f"{run.bold}: a volume stands for the moment {start_time:g} s after "
                 "its beginning (StartTime of its JSON file, after slice timing), and "
                 f"first_volume of stage 01, {first_volume:g} s, leaves that out. Set "
                 f"first_volume: {on_scan:g} there if word times count from the "
-                f"beginning of the scan ({where}), or {first_volume + start_time:g} if "
-                f"the first kept volume begins at {first_volume:g} s of the story. If "
-                "it is in first_volume already, set check_clock: false."
+                f"beginning of the scan ({where}){other}. If it is in first_volume "
+                "already, set check_clock: false."
             )
     times = ", ".join(sorted(found)) or "unknown"
     return (

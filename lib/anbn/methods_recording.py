@@ -133,6 +133,14 @@ def clock(r):
     )
 
 
+def runs(r):
+    if r.params["run_lengths"]:
+        of = listed(r.params["run_lengths"])
+        return (
+            f"The clock is made of runs of {of} volumes: a response ends with its run."
+        )
+
+
 def frequency(r):
     if r.params["language"].split("-")[0] not in ("zh", "ja", "ko"):
         language = r.params["language"]
@@ -142,5 +150,5 @@ def frequency(r):
 RECORDING = {
     "Model": [model, kinds, places, attention, comparisons],
     "Story and text": [story, untimed, sound, windows, corpora, frequency],
-    "Responses": [clock],
+    "Responses": [clock, runs],
 }
