@@ -162,6 +162,7 @@ corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 before01 = manifest01["params"]
 tr, n_times = before01["tr"], manifest01["summary"]["n_times"]
 run_lengths = before01["run_lengths"]
+early.check_story(n_times, tr=tr)
 rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"]
 drift = regressors.run_drift(run_lengths or [n_times], tr, high_pass)
 files, mask_path = bold_files, mask_file

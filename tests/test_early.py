@@ -39,6 +39,7 @@ def tasks(n_words=40, labels=None, n_choices=2, task_tokens=64):
 
 def test_what_fits_passes():
     early.check_windows(window=8, stride=8)
+    early.check_story(10, tr=2.0)
     networks(scan=[399])
     early.check_brain_networks(brain(6), method="ica", n_networks=5)
     early.check_brain_networks(brain(6), method="regions", n_networks=14)
@@ -51,6 +52,10 @@ def test_what_fits_passes():
 
 
 REFUSED = {
+    "n_words": (
+        lambda: early.check_story(9, tr=2.0),
+        "has 9 volumes of 2 s, BOLD needs 10 or more. Raise n_words or n_volumes",
+    ),
     "stride": (
         lambda: early.check_windows(window=8, stride=9),
         "^stride: 9 .* its 8 tokens",

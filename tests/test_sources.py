@@ -227,6 +227,14 @@ def test_cifti(tmp_path, rng, axes):
     assert names == ["all", "left"]
 
 
+def test_grayordinates_that_were_not_measured_are_constant(tmp_path, rng, axes):
+    data = rng.normal(size=(12, 5)).astype(np.float32)
+    data[:, 3], data[4, 1] = np.nan, np.nan
+    found, _ = sources.read_cifti(save_cifti(tmp_path / "a.dtseries.nii", data, axes))
+    assert not found[:, 3].any()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data) * (np.arange(5) == 1))
+
+
 def test_bad_cifti(tmp_path, rng, axes):
     path = save(tmp_path / "a.dtseries.nii", rng.normal(size=(2, 2, 2, 12)))
     with pytest.raises(BoldError, match="expected a CIFTI-2 time series"):

@@ -350,7 +350,7 @@ def _prepare_run(
         cleaning.check_orientation(data, run.bold, n_times, cut)
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
     nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None
-    data = cleaning.check_values(data[rows], run.bold, constant=not strict)
+    data = cleaning.check_values(data[rows], run.bold, constant=not strict, names=names)
     spread = np.ptp(data, axis=0)
     for span in hemodynamics.spans(len(data), run_lengths):
         regressors = hemodynamics.drift(span.stop - span.start, tr, high_pass)

@@ -24,8 +24,9 @@ def rows_kept(n_volumes, source, n_times, cut):
     found = n_volumes - begin - end
     if found < MIN_VOLUMES:
         raise BoldError(
-            f"{source}: {n_volumes} volumes, {max(found, 0)} after the cut, expected "
-            f"at least {MIN_VOLUMES}. Is it a whole run?"
+            f"{source}: {n_volumes} volumes, {max(found, 0)} after the cut of {begin} "
+            f"at the beginning and {end} at the end, expected at least {MIN_VOLUMES}. "
+            "Is it a whole run? Else lower cut_start or cut_end."
         )
     if found < (n_times or 0):
         raise BoldError(
@@ -117,7 +118,7 @@ def _neighbours(data):
     return (z[1:] * z[:-1]).mean()
 
 
-def check_values(data, source, *, constant):
+def check_values(data, source, *, constant, names=None):
     """Two dimensions, finite, and constant columns only where they can be left out."""
     if data.ndim != 2:
         raise BoldError(
@@ -127,7 +128,8 @@ def check_values(data, source, *, constant):
     if len(bad):
         raise BoldError(
             f"{source}: {len(bad)} values are NaN or infinite, the first at volume "
-            f"{bad[0][0]}, column {bad[0][1]}. Mask or interpolate them first."
+            f"{bad[0][0]}, column {_called(bad[0][1], names)}. Mask or interpolate "
+            "them first, or leave this subject or region out."
         )
     largest = np.abs(data).max(initial=0)
     if largest > LARGEST:
@@ -144,9 +146,15 @@ def check_values(data, source, *, constant):
     if len(still) and not constant:
         raise BoldError(
             f"{source}: {len(still)} of {data.shape[1]} columns are constant, the "
-            f"first is column {still[0]}. Leave this subject or region out."
+            f"first is column {_called(still[0], names)}. Leave this subject or region "
+            "out."
         )
     return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def _called(column, names):
+    """Number of a column, and its name if it has one."""
+    return f"{column} ({names[column]})" if names else f"{column}"
 
 
 def check_coverage(varies, run):

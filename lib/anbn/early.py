@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from anbn import folds, signals, stimuli, surrogates, tasks
+from anbn.cleaning import MIN_VOLUMES
 from anbn.evaluation import EvaluationError
 from anbn.params import ParamError
 
@@ -22,6 +23,21 @@ def check_windows(*, window, stride):
         raise ParamError(
             f"stride: {stride} new tokens a window are more than its {window} tokens "
             "(window). Set stride to at most window."
+        )
+
+
+def check_story(n_times, *, tr):
+    """Whether the story is long enough for BOLD.
+
+    Raises
+    ------
+    ParamError
+        Fewer volumes than a run must have.
+    """
+    if n_times < MIN_VOLUMES:
+        raise ParamError(
+            f"the story of stage 01 has {n_times} volumes of {tr:g} s, BOLD needs "
+            f"{MIN_VOLUMES} or more. Raise n_words or n_volumes there."
         )
 
 
