@@ -227,8 +227,7 @@ brain = bold_data.prepare(
     parts=parts,
 )
 if same_story and runs_are != "repeats":
-    draw = np.random.default_rng(seed)
-    alike = bold_data.check_repeats(brain, tr=tr, rng=draw)
+    alike = bold_data.check_repeats(brain, tr=tr, rng=np.random.default_rng(seed))
     print("\n".join(f"{who}: runs correlate at {r:.3f}" for who, r in alike.items()))
 people = set(brain.subjects)
 assert len(people) > 1 or not same_story, (
