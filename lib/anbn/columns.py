@@ -58,6 +58,11 @@ def read_cells(path, error=ValueError):
             cells = cells.apply(_points)
     except FileNotFoundError:
         raise
+    except pd.errors.ParserError as problem:
+        raise error(
+            f"{path} cannot be read as a table, rows have more cells than the first "
+            f"line: {problem}"
+        ) from problem
     except Exception as problem:  # of damage gzip and pandas raise all there is
         raise error(f"{path} cannot be read as a table: {problem}") from problem
     first = cells.iloc[0]
