@@ -54,6 +54,7 @@ stride: int = 512  # new tokens a window, at most the window (1 to 10000000)
 tr: float = 2.0  # s, repetition time (0.05 to 30)
 first_volume: float = 0.0  # s, time of the first kept volume on the story's clock (-10000 to 10000)
 n_volumes: int = 0  # kept volumes, 0 for as many as the story and 12 s after it need (0 to 1000000)
+run_lengths: list[int] = []  # kept volumes of each run if there are several: a response ends with its run (1 to 1000000)
 hrf: str = "spm"  # haemodynamic response (one of spm, glover, none)
 pooling: str = "mean"  # of the words of one TR (one of mean, sum, last)
 token_pooling: str = "mean"  # of the tokens of one word (one of mean, sum, last)
@@ -70,6 +71,8 @@ import scipy.sparse
 from anbn import (
     artifacts,
     blocks,
+    clock,
+    early,
     hemodynamics,
     linguistics,
     models,
@@ -126,9 +129,17 @@ note = " (synthetic timing)" if synthetic else ""
 print(f"The text begins: {text[:200]}")
 
 # %%
-n_times = n_volumes or int(np.ceil((words["offset"].max() + 12 - first_volume) / tr))
-clock = {"n_times": n_times, "tr": tr, "start": first_volume}
-rate = hemodynamics.word_rate(words["onset"], **clock, kind=hrf)
+early.check_windows(window=window, stride=stride)
+n_times = clock.count_volumes(
+    words["offset"].max(),
+    tr=tr,
+    first_volume=first_volume,
+    n_volumes=n_volumes,
+    run_lengths=run_lengths,
+)
+volumes = {"n_times": n_times, "tr": tr, "start": first_volume}
+on_clock = {**volumes, "run_lengths": run_lengths, "kind": hrf}
+rate = hemodynamics.word_rate(words["onset"], **on_clock)
 print(
     f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}"
 )
@@ -139,13 +150,16 @@ print(
 )
 
 # %%
-ax = plots.plot_word_rate(words, rate, **clock)
+ax = plots.plot_word_rate(words, rate, **volumes)
 ax.set_title(f"Words heard, and as BOLD would show them{note}")
 artifacts.write_figure(out, "word_rate", ax.figure)
 
 # %% [markdown]
 # The bars count the words that begin in each volume; the line is the word rate after the
-# haemodynamic response, some 6 s later and smoother. Word rate alone explains much of the
+# haemodynamic response, some 6 s later and smoother. A clock of several runs
+# (`run_lengths`) goes on from run to run, and so do the times of words: those of a run are
+# counted from its first kept volume, plus `first_volume` and all volumes before it times
+# `tr`. What is heard in a run has no response in the next one. Word rate alone explains much of the
 # auditory and language cortex: everything a model explains is compared with it.
 
 # %%
@@ -211,8 +225,8 @@ print(n_read.agg(documents="size", tokens="sum"))
 # volumes and through the haemodynamic response, so `responses = H @ activations`.
 
 # %%
-pools = {"kind": hrf, "pooling": pooling, "token_pooling": token_pooling}
-H = hemodynamics.alignment_matrix(tokens["word"], words["onset"], **clock, **pools)
+pools = {"pooling": pooling, "token_pooling": token_pooling}
+H = hemodynamics.alignment_matrix(tokens["word"], words["onset"], **on_clock, **pools)
 responses = {kind: streaming.responses(activations[kind], H) for kind in kinds}
 for kind in kinds:
     artifacts.write_array(out / "data" / f"responses_model_{kind}.npy", responses[kind])
@@ -228,7 +242,7 @@ for name in comparison_models:
     other = models.load_model(model if fresh else name, **loading, **fresh)
     other_tokens = tokenization.tokenize(other.tokenizer, text, words)
     other_H = hemodynamics.alignment_matrix(
-        other_tokens["word"], words["onset"], **clock, **pools
+        other_tokens["word"], words["onset"], **on_clock, **pools
     )
     recorded = streaming.stream_responses(
         other, other_tokens, other_H, kinds=kinds, qk_pooling=qk_pooling, **reading
@@ -277,11 +291,11 @@ direct = H @ activations[main][:, 0, some].to_numpy().astype(np.float64)
 scale = np.abs(direct).max()
 np.testing.assert_allclose(direct / scale, responses[main][:, some] / scale, atol=1e-4)
 summed = hemodynamics.alignment_matrix(
-    tokens["word"], words["onset"], **clock, kind=hrf, pooling="sum"
+    tokens["word"], words["onset"], **on_clock, pooling="sum"
 )
 
 # %%
-rate_of_read = hemodynamics.word_rate(words["onset"][has_token], **clock, kind=hrf)
+rate_of_read = hemodynamics.word_rate(words["onset"][has_token], **on_clock)
 np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate_of_read, atol=1e-9)
 surprisal = stores.read_tokens(out / "data" / "story")["surprisal"]
 predicts = surprisal.notna().any()  # not so without a causal head
@@ -298,7 +312,10 @@ if predicts:
 # %%
 artifacts.write_table(out / "data" / "words.parquet", words.join(features))
 artifacts.write_json(out / "data" / "models.json", depths)
-artifacts.write_arrays(out / "data" / "clock.npz", word_rate=rate)
+runs_of_clock = np.array(run_lengths or [n_times])
+artifacts.write_arrays(
+    out / "data" / "clock.npz", word_rate=rate, run_lengths=runs_of_clock
+)
 with artifacts.atomic(out / "data" / "H.npz") as temporary:
     scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))
 moments = {}

@@ -35,9 +35,11 @@ bids_folder: str = ""  # for bids: derivatives of fMRIPrep or laid out alike
 task: str = ""  # for bids: entity task
 space: str = ""  # for bids: entity space
 desc: str = ""  # for bids: entity desc
+entities: dict[str, str] = {}  # for bids: any other entity by its value, as {dir: AP, run: "1,2", res: none}
 subjects: list[str] = []  # for bids: such as sub-001; [] for all
 max_subjects: int = 0  # draw so many of them at random by seed, 0 for all (0 to 100000)
 same_story: bool = True  # whether all heard the story of stage 01; if not, there is no ISC
+runs_are: str = "auto"  # several files of a subject: repeats of the story, its parts (the runs of stage 01's clock), or by their number (one of auto, repeats, parts)
 alice_radius: str = "6mm"  # for alice: radius of the regions (one of 6mm, 10mm)
 n_subjects: int = 20  # for simulated: number of subjects (3 to 1000)
 signal: float = 0.38  # for simulated: s.d. of the shared signal, noise is 1 (0 to 10)
@@ -53,6 +55,7 @@ high_pass: float = 128.0  # s, slower drift is removed (20 to 100000)
 confounds: list[str] = []  # columns of the confound tables to remove, such as trans_*
 standardise: str = "zscore"  # of each voxel of a run (one of zscore, psc, none)
 check_tr: bool = True  # whether the files' own TR must be that of stage 01
+check_clock: bool = True  # whether first_volume of stage 01 must fit cut_start and the files' StartTime, where known
 brain_method: str = "canica"  # regions: a table's as they are (one of canica, dictlearning, ica, dictionary, vsdbn, regions)
 n_brain_networks: int = 14  # components of the brain (2 to 1000)
 template_sets: list[str] = ["seitzman"]  # names or paths; the first one gives the labels
@@ -96,7 +99,9 @@ from sklearn.covariance import EmpiricalCovariance
 from anbn import (
     alice,
     artifacts,
+    clock,
     decomposition,
+    early,
     hemodynamics,
     intersubject,
     massive,
@@ -107,6 +112,7 @@ from anbn import (
     plots,
     profiles,
     recurrence,
+    regressors,
     simulate,
     sources,
     stability,
@@ -130,6 +136,16 @@ repeated |= {"random_state": seed, "device": models.choose_device(device)}
 belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
 belong(np.eye(2))  # complains now of an alpha that does not fit
 draws = {"rng": rng, "n_permutations": n_permutations}
+templates.check_specs(template_sets)
+documents = pd.read_parquet(recorded / "data" / "documents.parquet")
+tokens = stores.read_tokens(recorded / "data" / "corpora")
+if model_method != "vsdbn":
+    early.check_model_networks(
+        documents["corpus"].to_numpy()[tokens["document"]].tolist(),
+        n_networks=n_model_networks,
+        sample_tokens=sample_tokens,
+        scan=scan,
+    )
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
 corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 
@@ -143,9 +159,12 @@ corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 # `truth.npz` and `truth.json`, which only the last section of notebook 03 opens.
 
 # %%
-tr, n_times = manifest01["params"]["tr"], manifest01["summary"]["n_times"]
+before01 = manifest01["params"]
+tr, n_times = before01["tr"], manifest01["summary"]["n_times"]
+run_lengths = before01["run_lengths"]
+early.check_story(n_times, tr=tr)
 rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"]
-drift = hemodynamics.drift(n_times, tr, high_pass)
+drift = regressors.run_drift(run_lengths or [n_times], tr, high_pass)
 files, mask_path = bold_files, mask_file
 if simulated:
     ffn_hidden = artifacts.read_array(responses_of("model", "ffn_hidden"))
@@ -163,36 +182,74 @@ region_names = None
 if bold == "alice":
     found, region_names = alice.load(alice_radius)
 elif bold == "bids":
-    entities = {"task": task, "space": space, "desc": desc, "subjects": subjects}
-    found = sources.runs_of_bids(bids_folder, **entities)
+    found = sources.runs_of_bids(
+        bids_folder,
+        task=task,
+        space=space,
+        desc=desc,
+        subjects=subjects,
+        entities=entities,
+    )
 else:
     found = sources.runs_of_files(files, confound_files)
 draw = np.random.default_rng(seed)
 found = sources.draw_subjects(found, max_subjects, rng=draw)
-reading = {"mask": mask_path, "atlas": atlas_file, "voxel_size": voxel_size}
-reading |= {"smoothing": smoothing, "high_pass": high_pass, "confounds": confounds}
-reading |= {"cut": (cut_start, cut_end), "standardise": standardise}
-reading |= {"n_times": n_times if same_story else None, "check_tr": check_tr}
+sources.check_method(found, brain_method, atlas=atlas_file)
+parts = same_story and sources.are_parts(found, runs_are, run_lengths)
+if check_clock and same_story and bold in ("bids", "files"):
+    line = clock.check_start(
+        sources.first_runs(found) if parts else found,
+        tr=tr,
+        first_volume=before01["first_volume"],
+        cut_start=cut_start,
+        by_events=bool(before01["events"]),
+        whole_scans=bold == "bids",
+    )
+    print(line)
 
 # %%
-folder = out / "data" / "runs"
-brain = bold_data.prepare(found, folder, tr=tr, names=region_names, **reading)
+brain = bold_data.prepare(
+    found,
+    out / "data" / "runs",
+    tr=tr,
+    names=region_names,
+    mask=mask_path,
+    atlas=atlas_file,
+    voxel_size=voxel_size,
+    smoothing=smoothing,
+    high_pass=high_pass,
+    confounds=confounds,
+    cut=(cut_start, cut_end),
+    standardise=standardise,
+    n_times=n_times if same_story else None,
+    check_tr=check_tr,
+    run_lengths=run_lengths if same_story else (),
+    parts=parts,
+)
+if same_story and runs_are != "repeats":
+    alike = bold_data.check_repeats(brain, tr=tr, rng=np.random.default_rng(seed))
+    print("\n".join(f"{who}: runs correlate at {r:.3f}" for who, r in alike.items()))
 people = set(brain.subjects)
 assert len(people) > 1 or not same_story, (
     "one subject shares nothing: same_story: false"
 )
 assert brain.mask is not None or not simulated, "simulated BOLD goes without atlas_file"
 print(f"{len(brain.runs)} runs of {len(people)} subjects{note}")
+if parts:
+    print(f"a subject's runs are parts of the story, of {run_lengths} volumes")
 print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 
 # %% [markdown]
 # ## The brain: networks
 #
 # Each run was read, cut, smoothed, rid of drift and confounds by one projection, and
-# standardised, one after another. Group networks come from all runs at once, several
+# standardised, one after another. Several files of a subject are averaged as repeats of
+# the story, if they correlate more than one of them rolled in time does, or stand one
+# after another as its parts (`runs_are`). Group networks come from all runs at once, several
 # times over. Dual regression carries the group's maps to every subject.
 
 # %%
+early.check_brain_networks(brain, method=brain_method, n_networks=n_brain_networks)
 of_brain = {"method": brain_method, "n_networks": n_brain_networks, "over": "units"}
 of_brain |= {"mask": brain.mask, **repeated}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
@@ -276,9 +333,22 @@ if same_story:
     group = hemodynamics.zscore(np.mean([*map(hemodynamics.zscore, timecourses)], 0))
     steps = np.arange(-10, 11)
     clean_rate = hemodynamics.remove(rate, hemodynamics.orthonormal(drift))
-    lagged = intersubject.lagged_correlation(group, clean_rate, steps)
+    lagged = intersubject.lagged_correlation(group, clean_rate, steps, run_lengths)
+    heard = pd.read_parquet(recorded / "data" / "words.parquet")["onset"]
+    fits = clock.best_offset(
+        group,
+        heard,
+        n_times=n_times,
+        tr=tr,
+        start=before01["first_volume"],
+        hrf=before01["hrf"],
+        basis=hemodynamics.orthonormal(drift),
+        run_lengths=run_lengths,
+    )
+    line = clock.offset_line(before01["first_volume"], *fits, n_times)
     ax = plots.plot_lag_profile(steps * tr, lagged, names)
-    ax.set_title(f"Group mean against word rate{note}")
+    ax.set_title(f"Group mean against word rate{note}\n{line}", fontsize=10)
+    print(line)
     artifacts.write_figure(out, "word_rate_lags", ax.figure)
     table["word rate, r at 0 s"] = lagged[steps == 0][0]
     table["peak lag (s)"] = steps[np.abs(lagged).argmax(0)] * tr
@@ -287,7 +357,8 @@ if same_story:
 # %% [markdown]
 # If clock and haemodynamic response are right, networks that follow speech peak at a lag
 # of 0 s, and lags of several volumes are the control. A common peak elsewhere means a
-# wrong `first_volume` in stage 01: do not go on before it is understood.
+# wrong `first_volume` in stage 01: do not go on before it is understood. The line above the
+# figure says which `first_volume` within a minute fits best, to half a TR.
 
 # %% [markdown]
 # ## The model: load
@@ -298,8 +369,6 @@ if same_story:
 # any decomposition; `leave_out_massive` takes them out, and stage 04 reports their part.
 
 # %%
-tokens = stores.read_tokens(recorded / "data" / "corpora")
-documents = pd.read_parquet(recorded / "data" / "documents.parquet")
 n_layers, n_neurons = corpora.shape[1:]
 peaks = massive.streaming_peaks(corpora)
 limits = {"ratio": massive_ratio, "variance_ratio": massive_ratio}
@@ -496,7 +565,7 @@ artifacts.write_figure(out, "connectivity", axes[0].figure)
 # %%
 assert all(np.isfinite(one).all() for one in timecourses)
 assert np.isfinite(model_networks.networks).all()
-slow = hemodynamics.drift(len(brain.runs[0]), tr, high_pass)
+slow = regressors.run_drift(brain.lengths_of(brain.runs[0]), tr, high_pass)
 left = np.linalg.norm(hemodynamics.orthonormal(slow).T @ brain.runs[0], axis=0)
 left = (left / np.linalg.norm(brain.runs[0], axis=0)).max()
 print(

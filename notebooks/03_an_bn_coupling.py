@@ -33,7 +33,7 @@ confound_table: str = ""  # further regressors on the BOLD clock, as sound power
 confound_columns: list[str] = ["*"]  # of confound_table
 sound_file: str = ""  # WAV whose power is a confound
 sound_onset: float = 0.0  # s, time of its first sample on the story's clock (-10000 to 10000)
-run_lengths: list[int] = []  # volumes of each run that the clock is made of, [] for one (1 to 1000000)
+run_lengths: list[int] = []  # volumes of each run, [] for those of stage 01's clock, which no others may differ from (1 to 1000000)
 null_method: str = "phase"  # surrogates of synchrony (one of phase, shift, runs, text)
 n_permutations: int = 200  # surrogates for the group (20 to 1000000)
 n_permutations_subject: int = 100  # surrogates for each subject (20 to 1000000)
@@ -71,6 +71,7 @@ from anbn import (
     coupling,
     coupling_plots,
     decomposition,
+    early,
     effects,
     encoding,
     explorer,
@@ -97,6 +98,7 @@ from anbn import (
 )
 from anbn import atoms as dictionary
 from anbn import bold as bold_data
+from anbn import clock as clock_of_study
 from anbn.params import current
 from anbn.paths import resolve
 
@@ -114,7 +116,8 @@ rng = np.random.default_rng(seed)
 device = models.choose_device(device)
 note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
 by = "phase" if null_method == "text" else null_method  # of what has no text null
-turned = {"kind": by, "run_lengths": run_lengths}
+runs = clock_of_study.agreed_runs(before01["run_lengths"], run_lengths)
+turned = {"kind": by, "run_lengths": runs}
 
 # %% [markdown]
 # ## Load
@@ -130,8 +133,20 @@ brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
 n_subjects, n_times, n_networks = brain["timecourses"].shape
 tr, high_pass = before01["tr"], before02["high_pass"]
+early.check_coupling(
+    n_times,
+    n_folds=n_folds,
+    gap=gap,
+    tr=tr,
+    shift=shift,
+    delays=delays,
+    run_lengths=runs,
+    null_method=by,
+    ceiling=brain["ceiling"],
+    min_ceiling=min_ceiling,
+)
 clock = {"n_times": n_times, "tr": tr, "start": before01["first_volume"]}
-clock["hrf"] = before01["hrf"]
+clock |= {"hrf": before01["hrf"], "run_lengths": runs}
 timing = regressors.story_regressors(words, ["word_rate"], **clock)
 if sound_file:
     options = {**clock, "sound_onset": sound_onset}
@@ -141,10 +156,10 @@ if confound_table:
     timing = timing.join(given)
 
 # %%
-delayed = partial(folds.mean_delayed, delays=delays, runs=run_lengths or None)
+delayed = partial(folds.mean_delayed, delays=delays, runs=runs or None)
 of_words = regressors.story_regressors(words, confounds, **clock)
 nuisance = of_words.join(timing.drop(columns="word_rate"))
-drift = regressors.run_drift(run_lengths or [n_times], tr, high_pass)
+drift = regressors.run_drift(runs or [n_times], tr, high_pass)
 drift_only = hemodynamics.orthonormal(drift)
 confounding = delayed(nuisance.to_numpy())
 basis = hemodynamics.orthonormal(np.column_stack([drift, confounding]))
@@ -323,7 +338,7 @@ for name in sorted(atoms, key=lambda name: (name == "model", name != "random")):
 rich = {**rate, **(parts if depth_bands else {"atoms": atoms["model"]})}
 if "surprisal" in known:
     rich["surprisal"] = regressors.story_regressors(words, ["surprisal"], **clock)
-held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": run_lengths or None}
+held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs or None}
 fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
 fit |= {**held_out, "high_pass": high_pass}
 target = brain["group_bold"]

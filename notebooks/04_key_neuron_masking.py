@@ -60,7 +60,7 @@ suite_items: int = 2  # of each suite under masks, 0 for all (0 to 10000)
 intact_items: int = 2  # of each suite for the intact model, 0 for all (0 to 10000)
 n_task_masks: int = 2  # masks under which tasks and prompts are run, the first ones, 0 for all (0 to 10000)
 task_documents: int = 2  # of each domain, for multiple choice and classification (2 to 100000)
-task_tokens: int = 256  # of each of these documents (64 to 100000)
+task_tokens: int = 256  # of each of these documents, which must hold 32 words (64 to 100000)
 domain_labels: dict[str, str] = {"wiki": "encyclopedia", "tiny": "story", "code": "code"}  # what prompts call each corpus
 prompt: str = "The old lighthouse keeper opened the door and"  # continued by the intact and the masked model
 seed: int = 0  # of the random controls and bootstraps (0 to 4294967295)
@@ -79,6 +79,7 @@ from anbn import (
     calibration,
     controls,
     damage,
+    early,
     evaluation,
     holdout,
     importance,
@@ -137,11 +138,32 @@ holdout.check_disjoint(documents, used)
 print(f"{name}: {len(tokens)} tokens of {len(documents)} documents to evaluate on")
 
 # %% [markdown]
+# What the last sections need is looked for now, as they come after minutes.
+
+# %%
+_, for_tasks = holdout.held_out(
+    language_model.tokenizer,
+    paths,
+    n_documents=task_documents,
+    document_tokens=task_tokens,
+    used=used,
+    parameters=("task_documents", "task_tokens"),
+)
+early.check_tasks(
+    syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items),
+    for_tasks,
+    domain_labels,
+    task_tokens=task_tokens,
+    n_choices=min(4, task_documents),
+)
+
+# %% [markdown]
 # **What the neurons do on average**, over some of the text the networks were fitted on:
 # means, variances, largest values.
 
 # %%
 fitted_tokens = stores.read_tokens(recorded / "data" / "corpora")
+early.check_components(keep_components, len(fitted_tokens), name="keep_components")
 step = max(1, len(fitted_tokens) // calibration_tokens)  # every so many documents
 some = fitted_tokens[fitted_tokens["document"] % step == 0].reset_index(drop=True)
 needed = {"magnitude": "ffn_hidden", "wanda": "ffn_hidden", "file": mask_kind}
@@ -377,6 +399,7 @@ artifacts.write_figure(out, "amplifying", ax.figure)
 folder = resolve(suites_folder)
 chosen = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
 of |= {"n_documents": task_documents, "document_tokens": task_tokens}
+of["parameters"] = ("task_documents", "task_tokens")
 _, longer = holdout.held_out(language_model.tokenizer, paths, **of)
 options = {"n_choices": min(4, task_documents), "before": sentence_before, "rng": rng}
 battery = tasks.prepare(chosen, longer, domain_labels, **options)

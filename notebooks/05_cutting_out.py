@@ -75,6 +75,7 @@ from anbn import (
     calibration,
     damage,
     descendants,
+    early,
     evaluation,
     holdout,
     importance,
@@ -129,6 +130,13 @@ tokens, documents = holdout.held_out(
 )
 holdout.check_disjoint(documents, used)
 print(f"{before['model']}: {len(tokens)} tokens of {len(documents)} documents")
+early.check_texts(
+    paths,
+    fitting_texts=fitting_texts,
+    fingerprint_texts=fingerprint_texts,
+    text_words=text_words,
+)
+items = syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items)
 
 # %% [markdown]
 # ## Which units matter
@@ -205,7 +213,6 @@ artifacts.write_figure(out, "perplexity_by_share", ax.figure)
 # `random` knows nothing about the model.
 
 # %%
-items = syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items)
 intact, grammar = syntaxgym.score(language_model, items, before=sentence_before), []
 for name in criteria:
     for share in suite_shares:

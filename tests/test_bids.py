@@ -1,5 +1,6 @@
 """Runs found by entities, and confounds."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anbn.bids import BidsError, entities, find_runs, read_confounds
+from anbn.bids import (
+    BidsError,
+    confound_table,
+    find_runs,
+    parts_of,
+    read_confounds,
+)
 
 MNI, T1W = "space-MNI152NLin2009cAsym", "space-T1w"
 
@@ -36,8 +43,8 @@ def fmriprep(tmp_path):
     return tmp_path
 
 
-def test_entities():
-    found = entities("a/sub-01_ses-x_task-a1_space-T1w_bold.nii.gz")
+def test_entities_of_a_name():
+    found = parts_of("a/sub-01_ses-x_task-a1_space-T1w_bold.nii.gz")
     assert found == {"sub": "01", "ses": "x", "task": "a1", "space": "T1w"}
 
 
@@ -61,9 +68,9 @@ def test_runs_in_order_with_their_confounds(fmriprep):
 def test_chosen_subjects_and_runs(fmriprep):
     wanted = dict(task="pieman", space="MNI152NLin2009cAsym")
     for subjects in (["sub-001"], ["001"], [1], "sub-001"):
-        runs = find_runs(fmriprep, subjects=subjects, runs=[2], **wanted)
+        runs = find_runs(fmriprep, subjects=subjects, entities={"run": 2}, **wanted)
         assert [run.name for run in runs] == ["sub-001_task-pieman_run-2"]
-    only = find_runs(fmriprep, runs=["none"], **wanted)
+    only = find_runs(fmriprep, entities={"run": "none"}, **wanted)
     assert [run.subject for run in only] == ["sub-002"]
 
 
@@ -82,14 +89,20 @@ def test_cifti(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["_space-A_bold.nii", "_space-B_bold.nii"], "space: A, B. Set space"),
-        (["_bold.nii", "_space-B_bold.nii"], "space: B, none. Set space"),
-        (["_res-1_bold.nii", "_res-2_bold.nii"], "res: 1, 2. Set res"),
+        (["_space-A_bold.nii", "_space-B_bold.nii"], "space: A, B. Set space: A, say"),
+        (["_bold.nii", "_space-B_bold.nii"], "space: B, none. Set space: B"),
+        (
+            ["_res-1_bold.nii", "_res-2_bold.nii"],
+            r"1, 2. Set entities: \{res: 1\}, say",
+        ),
         (
             ["_desc-clean_bold.nii", "_desc-preproc_bold.nii"],
-            "desc: clean, preproc. Set desc",
+            "desc: clean, preproc. Set desc: clean",
         ),
-        (["_echo-1_bold.nii", "_echo-2_bold.nii"], "echo: 1, 2. Keep one"),
+        (
+            ["_echo-1_bold.nii", "_echo-2_bold.nii"],
+            r"1, 2. Set entities: \{echo: 1\}",
+        ),
         (["_bold.nii", "_bold.nii.gz"], "suffix only. Keep one"),
     ],
 )
@@ -110,10 +123,12 @@ def test_none_takes_the_file_without_the_entity(tmp_path):
     [
         ({"task": "piemen"}, "task-piemen .*task there: pieman, tunnel"),
         ({"subjects": ["sub-009"]}, "sub-009 .*sub there: 001, 002"),
-        ({"runs": [3]}, "run-3 .*run there: 1, 2, none"),
+        ({"entities": {"run": "3"}}, "run-3 .*run there: 1, 2, none"),
         ({"space": "MNI"}, "space-MNI .*there: MNI152NLin2009cAsym, T1w"),
         ({"desc": "clean"}, "desc-clean .*desc there: preproc"),
-        ({"res": "native"}, "res-native .*res there: none"),
+        ({"entities": {"res": "native"}}, "res-native .*res there: none"),
+        ({"entities": {"task": "x"}}, "task has a parameter of its own"),
+        ({"entities": {"direction": "AP"}}, "there: none. Entities .*run: 1, 2, none"),
         ({"task": "tunnel", "subjects": [1, 2]}, "sub-2 has no file with .*tunnel"),
     ],
 )
@@ -167,6 +182,51 @@ def test_the_sidecars_of_a_real_data_set(tmp_path):
     assert [(r.name, r.tr) for r in runs] == [("sub-001_task-pieman_run-1", 1.5)]
 
 
+def test_the_start_of_slice_timing_is_inherited(tmp_path):
+    touch(tmp_path, *(f"sub-{s}_task-x_space-A_desc-p_bold.nii" for s in "123"))
+    (tmp_path / "task-x_bold.json").write_text('{"StartTime": 0.5}')
+    near = "sub-1_task-x_space-A_desc-p_bold.json"
+    touch(tmp_path, near, content='{"RepetitionTime": 2, "StartTime": 0.98}')
+    of_subject = tmp_path / "sub-2/sub-2_task-x_desc-p_bold.json"
+    of_subject.write_text('{"StartTime": 0}')
+    touch(tmp_path, "sub-3_task-x_space-B_bold.json", content='{"StartTime": 9}')
+    assert [r.start_time for r in find_runs(tmp_path, task="x")] == [0.98, 0.0, 0.5]
+    of_subject.write_text('{"StartTime": -1}')
+    with pytest.raises(BidsError, match="StartTime in seconds, 0 or more, found -1"):
+        find_runs(tmp_path, task="x")
+
+
+def test_any_entity_can_be_named(tmp_path):
+    for subject, direction, run in itertools.product("12", ("AP", "PA"), ("2", "10")):
+        scan = f"sub-{subject}_task-x_dir-{direction}_run-{run}"
+        touch(tmp_path, f"{scan}_res-2_bold.nii", f"{scan}_bold.nii")
+        touch(tmp_path, f"{scan}_desc-confounds_timeseries.tsv")
+    one = {"dir": "PA", "res": "2", "run": "10"}
+    found = find_runs(tmp_path, task="x", subjects="1", entities=one)
+    (path,) = (run.bold.name for run in found)
+    assert path == "sub-1_task-x_dir-PA_run-10_res-2_bold.nii"
+    assert found[0].confounds.name.startswith("sub-1_task-x_dir-PA_run-10_desc")
+    both = {"dir": "AP, PA", "res": "none"}
+    runs = find_runs(tmp_path, task="x", subjects=["1"], entities=both)
+    names = [f"sub-1_task-x_run-{r}_dir-{d}" for r in (2, 10) for d in ("AP", "PA")]
+    assert [run.name for run in runs] == names
+    assert len({run.confounds for run in runs}) == 4
+    with pytest.raises(BidsError, match=r"They differ in dir: AP, PA; res: 2, none."):
+        find_runs(tmp_path, task="x")
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path):
+    scan = "sub-1_task-x"
+    touch(tmp_path, f"{scan}_bold.nii", f"{scan}_desc-confounds_timeseries.tsv")
+    touch(tmp_path, f"{scan}_bold.json", content='{"RepetitionTime": 2}')
+    for path in list(tmp_path.rglob("sub-1_*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+        path.with_name(".DS_Store").write_bytes(b"\x00")
+    (run,) = find_runs(tmp_path, task="x")
+    assert (run.bold.name, run.tr) == (f"{scan}_bold.nii", 2.0)
+    assert run.confounds.name == f"{scan}_desc-confounds_timeseries.tsv"
+
+
 CONFOUNDS = ["trans_x", "trans_y", "rot_x", "framewise_displacement", "a_comp_cor_00"]
 
 
@@ -204,7 +264,7 @@ def test_confounds_are_those_of_the_file(table):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ((1, 3, "n/a"), "framewise_displacement', row 2 of 6, found 'n/a'"),
+        ((2, 3, "n/a"), "framewise_displacement', row 3 of 6, found 'n/a'"),
         ((0, 0, "oops"), "trans_x', row 1 of 6, found 'oops'"),
         ((5, 4, "inf"), "a_comp_cor_00', row 6 of 6, found 'inf'"),
         ((2, 1, ""), "trans_y', row 3 of 6, found ''"),
@@ -227,10 +287,62 @@ def test_a_confound_that_is_not_there(table):
         read_confounds(table[0](), ["cosine*"], n_volumes=6)
 
 
-def test_confounds_without_names(tmp_path):
-    np.savetxt(tmp_path / "c.tsv", np.eye(3), delimiter="\t")
+MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+AFNI = ["roll", "pitch", "yaw", "dS", "dL", "dP"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "head", "names"),
+    [
+        ("rp_asub-01_bold.txt", "  ", "", MOTION),
+        ("sub-01_mcf.nii.gz.par", "  ", "", [*MOTION[3:], *MOTION[:3]]),
+        (
+            "dfile.r01.1D",
+            " ",
+            "# 3dvolreg -1Dfile\n",
+            [*AFNI],
+        ),
+        ("motion.txt", " ", "", [f"column_{k}" for k in range(1, 7)]),
+        ("motion.tsv", "\t", "", [f"column_{k}" for k in range(1, 7)]),
+        ("motion.csv", ",", "", [f"column_{k}" for k in range(1, 7)]),
+        ("motion.txt", " ", " ".join(MOTION) + "\n", MOTION),
+        ("saved_by_numpy.txt", " ", f"# {' '.join(MOTION)}\n", MOTION),
+        ("excel.csv", ";", ";".join(MOTION) + "\n", MOTION),
+    ],
+)
+def test_motion_of_other_programs(tmp_path, rng, name, separator, head, names):
+    """No line of names is no row lost."""
+    values = rng.normal(size=(30, 6))
+    rows = [separator.join(f"{value:.7e}" for value in row) for row in values]
+    if name == "excel.csv":
+        rows = [row.replace(".", ",") for row in rows]
+    lead = separator.isspace() * separator.replace("\t", "")
+    (tmp_path / name).write_text(head + "\n".join(lead + row for row in rows) + "\n")
+    assert list(confound_table(tmp_path / name)) == names
+    found = read_confounds(tmp_path / name, ["*"], n_volumes=30)
+    np.testing.assert_allclose(found, values, rtol=1e-6)
+    with pytest.raises(BidsError, match="has 30 rows, the run has 31 volumes"):
+        read_confounds(tmp_path / name, ["*"], n_volumes=31)
+
+
+def test_values_missing_in_the_first_rows_are_zero(tmp_path, rng):
+    values = rng.normal(size=(30, 3))
+    cells = [[f"{v:.6f}" for v in row] for row in values]
+    cells[0] = ["n/a", "n/a", cells[0][2]]
+    cells[1][1] = "n/a"
+    expected = values.copy()
+    expected[0, :2] = expected[1, 1] = 0
+    for head in ("a\tb\tc\n", ""):
+        path = tmp_path / "c.tsv"
+        path.write_text(head + "\n".join("\t".join(row) for row in cells) + "\n")
+        found = read_confounds(path, ["*"], n_volumes=30)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_name_that_stands_for_two_columns(tmp_path):
+    (tmp_path / "c.tsv").write_text("a\ta\n1\t2\n3\t4\n")
     with pytest.raises(BidsError, match="first line of names, each once"):
-        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=3)
+        read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=2)
 
 
 def test_confounds_that_cannot_be_read(tmp_path):

@@ -171,13 +171,79 @@ def test_arrays_with_confounds(tmp_path, arrays, rng):
             r"confounds of s2: found 55 rows, 0 values missing or.* expected 60",
         ),
         (gap, r"confounds of s2: found 60 rows, 1 values missing or.* expected 60"),
-        (frame[["rot_x"]], r"confounds of s2: no column matches 'trans_\*'"),
+        (frame[["trans_x"]], r"confounds of s2: no column matches 'rot_x'"),
         (None, r"s2 has no table of confounds to take trans_\*, rot_x from"),
     ]:
         changed = pairs | {"s2": (arrays["s2"], other)}
         with pytest.raises(ValueError, match=message):
             bold.prepare(changed, out, confounds=["trans_*", "rot_x"], **options)
         bold.prepare(changed, out, **options)  # they are not looked at
+
+
+def test_a_pattern_may_match_in_some_runs_only(tmp_path, arrays, rng, capsys):
+    """As fMRIPrep's motion outliers: a column for each volume that is one."""
+    motion = {n: pd.DataFrame({"x": rng.normal(size=60)}) for n in arrays}
+    for volume in (7, 30):
+        motion["s2"][f"motion_outlier{volume:02d}"] = np.eye(60)[volume]
+    pairs = {n: (arrays[n], motion[n]) for n in arrays}
+    options = {"confounds": ["x", "motion_outlier*"], **CLOCK}
+    brain = bold.prepare(pairs, tmp_path / "kept", **options)
+    for run, (name, data) in zip(brain.runs, arrays.items(), strict=True):
+        expected = naive(data, *motion[name].to_numpy().T)
+        np.testing.assert_allclose(run, expected, atol=1e-4)
+    said = capsys.readouterr().out
+    assert "motion_outlier* matches nothing in 2 of 3 runs: s1, s3" in said
+    with pytest.raises(ValueError, match=r"s1: no column matches 'steady\*'"):
+        bold.prepare(pairs, tmp_path, confounds=["x", "steady*"], **CLOCK)
+    with pytest.raises(ValueError, match="s1: no column matches 'motion_outlier07'"):
+        bold.prepare(pairs, tmp_path, confounds=["motion_outlier07"], **CLOCK)
+    files = []
+    for name, data in arrays.items():
+        np.save(tmp_path / f"{name}.npy", data)
+        motion[name].to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
+        files.append(str(tmp_path / f"{name}.npy"))
+    runs = sources.runs_of_files(files, [f.replace("npy", "tsv") for f in files])
+    for one, other in zip(
+        bold.prepare(runs, tmp_path / "f", **options).runs, brain.runs, strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda d, k: d, r"s2 holds the same values as s1"),
+        (lambda d, k: d if k else d[:, ::-1], r"s3 holds the same values as s2"),
+        (
+            lambda d, k: np.column_stack([d[:, 0] * (k + 1) + k * d[::-1, 1], d[:, 2]]),
+            r"column 'region 2' is the same in all 3 subjects, from s1 on",
+        ),
+    ],
+)
+def test_what_is_the_same_in_all_subjects_is_no_bold(
+    tmp_path, arrays, change, expected
+):
+    data = {name: change(arrays["s1"], k) for k, name in enumerate(arrays)}
+    with pytest.raises(bold.BoldError, match=expected):
+        bold.prepare(data, tmp_path, **CLOCK)
+
+
+@pytest.mark.parametrize("n_regions, n_times", [(6, 60), (80, 60), (6, None)])
+def test_regions_by_volumes_are_to_be_turned(tmp_path, rng, n_regions, n_times):
+    noise = rng.normal(size=(60 + 4, n_regions))
+    data = 100 + sum(noise[k : k + 60] for k in range(5))
+    np.save(tmp_path / "right.npy", data)
+    np.save(tmp_path / "turned.npy", data.T)
+    options = {"n_times": n_times, **CLOCK}
+    right, turned = (
+        sources.runs_of_files([str(tmp_path / name)])
+        for name in ("right.npy", "turned.npy")
+    )
+    assert bold.prepare(right, tmp_path / "o", **options).runs[0].shape[0] == 60
+    with pytest.raises(bold.BoldError) as error:
+        bold.prepare(turned, tmp_path / "o", **options)
+    assert f"turned.npy: found shape ({n_regions}, 60), expected" in str(error.value)
+    assert "np.load(path).T" in str(error.value)
 
 
 def test_a_subject_is_the_mean_of_its_runs(tmp_path, files):
@@ -203,6 +269,128 @@ def test_runs_of_different_lengths_are_not_of_one_story(tmp_path, arrays):
         brain.by_subject()
     brain = bold.prepare(arrays, tmp_path, n_times=50, **CLOCK)
     assert brain.by_subject()[1][0].shape == (50, 3)
+
+
+def test_every_run_of_the_clock_is_cleaned_by_itself(tmp_path, arrays, rng):
+    """Drift, confounds and scale are a run's own, in one file or in several."""
+    lengths, files = [25, 35], {}
+    for name, data in arrays.items():
+        data[25:] = 3 * data[25:] + 200
+        motion = pd.DataFrame({"x": rng.normal(size=60)})
+        files[name] = data, motion
+    options = {"n_times": 60, "run_lengths": lengths, "confounds": ["x"], **CLOCK}
+    brain = bold.prepare(files, tmp_path / "whole", **options)
+    assert brain.lengths_of(brain.runs[0]) == (25, 35)
+    for run, (data, motion) in zip(brain.runs, files.values(), strict=True):
+        for rows in (slice(0, 25), slice(25, 60)):
+            expected = naive(data[rows], motion["x"].to_numpy()[rows])
+            np.testing.assert_allclose(run[rows], expected, atol=1e-3)
+    again = bold.reopen(tmp_path / "whole")
+    assert (again.run_lengths, again.parts) == ((25, 35), False)
+
+
+def save_parts(folder, arrays, lengths):
+    """A table a part of every subject, the third in front of the first by its name."""
+    files = []
+    for name, data in arrays.items():
+        for k, part in enumerate(np.split(data, np.cumsum(lengths)[:-1])):
+            path = folder / f"sub-{name}_run-{k + 1}.npy"
+            np.save(path, part)
+            files.append(str(path))
+    return sources.runs_of_files(files)
+
+
+def test_parts_of_a_story_stand_one_after_another(tmp_path, arrays):
+    lengths = [25, 35]
+    runs = save_parts(tmp_path, arrays, lengths)
+    options = {"n_times": 60, "run_lengths": lengths, **CLOCK}
+    assert sources.are_parts(runs, "auto", lengths)
+    brain = bold.prepare(runs, tmp_path / "parts", parts=True, **options)
+    whole = bold.prepare(arrays, tmp_path / "whole", **options)
+    subjects, series = brain.by_subject()
+    assert subjects == [f"sub-{name}" for name in arrays]
+    np.testing.assert_allclose(series, whole.by_subject()[1], atol=1e-6)
+    assert brain.lengths_of(brain.runs[1]) == [35]
+    kept = bold.reopen(tmp_path / "parts").by_subject()[1]
+    np.testing.assert_array_equal(kept, series)
+    assert bold.check_repeats(brain, tr=2.0, rng=np.random.default_rng(0)) == {}
+    short = [*lengths[:1], 40]
+    with pytest.raises(bold.BoldError, match=r"run-2\.npy has 35 .* needs 40"):
+        options |= {"run_lengths": short, "n_times": 65}
+        bold.prepare(runs, tmp_path / "short", parts=True, **options)
+
+
+@pytest.mark.parametrize(
+    "runs_are, lengths, expected",
+    [
+        ("auto", [], False),
+        ("auto", [20, 20, 20], False),
+        ("repeats", [25, 35], False),
+        ("parts", [25, 35], True),
+        ("parts", [], "clock of several runs: set run_lengths in stage 01, as .300, 3"),
+        ("parts", [20, 20, 20], "sub-s1 has 2 files, the clock of stage 01 has 3 runs"),
+    ],
+)
+def test_repeats_or_parts(tmp_path, arrays, runs_are, lengths, expected):
+    runs = save_parts(tmp_path, arrays, [25, 35])
+    if isinstance(expected, bool):
+        assert sources.are_parts(runs, runs_are, lengths) is expected
+    else:
+        with pytest.raises(bold.BoldError, match=expected):
+            sources.are_parts(runs, runs_are, lengths)
+
+
+def stories(rng, n_stories, n_subjects=4, n_times=150, n_regions=6):
+    """Runs of subjects who hear each story once: shared signal, noise of their own."""
+
+    def smooth(*shape):
+        noise = rng.normal(size=(n_times + 4, *shape))
+        return sum(noise[k : k + n_times] for k in range(5))
+
+    heard = [smooth(n_regions) for _ in range(n_stories)]
+    return {
+        f"sub-{i}_run-{k}": 100 + heard[k] + 2 * smooth(n_regions)
+        for i in range(n_subjects)
+        for k in range(n_stories)
+    }
+
+
+def test_repeats_are_told_from_parts_of_a_book(tmp_path, rng):
+    parts = stories(rng, 3)
+    repeats = stories(rng, 1, n_subjects=12)
+    names = [f"sub-{i}_run-{k}" for i in range(4) for k in range(3)]
+    repeats = dict(zip(names, repeats.values(), strict=True))
+    checked = {}
+    for what, runs in (("parts", parts), ("repeats", repeats)):
+        folder = tmp_path / what
+        folder.mkdir()
+        for name, data in runs.items():
+            np.save(folder / f"{name}.npy", data)
+        files = sources.runs_of_files([str(folder / f"{name}.npy") for name in names])
+        checked[what] = bold.prepare(files, folder / "out", **CLOCK)
+    r = bold.check_repeats(checked["repeats"], tr=2.0, rng=rng)
+    assert list(r) == ["sub-0", "sub-1", "sub-2", "sub-3"]
+    assert all(0.05 < value < 0.4 for value in r.values())
+    message = (
+        r"correlate no more than by chance.*run_lengths \(of sub-0 as \[150, 150, 150\]"
+        ".*runs_are: parts.*same_story: false.*runs_are: repeats"
+    )
+    with pytest.raises(bold.BoldError, match=message):
+        bold.check_repeats(checked["parts"], tr=2.0, rng=rng)
+
+
+def test_parts_are_taken_for_repeats_as_rarely_as_by_chance(tmp_path, rng):
+    passed = 0
+    for k in range(60):
+        runs = list(stories(rng, 2, n_subjects=2, n_times=80).values())
+        people = ["a", "a", "b", "b"]
+        brain = bold.Brain([hemodynamics.zscore(r) for r in runs], people, None, None)
+        try:
+            bold.check_repeats(brain, tr=2.0, rng=np.random.default_rng(k))
+            passed += 1
+        except bold.BoldError:
+            continue
+    assert passed <= 8  # 5 % of 60 are 3
 
 
 def test_constant_voxels_leave_the_mask(tmp_path, files, capsys):
@@ -316,7 +504,7 @@ def test_failed_write_leaves_nothing_half_written(tmp_path, arrays, monkeypatch)
 
 def test_bad_runs(tmp_path, arrays):
     for change, options, expected in [
-        (lambda d: d[:1], {}, r"s2: 1 volumes, 1 after the cut, expected at least 10"),
+        (lambda d: d[:1], {}, r"s2: 1 volumes, 1 after the cut of 0 .* at least 10"),
         (lambda d: d, {"cut": (30, 25)}, r"s1: 60 volumes, 5 after the cut"),
         (lambda d: d, {"cut": (-1, 0)}, r"cut: expected numbers of volumes"),
         (lambda d: d, {"high_pass": 4.0}, "60 volumes are too few to remove 60 regr"),
@@ -417,6 +605,25 @@ def test_alice_word_rate(alice_data):
     r = intersubject.lagged_correlation(mean, hemodynamics.remove(rate, basis), steps)
     assert (steps[np.abs(r).argmax(0)] == 0).all()
     assert ((r[10] > 0.40) & (r[10] < 0.62)).all()
+
+
+@pytest.mark.parametrize("start", [20.0, 0.0])
+def test_alice_clock_is_found(alice_data, start):
+    """Ten volumes were discarded: without them the word rate is 20 s off."""
+    from anbn import clock, stimuli
+
+    folder = resolve("alice:alice_stim_shared")
+    words = stimuli.read_words(next(folder.glob("*.TextGrid")))
+    basis = hemodynamics.orthonormal(hemodynamics.drift(362, 2.0))
+    mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
+    options = {"n_times": 362, "tr": 2.0, "hrf": "spm", "basis": basis}
+    fits = clock.best_offset(mean, words["onset"], start=start, **options)
+    line = clock.offset_line(start, *fits, 362)
+    if start == 20:
+        assert "fits the clock" in line
+    else:
+        assert line.startswith("word rate fits best") and "later" in line
+        assert abs(fits[0] - 20) <= 1
 
 
 def test_alice_motion_is_that_of_the_story(alice_data):

@@ -57,7 +57,7 @@ def test_a_cue_a_word(tmp_path, name, gaps, mark):
     np.testing.assert_allclose(words["onset"], ONSET)
     np.testing.assert_allclose(words["offset"], OFFSET)
     assert words["timed"].all()
-    assert "1 lines shown once for each word: read once" in found.notes
+    assert "lines shown once for each word, read once: 1" in found.notes
 
 
 def test_punctuation_may_stand_outside_the_highlight(tmp_path):

@@ -85,6 +85,46 @@ def test_words_that_cannot_be_aligned():
         hd.alignment_matrix([0], [1.0], n_times=3, tr=0.0)
 
 
+@pytest.mark.parametrize("kind", ["spm", "glover", "none", "fir"])
+def test_a_response_ends_with_its_run(rng, kind):
+    """Every run is as if it were alone, but for words before the first volume."""
+    lengths, tr, start = [12, 20, 9], 1.5, 3.0
+    onset = np.sort(rng.uniform(-5, 70, 60))
+    options = {"tr": tr, "kind": kind, "pooling": "sum", "delays": [0, 2, 5]}
+    word = np.arange(60)
+    H = hd.alignment_matrix(
+        word, onset, n_times=41, start=start, run_lengths=lengths, **options
+    )
+    H = H.toarray().reshape(-1, 41, 60)
+    ends = np.cumsum(lengths)
+    for k, (end, n) in enumerate(zip(ends, lengths, strict=True)):
+        begin = start + (end - n) * tr
+        mine = (onset >= begin) | (k == 0)
+        mine &= (onset < begin + n * tr) | (k == 2)
+        alone = hd.alignment_matrix(word, onset, n_times=n, start=begin, **options)
+        alone = alone.toarray().reshape(-1, n, 60)
+        expected = np.where(mine, alone, 0)
+        np.testing.assert_allclose(H[:, end - n : end], expected, atol=1e-12)
+    one = hd.alignment_matrix(word, onset, n_times=41, start=start, **options)
+    same = {**options, "run_lengths": [41]}
+    same = hd.alignment_matrix(word, onset, n_times=41, start=start, **same)
+    assert (one != same).nnz == 0
+
+
+def test_a_silent_run_answers_with_nothing():
+    onset = np.arange(0, 60, 0.5)  # a plateau to the end of the first run
+    rate = hd.word_rate(onset, n_times=45, tr=2.0)
+    share = rate[30:34] / rate[29]
+    np.testing.assert_allclose(share, [1.0, 0.97, 0.71, 0.3], atol=0.05)
+    rate = hd.word_rate(onset, n_times=45, tr=2.0, run_lengths=[30, 15])
+    assert not rate[30:].any() and rate[29] == pytest.approx(2, abs=0.1)
+
+
+def test_runs_that_do_not_add_up():
+    with pytest.raises(ValueError, match=r"run_lengths \[3, 4\] add up to 7 volumes"):
+        hd.word_rate([1.0], n_times=9, tr=1.0, run_lengths=[3, 4])
+
+
 def test_hrf_is_nilearns_with_unit_integral():
     times = np.arange(0, 32, 0.01)
     response = hd.hrf(times)

@@ -33,6 +33,33 @@ def test_lagged_correlation_finds_a_shift(rng):
     assert r.max() == pytest.approx(1)
 
 
+def test_lags_do_not_cross_the_border_of_a_run(rng):
+    lengths = [40, 60]
+    bold, regressor = rng.normal(size=(100, 2)), rng.normal(size=100)
+    found = intersubject.lagged_correlation(bold, regressor, [-3, 0, 4, 59], lengths)
+    for row, lag in zip(found, [-3, 0, 4], strict=False):
+        later, earlier = [], []
+        for begin, n in ((0, 40), (40, 60)):
+            for t in range(begin, begin + n):
+                if begin <= t + lag < begin + n:
+                    later.append(bold[t + lag])
+                    earlier.append(regressor[t])
+        for k in range(2):
+            expected = np.corrcoef(np.array(later)[:, k], earlier)[0, 1]
+            assert row[k] == pytest.approx(expected)
+    assert np.isfinite(found).all()
+
+
+def test_correlation_at_every_lag_is_that_of_a_rolled_run(rng, monkeypatch):
+    monkeypatch.setattr(intersubject, "COLUMNS", 2)
+    one, other = rng.normal(size=(2, 21, 5))
+    curve = intersubject.correlation_by_lag(one, other)
+    for lag in range(21):
+        rolled = np.roll(other, -lag, axis=0)
+        r = [np.corrcoef(one[:, k], rolled[:, k])[0, 1] for k in range(5)]
+        assert curve[lag] == pytest.approx(np.mean(r))
+
+
 def test_subject_timecourses_equal_least_squares(rng):
     maps, truth = rng.normal(size=(3, 200)), rng.normal(size=(2, 30, 3))
     bold = truth @ maps + 5.0

@@ -84,11 +84,13 @@ def test_bad_masks(tmp_path, run, to):
     far[0, 3] += 1000
     for name, mask, affine, expected in [
         ("far.nii", ones, far, r"only 0% of .*far\.nii lies inside.*sub-01"),
-        ("zeros.nii", 0 * ones, AFFINE, "found 1 values from 0.0 to 0.0"),
-        ("prob.nii", np.cumsum(ones, 0), AFFINE, "found 12 values from 1.0 to 12.0"),
-        ("nan.nii", np.nan * ones, AFFINE, "0 outside and one other value"),
+        ("zeros.nii", 0 * ones, AFFINE, r"zeros\.nii: all of it is 0 or NaN"),
+        ("prob.nii", np.cumsum(ones, 0), AFFINE, "found .* 12 values from 1 to 12"),
+        ("nan.nii", np.nan * ones, AFFINE, "all of it is 0 or NaN"),
+        ("signs.nii", np.sign(ones - 2 * (ones.cumsum(0) > 6)), AFFINE, "from -1 to 1"),
+        ("inf.nii", np.inf * ones, AFFINE, "expected finite values"),
         ("space-B_mask.nii", ones, AFFINE, "is in space B, .* in A"),
-        ("4d.nii", ones[..., None], AFFINE, "expected a 3D image"),
+        ("4d.nii", np.stack([ones, ones], 3), AFFINE, r"shape \(12, 12, 12, 2\)"),
     ]:
         with pytest.raises(BoldError, match=expected):
             regions.mask_of(save(tmp_path / name, mask, affine), [run], to)
@@ -174,15 +176,104 @@ def test_bad_region_names(tmp_path, name, text, expected):
         regions.region_names(tmp_path / "a.nii", np.array([4, 9]))
 
 
+@pytest.fixture
+def three(tmp_path, rng):
+    """A run in which three blocks each have a signal of their own, and the labels."""
+    labels = np.zeros((6, 6, 6), np.int16)
+    labels[0:2], labels[2:4], labels[4:6] = 1, 2, 7
+    of_region = rng.normal(size=(3, 60))
+    data = 100 + 0.1 * rng.normal(size=(6, 6, 6, 60))
+    for value, signal in zip((1, 2, 7), of_region, strict=True):
+        data[labels == value] += signal
+    return save(tmp_path / "three.nii.gz", data), labels, of_region
+
+
+def scaled(path, labels, slope, inter=0.0):
+    """Integers with a scale factor that does not give them back exactly."""
+    image = nibabel.Nifti1Image(labels, AFFINE)
+    image.header.set_slope_inter(slope, inter)
+    nibabel.save(image, path)
+    return path
+
+
+LABELS = {  # the same regions, as people save them
+    "3d.nii": lambda path, labels: save(path, labels),
+    "4d.nii.gz": lambda path, labels: save(path, labels[..., None]),
+    "slope.nii": lambda path, labels: scaled(path, labels, 1.00000001),
+    "off.nii": lambda path, labels: save(path, labels * np.float32(1.00001)),
+    "nan.nii": lambda path, labels: save(path, np.where(labels == 2, np.nan, labels)),
+    "large.nii": lambda path, labels: save(
+        path, 6e8 * (labels > 0) + labels, dtype="f8"
+    ),
+    "thousands.nii": lambda path, labels: save(path, 12000 + labels, dtype="f4"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_are_labels_however_they_were_saved(tmp_path, three, name):
+    run, labels, of_region = three
+    atlas = LABELS[name](tmp_path / name, labels)
+    to = volumes.grid(volumes.open_image(run))
+    found, names = signals(run, to, atlas)
+    expected = of_region if name != "nan.nii" else of_region[[0, 2]]
+    assert len(names) == len(expected)
+    for signal, column in zip(expected, found.T, strict=True):
+        assert np.corrcoef(signal, column)[0, 1] > 0.99
+
+
+def test_an_atlas_of_thousands_of_labels(tmp_path, run, to, data):
+    labels = np.arange(1728, dtype=np.int16).reshape(12, 12, 12)
+    atlas = scaled(tmp_path / "many.nii", labels, 1.00000001)
+    found, names = signals(run, to, atlas)
+    assert names == [f"region {k}" for k in range(1, 1728)]
+    np.testing.assert_allclose(found, data.reshape(1728, -1)[1:].T, rtol=1e-5)
+
+
+def test_one_map_of_fractions_is_no_label(tmp_path, three):
+    run, labels, _ = three
+    to = volumes.grid(volumes.open_image(run))
+    share = np.where(labels == 1, 0.25, np.where(labels == 2, 0.75, 0.0))
+    found, names = signals(run, to, save(tmp_path / "a.nii", share[..., None]))
+    voxels = nibabel.load(run).get_fdata()[labels < 7].T
+    weights = share[labels < 7]
+    expected = voxels @ weights / (weights**2).sum()
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
+    assert names == ["region 1"]
+    binary = np.stack([labels == 1, labels == 2], 3)
+    found, names = signals(run, to, save(tmp_path / "b.nii", binary))
+    means = [nibabel.load(run).get_fdata()[labels == k].mean(0) for k in (1, 2)]
+    np.testing.assert_allclose(found.T, means, rtol=1e-5)
+
+
+MASKS = {
+    "3d.nii": lambda path, inside: save(path, inside),
+    "4d.nii": lambda path, inside: save(path, inside[..., None]),
+    "slope.nii": lambda path, inside: scaled(path, inside.astype("i2"), 1.00000001),
+    "shifted.nii": lambda path, inside: scaled(path, inside.astype("i2"), 1, 1e-9),
+    "nan.nii": lambda path, inside: save(path, np.where(inside, 1, np.nan)),
+    "255.nii": lambda path, inside: save(path, inside * np.uint8(255), dtype="u1"),
+    "rounded.nii": lambda path, inside: save(path, inside * np.float32(0.99999)),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_are_masks_however_they_were_saved(tmp_path, run, to, rng, name):
+    inside = rng.random((12, 12, 12)) > 0.5
+    path = MASKS[name](tmp_path / name, inside)
+    found = np.asarray(regions.mask_of(path, [run], to).dataobj)
+    np.testing.assert_array_equal(found, inside)
+
+
 def test_bad_atlases(tmp_path, run, to):
     ones, far = np.ones((12, 12, 12)), AFFINE.copy()
     far[0, 3] += 3 * 8  # a quarter is outside
     for name, atlas, affine, expected in [
         ("far.nii", ones, far, r"only 75% of .*far\.nii lies inside.*more than 80%"),
         ("half.nii", ones / 2, AFFINE, r"whole numbers as labels.*found 0\.5"),
-        ("nan.nii", ones[..., None] * np.nan, AFFINE, "finite maps in 4D, found nan"),
+        ("nan.nii", ones[..., None] * np.nan, AFFINE, "all of it is 0 or NaN"),
+        ("minus.nii", ones - 2 * (ones.cumsum(0) > 6), AFFINE, "above 0, found -1"),
         ("tpl-B_dseg.nii", ones, AFFINE, "is in space B, .* in A"),
-        ("zeros.nii", 0 * ones, AFFINE, "only 0%"),
+        ("zeros.nii", 0 * ones, AFFINE, r"zeros\.nii: all of it is 0"),
     ]:
         with pytest.raises(BoldError, match=expected):
             regions.atlas_weights(save(tmp_path / name, atlas, affine), [run], to)

@@ -96,6 +96,20 @@ def test_names_that_cannot_be(words, name, message):
         story_regressors(words, ["word_rate", name], **CLOCK)
 
 
+def test_values_of_words_end_with_their_run(words):
+    clock = {"tr": 1.5, "start": 2.0}
+    names = ["word_rate"]
+    whole = {"n_times": 30, "run_lengths": [12, 18]}
+    found = regressors.story_regressors(words, names, **clock, **whole)["word_rate"]
+    first = words[words["onset"].isna() | (words["onset"] < 2 + 12 * 1.5)]
+    alone = regressors.story_regressors(first, names, n_times=12, **clock)
+    np.testing.assert_allclose(found[:12], alone["word_rate"])
+    late = words[words["onset"] >= 2 + 12 * 1.5]
+    clock["start"] = 2 + 12 * 1.5
+    alone = regressors.story_regressors(late, names, n_times=18, **clock)
+    np.testing.assert_allclose(found[12:], alone["word_rate"])
+
+
 def test_a_story_beside_the_volumes(words):
     with pytest.raises(
         RegressorError, match=r"the words \(of .* 40 volumes.*500 to 56"

@@ -94,6 +94,16 @@ def test_a_steady_sound_is_its_own_power(tmp_path):
     np.testing.assert_allclose(found, np.sqrt(0.5), rtol=1e-3)
 
 
+def test_a_silent_run_does_not_answer_to_the_run_before(tmp_path, rng):
+    samples = rng.uniform(-1, 1, (int(1000 * 29.9), 1))
+    path = save(tmp_path / "a.wav", 1000, samples, 2)
+    clock = {"n_times": 35, "tr": 1.5}
+    one = sound.power(path, **clock)
+    runs = sound.power(path, **clock, run_lengths=[20, 15])
+    np.testing.assert_array_equal(runs[:20], one[:20])
+    assert not runs[20:].any() and one[20] > 0.9 * one[19]
+
+
 def test_what_cannot_be_heard(tmp_path, rng):
     samples = amplitude(rng, 1000, 3)
     good = save(tmp_path / "good.wav", 1000, samples, 2)

@@ -95,6 +95,100 @@ def test_tables_and_arrays_are_read_right(tmp_path, rng):
     assert names == ["region 1", "region 2"]
 
 
+REGIONS = ["IFG", "STG", "ATL"]
+COUNTING = {  # columns that are no region
+    "pandas": ("", np.arange(60.0)),
+    "from one": ("volume", np.arange(1.0, 61)),
+    "cut": ("index", np.arange(10.0, 70)),
+    "seconds": ("Time (s)", 2.0 * np.arange(60)),
+    "rounded": ("t", np.round(0.735 * np.arange(60), 2)),
+    "milliseconds": ("ms", 1500.0 * np.arange(60)),
+    "again": ("TR", np.tile(np.arange(30.0), 2)),
+    "backwards": ("left", np.arange(60.0)[::-1]),
+}
+
+
+@pytest.mark.parametrize("what", COUNTING)
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_index_or_time_is_no_region(tmp_path, rng, capsys, what, place):
+    data = 100 + rng.normal(size=(60, 3))
+    name, values = COUNTING[what]
+    frame = pd.DataFrame(data, columns=REGIONS)
+    frame.insert(place, name, values)
+    for path in (tmp_path / "a.csv", tmp_path / "a.tsv"):
+        frame.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+        found, names = sources.read_regions(path)
+        np.testing.assert_allclose(found, data)
+        assert names == REGIONS
+        low, high = values.min(), values.max()
+        said = f"left out column {name or 'without name'}, which counts from {low:g} to"
+        assert f"{path}: {said} {high:g}" in capsys.readouterr().out
+    np.save(tmp_path / "a.npy", frame.to_numpy())
+    found, names = sources.read_regions(tmp_path / "a.npy")
+    np.testing.assert_allclose(found, data)
+    assert names == [f"region {k + 1}" for k in range(4) if k != place]
+
+
+def test_slow_regions_are_kept(tmp_path, rng, capsys):
+    walk = rng.normal(size=(60, 2)).cumsum(0)
+    rising = np.arange(60.0) + rng.normal(size=60)
+    data = np.column_stack([walk, rising, np.round(100 + 3 * walk[:, 0])])
+    path = save_table(tmp_path / "a.tsv", data, list("abcd"))
+    np.testing.assert_allclose(sources.read_regions(path)[0], data)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "name, separator, decimal, encoding",
+    [
+        ("a.csv", ";", ",", "utf-8"),
+        ("a.csv", ";", ".", "utf-8-sig"),
+        ("a.csv", "\t", ",", "utf-8"),
+        ("a.tsv", "\t", ",", "utf-16"),
+        ("a.tsv", ",", ".", "utf-8"),
+        ("a.tsv", "  ", ".", "utf-8"),
+        ("a.tsv", " ", ",", "utf-8"),
+    ],
+)
+def test_other_separators(tmp_path, rng, name, separator, decimal, encoding):
+    data = 100 + rng.normal(size=(20, 3))
+    rows = [separator.join(map(str, row)).replace(".", decimal) for row in data]
+    text = "\r\n".join([separator.join(REGIONS), *rows])
+    (tmp_path / name).write_text(text, encoding=encoding, newline="")
+    found, names = sources.read_regions(tmp_path / name)
+    np.testing.assert_allclose(found, data)
+    assert names == REGIONS
+
+
+def test_a_table_of_nothing_but_an_index(tmp_path):
+    path = save_table(tmp_path / "a.tsv", np.arange(40.0).reshape(20, 2))
+    with pytest.raises(BoldError, match=r"a\.tsv: all columns count rows or time"):
+        sources.read_regions(path)
+
+
+@pytest.mark.parametrize(
+    "name, method, atlas, message",
+    [
+        ("a.tsv", "canica", "", "canica is for volumes, these are tables.*: regions"),
+        ("a.npy", "dictlearning", "", "these are tables"),
+        ("a.nii", "canica", "atlas.nii", "regions of an atlas.*: regions"),
+        ("a.dtseries.nii", "canica", "", "these are CIFTI"),
+        ("a.nii", "regions", "", "for tables and atlases.*atlas_file"),
+        ("a.nii", "canica", "", None),
+        ("a.nii", "regions", "atlas.nii", None),
+        ("a.tsv", "regions", "", None),
+        ("a.tsv", "ica", "", None),
+    ],
+)
+def test_methods_are_told_what_they_are_for(tmp_path, name, method, atlas, message):
+    runs = [run(tmp_path / name)]
+    if message is None:
+        sources.check_method(runs, method, atlas=atlas)
+        return
+    with pytest.raises(BoldError, match=message):
+        sources.check_method(runs, method, atlas=atlas)
+
+
 def test_bad_tables(tmp_path, rng):
     path = tmp_path / "a.tsv"
     path.write_text("V1\tSTG\n1\thigh\n")
@@ -131,6 +225,14 @@ def test_cifti(tmp_path, rng, axes):
     found, names = sources.read_cifti(path)
     np.testing.assert_array_equal(found, data[:, :2])
     assert names == ["all", "left"]
+
+
+def test_grayordinates_that_were_not_measured_are_constant(tmp_path, rng, axes):
+    data = rng.normal(size=(12, 5)).astype(np.float32)
+    data[:, 3], data[4, 1] = np.nan, np.nan
+    found, _ = sources.read_cifti(save_cifti(tmp_path / "a.dtseries.nii", data, axes))
+    assert not found[:, 3].any()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data) * (np.arange(5) == 1))
 
 
 def test_bad_cifti(tmp_path, rng, axes):

@@ -374,6 +374,40 @@ def test_a_zip_with_names_beside(mask, labels2mm, tmp_path):
     np.testing.assert_array_equal(found, expected[[0, 2, 1]])
 
 
+def test_templates_however_they_were_saved(mask, labels2mm, tmp_path, capsys):
+    """(x, y, z, 1), a scale factor, NaN outside, litter in folders and zip files."""
+    values, affine = labels2mm[0].astype(np.float32), labels2mm[1]
+    plain = save(tmp_path / "plain.nii", values, affine)
+    expected, _ = template_images.load(plain, mask)
+    shapes = {
+        "4d.nii": values[..., None],
+        "slope.nii": values * np.float32(1.000001),
+        "nan.nii": np.where(values == 0, np.nan, values),
+        "below.nii": values - np.float32(1e-6),
+    }
+    for name, changed in shapes.items():
+        path = save(tmp_path / name, changed, affine)
+        found, names = template_images.load(path, mask)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert len(names) == len(expected)
+    minus = np.where(values == 0, -1, values)
+    with pytest.raises(TemplateError, match=r"m\.nii .*, -1 among .* labels or a map"):
+        template_images.load(save(tmp_path / "m.nii", minus, affine), mask)
+    folder = tmp_path / "packed" / "atlas"
+    (folder / "__MACOSX").mkdir(parents=True)
+    for k in (1, 2):
+        one = (values == k)[..., None].astype(np.float32)
+        save(folder / f"t{k}.nii", one, affine)
+        (folder / f"._t{k}.nii").write_bytes(b"\x00\x05\x16\x07")
+        (folder / "__MACOSX" / f"._t{k}.nii").write_bytes(b"\x00\x05\x16\x07")
+    (folder / ".DS_Store").write_bytes(b"\x00")
+    shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "packed")
+    for path in (folder, tmp_path / "zipped.zip"):
+        found, names = template_images.load(path, mask)
+        assert names == ["t1", "t2"]
+        np.testing.assert_allclose(found, expected[:2], atol=1e-5)
+
+
 def test_another_space(mask, labels2mm, tmp_path):
     values, affine = labels2mm
     shifted = affine.copy()

@@ -65,7 +65,7 @@ def test_sentences_are_spread_where_there_are_no_words(tmp_path):
         "The old keeper opened the door. It was dark."
     )
     assert found.words["timed"].sum() == 2
-    assert "2 rows hold several words" in " ".join(found.notes)
+    assert "rows of several words: 2;" in " ".join(found.notes)
     assert "words from the tier 'trs'; not read: 'phones'" in found.notes
 
 
@@ -144,7 +144,7 @@ def test_marks_are_no_words_and_are_counted(tmp_path):
     assert found.words["word"].tolist() == KEPT
     assert sum(found.left_out.values()) == len(MARKS)
     assert found.left_out["{LG}"] == found.left_out["lg"] == 1
-    assert f"{len(MARKS)} marks that are no words left out: " in " ".join(found.notes)
+    assert f"marks that are no words left out, {len(MARKS)} in all: " in " ".join(found.notes)
 
 
 def test_marks_over_several_rows(tmp_path):

@@ -316,7 +316,7 @@ def test_ends_that_overlap_are_clipped_counted_and_said(tmp_path):
     offset = [0.83, 1.4, 1.4, 2.0, 2.07, 3.0, 4.0]
     np.testing.assert_allclose(found.words["offset"], offset)
     assert found.n_clipped == 3
-    assert any("3 words ended" in n and "0.43 s" in n for n in found.notes)
+    assert any("next began: 3" in n and "0.43 s" in n for n in found.notes)
 
 
 def test_times_that_begin_anew(tmp_path):

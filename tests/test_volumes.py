@@ -145,6 +145,55 @@ def test_nan_names_volume_and_voxel(tmp_path, data, value, block, monkeypatch):
         volumes.extract(path, grid_of(path), np.ones((4, 5, 6), bool))
 
 
+@pytest.mark.parametrize("block", [1, 300, 2**22])
+def test_only_what_the_mask_keeps_counts(
+    tmp_path, data, inside, block, monkeypatch, capsys
+):
+    """SPM writes NaN outside the brain."""
+    monkeypatch.setattr(volumes, "BLOCK", block)
+    whole = save(tmp_path / "whole.nii", data)
+    spm = data.copy()
+    spm[~inside] = np.nan
+    path = save(tmp_path / "spm.nii", spm)
+    to = grid_of(path)
+    found = volumes.extract(path, to, inside)
+    np.testing.assert_array_equal(found, volumes.extract(whole, to, inside))
+    spm[~inside] = np.inf
+    spm[~inside, 3] = np.nan
+    path = save(tmp_path / "odd.nii", spm)
+    np.testing.assert_array_equal(volumes.extract(path, to, inside), found)
+    with pytest.raises(BoldError, match=r"odd\.nii: \d+ values are NaN or infinite"):
+        volumes.extract(path, to, inside, smoothing=8.0)  # it would spread
+    assert "taken as 0" not in capsys.readouterr().out
+
+
+def test_nan_outside_is_zero_where_it_would_spread(tmp_path, data, inside, capsys):
+    zeros, spm = data.copy(), data.copy()
+    zeros[~inside], spm[~inside] = 0, np.nan
+    to, paths = None, []
+    for name, values in (("zeros.nii", zeros), ("spm.nii", spm)):
+        paths.append(save(tmp_path / name, values))
+    coarse = Grid((2, 3, 3), AFFINE @ np.diag([2.0, 2, 2, 1]))
+    for to, kept in ((grid_of(paths[0]), inside), (coarse, np.ones((2, 3, 3), bool))):
+        for smoothing in (0.0, 10.0) if to is coarse else (10.0,):
+            options = {"smoothing": smoothing}
+            one, other = (volumes.extract(p, to, kept, **options) for p in paths)
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    assert f"spm.nii: {(~inside).sum()} voxels are NaN, taken as 0" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_voxel_that_is_nan_now_and_then_is_damaged(tmp_path, data, inside):
+    voxel = tuple(np.argwhere(inside)[0])
+    for volumes_missing in (slice(0, 3), slice(5, 6), slice(1, None)):
+        damaged = data.copy()
+        damaged[voxel][volumes_missing] = np.nan
+        path = save(tmp_path / "a.nii", damaged)
+        with pytest.raises(BoldError, match=r"a\.nii: 1 of the voxels kept are NaN"):
+            volumes.extract(path, grid_of(path), inside)
+
+
 def test_huge_but_finite_values_pass(tmp_path, data):
     path = save(tmp_path / "a.nii", data * 2e36)  # their sum is not finite
     found = volumes.extract(path, grid_of(path), np.ones((4, 5, 6), bool))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from anbn.paths import fetch_alice, resolve
+from anbn.paths import fetch_alice, resolve, tidy
 
 REGIONS = ["LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG"]
 EMPTY = "s33"  # all zeros as published
@@ -28,7 +28,7 @@ def load(radius="6mm"):
         If a file is missing or not the published one.
     """
     folder = resolve(f"alice:alice_data_shared/{radius}")
-    loaded = {path.name[:3]: np.loadtxt(path) for path in sorted(folder.iterdir())}
+    loaded = {path.name[:3]: np.loadtxt(path) for path in tidy(folder.iterdir())}
     del loaded[EMPTY]
     loaded = {name: (data, _motion(name)) for name, data in loaded.items()}
     return loaded, REGIONS
@@ -37,5 +37,5 @@ def load(radius="6mm"):
 def _motion(subject):
     """Motion while the story was heard."""
     start = fetch_alice(f"alice_data_shared/{subject}-rp_")
-    (path,) = start.parent.glob(f"{start.name}*.txt")
+    (path,) = tidy(start.parent.glob(f"{start.name}*.txt"))
     return pd.DataFrame(np.loadtxt(path)[DISCARDED:], columns=MOTION)

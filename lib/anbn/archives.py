@@ -4,6 +4,8 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from anbn.paths import is_litter
+
 MAX_FILES = 1000
 MAX_BYTES = 4 * 2**30  # of all members, unpacked
 
@@ -14,6 +16,8 @@ class ArchiveError(ValueError):
 
 def unpack(path, folder, *, max_files=MAX_FILES, max_bytes=MAX_BYTES):
     """Unpack a zip file whose members stay in a folder.
+
+    What systems leave behind is passed over (see ``paths.is_litter``).
 
     Parameters
     ----------
@@ -32,6 +36,7 @@ def unpack(path, folder, *, max_files=MAX_FILES, max_bytes=MAX_BYTES):
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
+            members = [m for m in members if not is_litter(m.filename)]
             if len(members) > max_files:
                 raise ArchiveError(
                     f"{path} holds {len(members)} files, more than {max_files}: unpack "

@@ -20,7 +20,7 @@ import pandas as pd
 from safetensors import SafetensorError
 
 from anbn import locks, manifests
-from anbn.paths import stage_dir
+from anbn.paths import stage_dir, tidy
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # suffix of what an interrupted run can go on with
@@ -152,11 +152,14 @@ def read_array(path):
 
 
 def sha256(path):
-    """SHA-256 of a file, or of a folder (its sorted names and their hashes)."""
+    """SHA-256 of a file, or of a folder: its sorted names and their hashes.
+
+    What systems leave behind does not count (see ``paths.is_litter``).
+    """
     path = Path(path)
     if path.is_dir():
         total = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        for file in tidy(p for p in path.rglob("*") if p.is_file()):
             total.update(
                 f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode()
             )

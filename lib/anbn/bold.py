@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import nibabel
@@ -11,7 +12,7 @@ import numpy as np
 from nilearn.masking import unmask
 from tqdm import tqdm
 
-from anbn import artifacts, cleaning, hemodynamics, sources
+from anbn import artifacts, bids, cleaning, hemodynamics, intersubject, sources
 from anbn.bids import Run
 from anbn.columns import choose
 from anbn.volumes import BoldError
@@ -34,6 +35,10 @@ class Brain:
     mask : image or None
         3D, of voxels, without those constant in some run.
     standardise : str
+    run_lengths : tuple of int
+        Volumes of each run that the story's clock is made of, () for one.
+    parts : bool
+        Whether a subject's files are these runs; else each file is the whole clock.
     """
 
     runs: list
@@ -41,14 +46,23 @@ class Brain:
     names: list | None
     mask: nibabel.Nifti1Image | None
     standardise: str = "zscore"
+    run_lengths: tuple = ()
+    parts: bool = False
 
     @property
     def run_names(self):
         """Name of each run, as of its file."""
         return [Path(run.filename).stem for run in self.runs]
 
+    def lengths_of(self, run):
+        """Volumes of the runs that one of ``runs`` is made of."""
+        return [len(run)] if self.parts or not self.run_lengths else self.run_lengths
+
     def by_subject(self):
-        """Runs of the same story: the mean over each subject's, standardised again.
+        """One array a subject, on the clock of the story.
+
+        Files that are the story's parts stand one after another. Several files of the
+        same story are averaged, and standardised again.
 
         Returns
         -------
@@ -60,18 +74,24 @@ class Brain:
         Raises
         ------
         BoldError
-            Runs of different lengths.
+            Repeats of different lengths.
         """
         lengths = Counter(len(run) for run in self.runs)
-        if len(lengths) > 1:
+        if len(lengths) > 1 and not self.parts:
             raise BoldError(
                 f"runs of {', '.join(map(str, sorted(lengths)))} volumes cannot be of "
                 "the same story: cut them to one length, or set same_story: false."
             )
+        of = self.runs_of_subjects()
+        join = np.concatenate if self.parts else self._mean
+        return list(of), [join(runs) for runs in of.values()]
+
+    def runs_of_subjects(self):
+        """Runs of every subject, in their order."""
         of = {subject: [] for subject in self.subjects}
         for subject, run in zip(self.subjects, self.runs, strict=True):
             of[subject].append(run)
-        return list(of), [self._mean(runs) for runs in of.values()]
+        return of
 
     def _mean(self, runs):
         if len(runs) == 1:
@@ -96,6 +116,8 @@ def prepare(
     confounds=(),
     standardise="zscore",
     check_tr=True,
+    run_lengths=(),
+    parts=False,
 ):
     """Clean runs one after another and keep them on disk.
 
@@ -133,6 +155,12 @@ def prepare(
         is removed by all.
     check_tr : bool
         Whether the files' own TR must be ``tr``; tables have none.
+    run_lengths : sequence of int
+        Volumes of each run that the clock of ``n_times`` volumes is made of, () for
+        one. Drift, confounds and scale are those of a run.
+    parts : bool
+        Whether a subject's files are these runs, in their order; else each file holds
+        them all.
 
     Returns
     -------
@@ -154,9 +182,9 @@ def prepare(
     of_images = {"mask": mask, "atlas": atlas, "voxel_size": voxel_size}
     of_images["smoothing"] = smoothing
     arrays = isinstance(runs, dict)
-    confounds_of = cleaning.confounds_of
+    confounds_of, names_of = cleaning.confounds_of, _confound_names
     if arrays:
-        runs, read, confounds_of = _arrays(runs, names)
+        runs, read, confounds_of, names_of = _arrays(runs, names)
         mask, strict = None, True
     else:
         read, mask, strict = sources.reader(runs, **of_images)
@@ -164,12 +192,20 @@ def prepare(
         for run in runs:
             sources.check_tr(run, tr)
     how = {"tr": tr, "high_pass": high_pass, "n_times": n_times, "cut": cut}
-    how |= {"confounds": confounds and partial(confounds_of, columns=confounds)}
+    if confounds:
+        there = {run.name: names_of(run, confounds) for run in runs}
+        optional = cleaning.optional_patterns(there, confounds)
+        confounds_of = partial(confounds_of, columns=confounds, optional=optional)
+    how["confounds"] = confounds_of if confounds else None
     how |= {"standardise": standardise, "strict": strict}
-    paths, names, varies = [], None, True
+    paths, names, varies, seen = [], None, True, Counter()
     for run in tqdm(runs, "runs", mininterval=5, disable=len(runs) < 2):
         paths.append(_path(folder, run, paths))
-        found, varied = _prepare_run(run, read, paths[-1], **how)
+        own = {"run_lengths": run_lengths}
+        if parts:
+            own = {"run_lengths": (), "n_times": run_lengths[seen[run.subject]]}
+        seen[run.subject] += 1
+        found, varied = _prepare_run(run, read, paths[-1], **how | own)
         if len(paths) > 1:
             _check_names(run, names, found, varies, varied)
         names, varies = found, varies & varied
@@ -177,9 +213,15 @@ def prepare(
     if not varies.all():
         names, mask = _leave_out(varies, paths, names, mask)
     loaded = [np.load(path, mmap_mode="r") for path in paths]
-    brain = Brain(loaded, [run.subject for run in runs], names, mask, standardise)
-    about = {"runs": brain.run_names, "subjects": brain.subjects, "names": names}
-    artifacts.write_json(Path(folder) / INDEX, about | {"standardise": standardise})
+    people = [run.subject for run in runs]
+    _check_distinct(runs, loaded)
+    if strict:
+        _check_shared_columns(runs, loaded, names)
+    clock = {"run_lengths": tuple(run_lengths), "parts": parts}
+    brain = Brain(loaded, people, names, mask, standardise, **clock)
+    about = {"runs": brain.run_names, "subjects": people, "names": names}
+    about |= {"standardise": standardise, "run_lengths": list(run_lengths)}
+    artifacts.write_json(Path(folder) / INDEX, about | {"parts": parts})
     return brain
 
 
@@ -193,7 +235,77 @@ def reopen(folder):
     about = artifacts.read_json(Path(folder) / INDEX)
     files = [Path(folder) / f"{name}.npy" for name in about["runs"]]
     runs = [np.load(file, mmap_mode="r") for file in files]
-    return Brain(runs, about["subjects"], about["names"], None, about["standardise"])
+    return Brain(
+        runs,
+        about["subjects"],
+        about["names"],
+        None,
+        about["standardise"],
+        run_lengths=tuple(about["run_lengths"]),
+        parts=about["parts"],
+    )
+
+
+def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
+    """Whether runs of a subject that are to be averaged are of one story at all.
+
+    Their correlation, mean over voxels or regions, pairs of runs and subjects, is held
+    against the same with one run of each pair rolled by a random lag. The first 30 s
+    are left out (at most a quarter of the run): any sound that sets in looks alike.
+
+    Parameters
+    ----------
+    brain : Brain
+    tr : float
+        s.
+    rng : numpy Generator
+    level : float
+        Of p.
+    n_draws : int
+
+    Returns
+    -------
+    r : dict of str to float
+        Mean correlation of each subject's runs; empty if no subject has several.
+
+    Raises
+    ------
+    BoldError
+        If they correlate no more than by chance: says what to set.
+    """
+    several = {k: v for k, v in brain.runs_of_subjects().items() if len(v) > 1}
+    if brain.parts or not several:
+        return {}
+    skip = min(round(30 / tr), len(brain.runs[0]) // 4)
+    curves = {
+        subject: [
+            intersubject.correlation_by_lag(one[skip:], other[skip:])
+            for one, other in combinations(runs, 2)
+        ]
+        for subject, runs in several.items()
+    }
+    r = {subject: float(np.mean(c, 0)[0]) for subject, c in curves.items()}
+    pairs = np.concatenate(list(curves.values()))
+    # nearer lags are those of the same story, too
+    near = min(round(20 / tr), pairs.shape[1] // 4)
+    lags = rng.integers(near, pairs.shape[1] - near + 1, size=(n_draws, len(pairs)))
+    null = pairs[np.arange(len(pairs)), lags].mean(1)
+    observed = pairs[:, 0].mean()
+    p = (1 + (null >= observed).sum()) / (1 + n_draws)
+    if p > level:
+        subject, runs = next(iter(several.items()))
+        lengths = [len(run) for run in runs]
+        raise BoldError(
+            f"runs of a subject would be averaged as repeats of one story, but "
+            f"correlate no more than by chance: r = {observed:.3f} over {len(r)} "
+            f"subjects with several runs, {np.quantile(null, 1 - level):.3f} by chance "
+            f"(p = {p:.2g}). If they are parts of one story, set in stage 01 "
+            f"run_lengths (of {subject} as {lengths}) with word times that go on from "
+            "part to part, and runs_are: parts here. If they are of other stories, "
+            "name the runs of one (entities or bold_files) or set same_story: false. "
+            "If they are repeats all the same, set runs_are: repeats."
+        )
+    return r
 
 
 def maps_of(folder):
@@ -218,25 +330,40 @@ def maps_of(folder):
 
 
 def _prepare_run(
-    run, read, path, *, tr, high_pass, n_times, cut, confounds, standardise, strict
+    run,
+    read,
+    path,
+    *,
+    tr,
+    high_pass,
+    n_times,
+    cut,
+    confounds,
+    standardise,
+    strict,
+    run_lengths,
 ):
     """Clean one run; its data is gone before the next one is read."""
     data, names = read(run)
     n_volumes = len(data)
+    if strict:
+        cleaning.check_orientation(data, run.bold, n_times, cut)
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
-    nuisance = [hemodynamics.drift(rows.stop - rows.start, tr, high_pass)]
-    if confounds:
-        nuisance.append(confounds(run, n_volumes=n_volumes)[rows])
-    basis = hemodynamics.orthonormal(np.column_stack(nuisance))
-    if len(basis) <= basis.shape[1] + 2:
-        raise BoldError(
-            f"{run.bold}: {len(basis)} volumes are too few to remove {basis.shape[1]} "
-            "regressors of drift and confounds from. Raise high_pass or name fewer "
-            "confounds."
-        )
-    data = cleaning.check_values(data[rows], run.bold, constant=not strict)
+    nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None
+    data = cleaning.check_values(data[rows], run.bold, constant=not strict, names=names)
     spread = np.ptp(data, axis=0)
-    data = cleaning.clean_run(data, basis, standardise, run.bold)
+    for span in hemodynamics.spans(len(data), run_lengths):
+        regressors = hemodynamics.drift(span.stop - span.start, tr, high_pass)
+        if nuisance is not None:
+            regressors = np.column_stack([regressors, nuisance[span]])
+        basis = hemodynamics.orthonormal(regressors)
+        if len(basis) <= basis.shape[1] + 2:
+            raise BoldError(
+                f"{run.bold}: {len(basis)} volumes are too few to remove "
+                f"{basis.shape[1]} regressors of drift and confounds from. Raise "
+                "high_pass or name fewer confounds."
+            )
+        data[span] = cleaning.clean_run(data[span], basis, standardise, run.bold)
     artifacts.write_array(path, data)
     # where resampled volumes are empty, splines leave a ripple
     return names, spread > 1e-6 * spread.max()
@@ -274,11 +401,15 @@ def _arrays(arrays, names):
         data = np.array(pairs[run.name][0])  # a copy: cleaning is done in place
         return data, list(names or sources.numbered(run.name, data))
 
-    def confounds_of(run, columns, n_volumes):
+    def names_of(run, wanted):
         frame = pairs[run.name][1]
         if frame is None:
-            return cleaning.confounds_of(run, columns, n_volumes)  # says there is none
-        found = choose(frame, columns, f"confounds of {run.name}", BoldError)
+            cleaning.check_there(run, wanted)
+        return [str(name) for name in frame]
+
+    def confounds_of(run, columns, n_volumes, optional=()):
+        frame, source = pairs[run.name][1], f"confounds of {run.name}"
+        found = choose(frame, columns, source, BoldError, optional)
         found = found.to_numpy(float)
         if len(found) != n_volumes or not np.isfinite(found).all():
             raise BoldError(
@@ -288,7 +419,42 @@ def _arrays(arrays, names):
             )
         return found
 
-    return runs, read, confounds_of
+    return runs, read, confounds_of, names_of
+
+
+def _confound_names(run, wanted):
+    """Columns of a run's table of confounds."""
+    cleaning.check_there(run, wanted)
+    return list(bids.confound_table(run.confounds))
+
+
+def _check_distinct(runs, loaded):
+    """Refuse files that hold the same in several subjects."""
+    seen = {}
+    for run, data in zip(runs, loaded, strict=True):
+        other = seen.setdefault(data[:3].tobytes(), run)  # no two scans begin alike
+        if other.subject != run.subject:
+            raise BoldError(
+                f"{run.bold} holds the same values as {other.bold}, of another "
+                "subject. Name each subject's own file."
+            )
+
+
+def _check_shared_columns(runs, loaded, names):
+    """Refuse columns that are the same in all subjects."""
+    people = {run.subject for run in runs}
+    first, same = loaded[0], np.ones(loaded[0].shape[1], bool)
+    for data in loaded:
+        if len(data) != len(first):
+            return
+        same &= np.isclose(data, first, atol=1e-3).all(0)
+    if len(people) > 1 and same.any():
+        column = names[int(np.flatnonzero(same)[0])]
+        raise BoldError(
+            f"column {column!r} is the same in all {len(people)} subjects, from "
+            f"{runs[0].bold} on: it is no BOLD (time, stimulus?) and would be a region "
+            "that all share. Take it out of the tables."
+        )
 
 
 def _path(folder, run, taken):

@@ -67,9 +67,9 @@ def read(path, *, ass=False):
     columns = ["word", "onset", "offset", "timed", "blank"]
     notes = []
     if n_clipped:
-        notes.append(f"{n_clipped} captions ended after the next began: clipped")
+        notes.append(f"captions that ended after the next began, clipped: {n_clipped}")
     if n_highlighted:
-        notes.append(f"{n_highlighted} lines shown once for each word: read once")
+        notes.append(f"lines shown once for each word, read once: {n_highlighted}")
     rows = pd.DataFrame(rows, columns=columns)
     return Found(rows, notes, left_out, n_clipped, "s")
 

@@ -24,10 +24,12 @@ def read_cifti(path):
     """
     series, space = _axes(path)
     with reading(path):
-        data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+        data = np.array(nibabel.load(path).dataobj, dtype=np.float32)
         expected = len(series), len(space)
         if data.shape != expected:
             raise ValueError(f"{data.shape} values where the header has {expected}")
+    # what was not measured is NaN in some programs: a constant column is left out
+    data[:, np.isnan(data).all(0)] = 0
     if isinstance(space, BrainModelAxis):
         names = []
         for structure, _, model in space.iter_structures():

@@ -1,9 +1,12 @@
 """Cleaning of one run: volumes kept, values checked, drift and confounds removed."""
 
+import fnmatch
+
 import numpy as np
 
 from anbn import hemodynamics
 from anbn.bids import read_confounds
+from anbn.columns import is_pattern, some
 from anbn.volumes import BoldError
 
 MIN_COVERAGE = 0.8  # of a mask's voxels must vary in every run
@@ -21,27 +24,101 @@ def rows_kept(n_volumes, source, n_times, cut):
     found = n_volumes - begin - end
     if found < MIN_VOLUMES:
         raise BoldError(
-            f"{source}: {n_volumes} volumes, {max(found, 0)} after the cut, expected "
-            f"at least {MIN_VOLUMES}. Is it a whole run?"
+            f"{source}: {n_volumes} volumes, {max(found, 0)} after the cut of {begin} "
+            f"at the beginning and {end} at the end, expected at least {MIN_VOLUMES}. "
+            "Is it a whole run? Else lower cut_start or cut_end."
         )
     if found < (n_times or 0):
         raise BoldError(
             f"{source} has {found} volumes, the story needs {n_times}. Shorten the "
-            "story (n_words or n_volumes of stage 01) or check tr and first_volume."
+            "story (n_words or n_volumes of stage 01) or check tr and first_volume. If "
+            "it was heard in several files, name the volumes of each in run_lengths of "
+            "stage 01."
         )
     return slice(begin, begin + (n_times or found))
 
 
-def confounds_of(run, columns, n_volumes):
+def confounds_of(run, columns, n_volumes, optional=()):
+    """Confounds of a run, from its table."""
+    check_there(run, columns)
+    return read_confounds(
+        run.confounds, columns, n_volumes=n_volumes, optional=optional
+    )
+
+
+def check_there(run, columns):
+    """Refuse a run without a table of confounds."""
     if run.confounds is None:
         raise BoldError(
             f"{run.bold} has no table of confounds to take {', '.join(columns)} from. "
             "Name one in confound_files, or leave confounds empty."
         )
-    return read_confounds(run.confounds, columns, n_volumes=n_volumes)
 
 
-def check_values(data, source, *, constant):
+def optional_patterns(names, patterns):
+    """Patterns that match nothing in some runs, and something in others.
+
+    Parameters
+    ----------
+    names : dict of str to sequence of str
+        Columns of every run's confounds.
+    patterns : sequence of str
+        A plain name is none: it must be there in every run.
+
+    Returns
+    -------
+    optional : list of str
+        Said of each: in which runs it matches nothing.
+    """
+    optional = []
+    for pattern in patterns:
+        without = [
+            run
+            for run, columns in names.items()
+            if not any(fnmatch.fnmatchcase(column, pattern) for column in columns)
+        ]
+        if without and len(without) < len(names) and is_pattern(pattern):
+            print(
+                f"confounds: {pattern} matches nothing in {len(without)} of "
+                f"{len(names)} runs: {some(without)}"
+            )
+            optional.append(pattern)
+    return optional
+
+
+def check_orientation(data, source, n_times, cut):
+    """Refuse a table of (regions x volumes): its rows are not the volumes.
+
+    Raises
+    ------
+    BoldError
+        As many columns as the story needs volumes, and not as many rows; where both
+        would do, time runs along the axis on which neighbours are more alike.
+    """
+    if data.ndim != 2:
+        return
+    rows, columns = (n - sum(cut) for n in data.shape)
+    needed = n_times or MIN_VOLUMES
+    turned = rows < needed <= columns
+    if n_times and columns == n_times != rows and rows >= needed:
+        turned = _neighbours(data.T) > _neighbours(data)
+    if turned:
+        raise BoldError(
+            f"{source}: found shape {data.shape}, expected (volumes x regions)"
+            + (f" of {n_times} volumes or more" if n_times else "")
+            + ": it seems to be (regions x volumes). Turn it, as by "
+            "np.save(path, np.load(path).T)."
+        )
+
+
+def _neighbours(data):
+    """Correlation of neighbours along the first axis, mean over the other."""
+    data = np.asarray(data, float)
+    z = hemodynamics.zscore(data)
+    return (z[1:] * z[:-1]).mean()
+
+
+def check_values(data, source, *, constant, names=None):
     """Two dimensions, finite, and constant columns only where they can be left out."""
     if data.ndim != 2:
         raise BoldError(
@@ -51,7 +128,8 @@ def check_values(data, source, *, constant):
     if len(bad):
         raise BoldError(
             f"{source}: {len(bad)} values are NaN or infinite, the first at volume "
-            f"{bad[0][0]}, column {bad[0][1]}. Mask or interpolate them first."
+            f"{bad[0][0]}, column {_called(bad[0][1], names)}. Mask or interpolate "
+            "them first, or leave this subject or region out."
         )
     largest = np.abs(data).max(initial=0)
     if largest > LARGEST:
@@ -68,9 +146,15 @@ def check_values(data, source, *, constant):
     if len(still) and not constant:
         raise BoldError(
             f"{source}: {len(still)} of {data.shape[1]} columns are constant, the "
-            f"first is column {still[0]}. Leave this subject or region out."
+            f"first is column {_called(still[0], names)}. Leave this subject or region "
+            "out."
         )
     return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def _called(column, names):
+    """Number of a column, and its name if it has one."""
+    return f"{column} ({names[column]})" if names else f"{column}"
 
 
 def check_coverage(varies, run):

@@ -1,13 +1,121 @@
-"""Columns of a table by name or pattern, and what an error says of them."""
+"""Tables of text: cells, columns by name or pattern, and what an error says of them."""
 
+import codecs
 import difflib
 import fnmatch
+import gzip
+import io
+import re
+
+import numpy as np
+import pandas as pd
 
 MISSING = {"n/a", "", "nan", "na"}
 SHOWN = 20  # names that an error lists
 
 
-def choose(frame, columns, source, error=ValueError):
+def read_cells(path, error=ValueError):
+    """Cells and names of a table, whatever its columns are parted by.
+
+    Tabs, semicolons, commas or blanks; a decimal comma is read as a point. Lines that
+    begin with ``#`` are passed over, but for names that numpy writes so.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8 or UTF-16, also gzipped.
+    error : type
+        What is raised.
+
+    Returns
+    -------
+    names : list of str or None
+        None if the first line holds numbers already.
+    cells : DataFrame of str of shape (n_rows, n_columns)
+        Stripped; columns are counted from 0.
+
+    Raises
+    ------
+    error
+        No such file, no text, no rows, or rows of more cells than the first.
+    """
+    try:
+        content = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            content = gzip.decompress(content)
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+        lines = [line.rstrip("\r") for line in text.rstrip().split("\n")]
+        notes = [line.lstrip("# ") for line in lines if line.startswith("#")]
+        lines = [line for line in lines if not line.startswith("#")]
+        separator = _separator(lines, path)
+        options = {"sep": separator, "header": None, "dtype": str}
+        options |= {"keep_default_na": False, "skip_blank_lines": False}
+        # an empty line is a row that is missing, not one to skip
+        cells = pd.read_csv(io.StringIO("\n".join(lines) + "\n"), **options)
+        cells = cells.fillna("").apply(lambda column: column.str.strip())
+        if separator != ",":
+            cells = cells.apply(_points)
+    except FileNotFoundError:
+        raise
+    except pd.errors.ParserError as problem:
+        raise error(
+            f"{path} cannot be read as a table, rows have more cells than the first "
+            f"line: {problem}"
+        ) from problem
+    except Exception as problem:  # of damage gzip and pandas raise all there is
+        raise error(f"{path} cannot be read as a table: {problem}") from problem
+    first = cells.iloc[0]
+    if not (_numbers(first) | first.str.lower().isin(MISSING)).all():
+        return first.tolist(), cells.iloc[1:].reset_index(drop=True)
+    names = re.split(separator, notes[-1].strip()) if notes else []
+    return (names if len(names) == len(first) else None), cells
+
+
+def _separator(lines, path):
+    """What parts columns: as the first line says, or the file's name if unclear."""
+    head = lines[0] if lines else ""
+    for mark in ("\t", ";"):
+        if mark in head:
+            return mark
+    widths = {len(line.split()) for line in lines[:50]}
+    blanks = len(widths) == 1 and widths != {1}
+    if "," in head and not (blanks and not path.name.lower().endswith(".csv")):
+        return ","
+    ends = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
+    return "\t" if path.name.lower().endswith(ends) and not blanks else r"\s+"
+
+
+def _points(column):
+    """Decimal commas as points."""
+    commas = column.str.fullmatch(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+    return column.mask(commas, column.str.replace(",", "."))
+
+
+def _numbers(cells):
+    return pd.to_numeric(cells, errors="coerce").notna()
+
+
+def is_pattern(name):
+    """Whether it stands for several names."""
+    return any(mark in name for mark in "*?[")
+
+
+def counts(values):
+    """Whether a column counts rows or time: steps of one size but for a few.
+
+    No BOLD does; an index or the seconds of a table do, also if they begin anew with
+    every run or were rounded.
+    """
+    steps = np.diff(np.asarray(values, float))
+    if len(steps) < 4 or not np.isfinite(steps).all():
+        return False
+    middle = np.median(steps)
+    alike = np.abs(steps - middle) <= 0.1 * np.abs(middle)
+    return bool(middle != 0 and alike.mean() >= 0.95)
+
+
+def choose(frame, columns, source, error=ValueError, optional=()):
     """Columns of a table by name or pattern, in the order asked for, each once.
 
     Parameters
@@ -19,6 +127,8 @@ def choose(frame, columns, source, error=ValueError):
         Of the table, for errors.
     error : type
         What is raised.
+    optional : sequence of str
+        Those that may match nothing.
 
     Raises
     ------
@@ -31,7 +141,7 @@ def choose(frame, columns, source, error=ValueError):
         raise error(f"{source}: {twice!r} names several columns")
     for pattern in [columns] if isinstance(columns, str) else columns:
         hits = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
-        if not hits:
+        if not hits and pattern not in optional:
             raise error(
                 f"{source}: no column matches {pattern!r}. "
                 f"{did_you_mean(pattern.strip('*?'), there)}There are {some(there)}."

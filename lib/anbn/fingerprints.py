@@ -8,7 +8,7 @@ import os
 import re
 
 from anbn import artifacts, params
-from anbn.paths import ALICE, SOURCES, cache_dir, project_root, resolve
+from anbn.paths import ALICE, SOURCES, cache_dir, project_root, resolve, tidy
 
 
 def notebook_source(stage):
@@ -84,8 +84,9 @@ def data_specs(values):
         from anbn import sources  # takes a second to load
 
         named.discard(values["bids_folder"])
-        entities = {k: values[k] for k in ("task", "space", "desc", "subjects")}
-        for run in sources.runs_of_bids(values["bids_folder"], **entities):
+        asked = ("task", "space", "desc", "subjects", "entities")
+        asked = {name: values[name] for name in asked}
+        for run in sources.runs_of_bids(values["bids_folder"], **asked):
             named |= {str(path) for path in (run.bold, run.confounds) if path}
     root = project_root()
     named |= {str(path) for spec in named for path in _beside(spec)}
@@ -105,15 +106,14 @@ def _beside(spec):
     path = resolve(spec)
     stem = re.sub(r"(_[^_]*)?\.(nii|nii\.gz|zip)$", "", path.name)
     texts = (".json", ".tsv", ".csv", ".txt")
-    return [p for p in path.parent.glob(f"{stem}*") if p.suffix in texts]
+    return [p for p in tidy(path.parent.glob(f"{stem}*")) if p.suffix in texts]
 
 
 def _data_hash(spec):
     """Hash of a data file, remembered by its path, size and times of change."""
     path = resolve(spec)
-    files = sorted(
-        p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()
-    )
+    files = tidy(path.rglob("*")) if path.is_dir() else [path]
+    files = [p for p in files if p.is_file()]
     # archives set the time of change back (st_mtime), nobody sets st_ctime
     stats = [(p, p.stat()) for p in files]
     stats = [(str(p), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for p, s in stats]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from anbn import hemodynamics, regressors, surrogates
+from anbn import hemodynamics, regressors
 
 
 def contiguous_folds(n_times, n_folds, gap, runs=None):
@@ -25,7 +25,7 @@ def contiguous_folds(n_times, n_folds, gap, runs=None):
 
 def run_of(n_times, runs):
     """Run of every volume; ``runs`` holds their lengths, None for one."""
-    spans = surrogates.spans(n_times, runs or ())
+    spans = hemodynamics.spans(n_times, runs or ())
     return np.repeat(np.arange(len(spans)), [run.stop - run.start for run in spans])
 
 

@@ -47,6 +47,35 @@ def frame_times(n_times, tr, start=0.0):
     return start + tr * np.arange(n_times)
 
 
+def spans(n_times, run_lengths=()):
+    """Rows of each run of a clock.
+
+    Parameters
+    ----------
+    n_times : int
+    run_lengths : sequence of int
+        Volumes of each run, in the order of the clock; () for one run.
+
+    Returns
+    -------
+    runs : list of slice
+        One for all if there are no lengths.
+
+    Raises
+    ------
+    ValueError
+        Lengths that do not add up to ``n_times``, or a run without volumes.
+    """
+    lengths = [int(length) for length in run_lengths] or [n_times]
+    if sum(lengths) != n_times or min(lengths) < 1:
+        raise ValueError(
+            f"run_lengths {lengths} add up to {sum(lengths)} volumes, the data have "
+            f"{n_times}: name the volumes of every run, or none for one run"
+        )
+    ends = np.cumsum(lengths).tolist()
+    return [slice(end - n, end) for end, n in zip(ends, lengths, strict=True)]
+
+
 def alignment_matrix(
     word,
     onset,
@@ -58,6 +87,7 @@ def alignment_matrix(
     pooling="mean",
     token_pooling="mean",
     delays=(1, 2, 3, 4),
+    run_lengths=(),
 ):
     """Matrix that carries tokens to the BOLD clock: ``responses = H @ activations``.
 
@@ -89,6 +119,10 @@ def alignment_matrix(
         Of the words of a TR, and of the tokens of a word.
     delays : sequence of int
         For ``fir``, in TRs.
+    run_lengths : sequence of int
+        Volumes of each run that the clock is made of, () for one. The clock goes on
+        from run to run, the response does not: a word acts in the run in which it
+        begins alone (before the first volume: in the first run).
 
     Returns
     -------
@@ -106,20 +140,23 @@ def alignment_matrix(
     heard = np.isfinite(onset) & np.isin(np.arange(len(onset)), word)
     # rounding keeps words on a TR's border in the same TR whatever the clock's zero
     of_tr = np.floor(np.round((onset[heard] - start) / tr, 9)).astype(int)
+    n_rows, shift = n_times, 0
     if kind == "fir":
         rows = of_tr + np.asarray(delays, int)[:, None]
         shift = n_times * np.arange(len(delays))[:, None]
-        rows = np.where((rows >= 0) & (rows < n_times), rows + shift, -1)
         response, n_rows = np.ones(rows.shape), n_times * len(delays)
     elif kind == "none":
-        rows, response, n_rows = of_tr[None], np.ones((1, len(of_tr))), n_times
+        rows, response = of_tr[None], np.ones((1, len(of_tr)))
     else:
         # volumes from the word on, as many as the response lasts
         rows = of_tr + np.arange(int(HRF_LENGTH / tr) + 2)[:, None]
         response = hrf(np.round(start + rows * tr - onset[heard], 9), kind)
-        n_rows = n_times
+    runs = spans(n_times, run_lengths)
+    begin, end = np.array([(run.start, run.stop) for run in runs]).T
+    of_run = np.searchsorted(begin[1:], of_tr, side="right")
     weights = response * _share(of_tr, pooling)
-    inside = (rows >= 0) & (rows < n_rows) & (weights != 0)
+    inside = (rows >= begin[of_run]) & (rows < end[of_run]) & (weights != 0)
+    rows = rows + shift
     columns = np.broadcast_to(np.flatnonzero(heard), rows.shape)
     to_times = scipy.sparse.csr_array(
         (weights[inside], (rows[inside], columns[inside])), shape=(n_rows, len(onset))
@@ -141,8 +178,10 @@ def _share(group, pooling):
     raise ValueError(f"pooling must be mean, sum or last, found {pooling!r}")
 
 
-def word_rate(onset, *, n_times, tr, start=0.0, kind="spm"):
+def word_rate(onset, *, n_times, tr, start=0.0, kind="spm", run_lengths=()):
     """Words a second on the BOLD clock, after the haemodynamic response.
+
+    Parameters are those of ``alignment_matrix``.
 
     Returns
     -------
@@ -150,6 +189,7 @@ def word_rate(onset, *, n_times, tr, start=0.0, kind="spm"):
     """
     times = np.arange(len(onset))
     options = {"n_times": n_times, "tr": tr, "start": start, "kind": kind}
+    options["run_lengths"] = run_lengths
     H = alignment_matrix(times, onset, **options, pooling="sum")
     return H @ np.ones(len(onset))
 

@@ -56,7 +56,15 @@ def check_disjoint(documents, used):
             )
 
 
-def held_out(tokenizer, paths, *, n_documents, document_tokens, used):
+def held_out(
+    tokenizer,
+    paths,
+    *,
+    n_documents,
+    document_tokens,
+    used,
+    parameters=("evaluation_documents", "evaluation_tokens"),
+):
     """Documents of equal length that share no sentence with what was used.
 
     Parameters
@@ -70,6 +78,8 @@ def held_out(tokenizer, paths, *, n_documents, document_tokens, used):
         The beginning of each document, read by the model in one window.
     used : dict of str to str
         From ``hashes``.
+    parameters : tuple of str
+        What errors call the two numbers.
 
     Returns
     -------
@@ -108,8 +118,8 @@ def held_out(tokenizer, paths, *, n_documents, document_tokens, used):
             raise stimuli.StimulusError(
                 f"{path}: expected {n_documents} documents of {document_tokens} tokens "
                 f"to evaluate on, found {n_kept} ({n_short} are shorter than this "
-                f"window, {n_used} were fitted on). Lower evaluation_documents or "
-                "evaluation_tokens, or name more text."
+                f"window, {n_used} were fitted on). Lower {' or '.join(parameters)}, "
+                "or name more text."
             )
     tokens = pd.concat(cut, ignore_index=True)
     return tokens, pd.DataFrame(kept, columns=["corpus", "text"])

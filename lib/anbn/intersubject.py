@@ -5,6 +5,8 @@ from nilearn.masking import apply_mask
 
 from anbn import hemodynamics
 
+COLUMNS = 8192  # voxels transformed at once
+
 
 def correlation(bold):
     """Leave-one-out inter-subject correlation, in every voxel or network.
@@ -62,7 +64,7 @@ def group_noise_ceiling(bold):
     return np.sqrt(n * rho / (1 + (n - 1) * rho))
 
 
-def lagged_correlation(timecourses, regressor, lags):
+def lagged_correlation(timecourses, regressor, lags, run_lengths=()):
     """Correlation of time courses with a regressor some volumes before them.
 
     Parameters
@@ -70,20 +72,50 @@ def lagged_correlation(timecourses, regressor, lags):
     timecourses : array of shape (n_times, n_networks)
     regressor : array of shape (n_times,)
     lags : int array of shape (n_lags,)
-        Volumes by which the time courses lag; what has no partner is cut off.
+        Volumes by which the time courses lag; what has no partner in its run is cut
+        off.
+    run_lengths : sequence of int
+        Volumes of each run, () for one.
 
     Returns
     -------
     r : array of shape (n_lags, n_networks)
     """
-    z, n = hemodynamics.zscore, len(regressor)
-    pairs = [
-        (timecourses[max(0, k) : n + min(0, k)], regressor[max(0, -k) : n - max(0, k)])
-        for k in lags
-    ]
-    return np.stack(
-        [z(later).T @ z(earlier) / len(earlier) for later, earlier in pairs]
-    )
+    z = hemodynamics.zscore
+    runs = hemodynamics.spans(len(regressor), run_lengths)
+    run = np.repeat(np.arange(len(runs)), [r.stop - r.start for r in runs])
+    now, rows = np.arange(len(regressor)), []
+    for lag in lags:
+        earlier = now[(now + lag >= 0) & (now + lag < len(now))]
+        earlier = earlier[run[earlier] == run[earlier + lag]]
+        if not len(earlier):
+            rows.append(np.zeros(timecourses.shape[1]))
+            continue
+        later = z(timecourses[earlier + lag])
+        rows.append(later.T @ z(regressor[earlier]) / len(earlier))
+    return np.stack(rows)
+
+
+def correlation_by_lag(one, other):
+    """Mean over voxels of the correlation of two runs, one of them rolled in time.
+
+    Parameters
+    ----------
+    one, other : array of shape (n_times, n_voxels)
+
+    Returns
+    -------
+    r : array of shape (n_times,)
+        At every circular lag, from 0.
+    """
+    total, n_times = 0.0, len(one)
+    for start in range(0, one.shape[1], COLUMNS):
+        columns = slice(start, start + COLUMNS)
+        a, b = (
+            np.fft.rfft(_z(run[:, columns]), axis=0) for run in (one, other)
+        )  # products of spectra are correlations at all lags
+        total = total + (a.conj() * b).sum(1)
+    return np.fft.irfft(total, n=n_times) / n_times / one.shape[1]
 
 
 def read_maps(folder):

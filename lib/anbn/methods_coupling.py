@@ -52,9 +52,9 @@ def null(r):
 
 
 def runs(r):
-    if r.params["run_lengths"]:
-        of = listed(r.params["run_lengths"])
-        return f"The clock is made of runs of {of} volumes, treated one by one."
+    of = r.params["run_lengths"] or r.before["01"].params["run_lengths"]
+    if of:
+        return f"Drift, surrogates and folds are those of runs of {listed(of)} volumes."
 
 
 def found(r):

@@ -145,6 +145,14 @@ def clock(r):
     )
 
 
+def runs(r):
+    if r.params["run_lengths"]:
+        of = listed(r.params["run_lengths"])
+        return (
+            f"The clock is made of runs of {of} volumes: a response ends with its run."
+        )
+
+
 def frequency(r):
     language = r.params["language"]
     if frequency_known(language):
@@ -154,5 +162,5 @@ def frequency(r):
 RECORDING = {
     "Model": [model, kinds, places, attention, comparisons],
     "Story and text": [story, untimed, cleaned, sound, windows, corpora, frequency],
-    "Responses": [clock],
+    "Responses": [clock, runs],
 }

@@ -107,7 +107,15 @@ def description(derivative):
     return names[derivative]
 
 
-def find_runs(folder, *, story, subjects=(), derivative="afni-smooth", space=SPACE):
+def find_runs(
+    folder,
+    *,
+    story,
+    subjects=(),
+    derivative="afni-smooth",
+    space=SPACE,
+    entities=None,
+):
     """Runs in which a story was heard, without those that are to be left out.
 
     Parameters
@@ -118,6 +126,8 @@ def find_runs(folder, *, story, subjects=(), derivative="afni-smooth", space=SPA
     subjects : sequence of str or int
         All there are, if empty.
     derivative, space : str
+    entities : dict of str to str
+        Any other entity, see ``bids.find_runs``.
 
     Returns
     -------
@@ -147,6 +157,7 @@ def find_runs(folder, *, story, subjects=(), derivative="afni-smooth", space=SPA
             subjects=left,
             space=space,
             desc=description(derivative),
+            entities=entities,
         ):
             if run.name in out:
                 print(f"{run.name}: left out, as code/scan_exclude.json says")

@@ -120,7 +120,7 @@ def check(parameter, value, source):
         if not all(isinstance(x, str) for pair in pairs for x in pair):
             raise ParamError(
                 f"{source}: {name} must map text to text, found {short(value)}. "
-                f"Write `{name}: {{name: value}}`."
+                f'Write `{name}: {{name: "value"}}`, numbers in quotes.'
             )
         for text in [x for pair in pairs for x in pair]:
             _check_text(text, f"{source}: {name}")

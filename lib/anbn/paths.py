@@ -8,7 +8,7 @@ absolute path, so that it is seen to be meant. Links are followed.
 import importlib.util
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pooch
 
@@ -132,6 +132,22 @@ def resolve(spec):
     if not os.path.exists(path):  # Path.exists raises where a name is too long
         raise FileNotFoundError(f"{spec!r}: nothing found at {path}. Check the path.")
     return path
+
+
+def is_litter(path):
+    """Whether a file or folder is what systems leave behind, not what people put there.
+
+    macOS writes ``._name`` beside every ``name`` on a foreign disk, ``.DS_Store`` in
+    folders and ``__MACOSX`` in zip files; Windows ``Thumbs.db`` and ``desktop.ini``.
+    """
+    path = PurePath(path)
+    hidden = path.name.startswith("._") or "__MACOSX" in path.parts
+    return hidden or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def tidy(paths):
+    """Paths in order, without what systems leave behind (``is_litter``)."""
+    return sorted(path for path in paths if not is_litter(path))
 
 
 def _check_inside(spec, source):

@@ -27,8 +27,8 @@ def overlap(image, other):
     return ((found >= -0.5) & (found <= np.array(other.shape) - 0.5)).all(1).mean()
 
 
-def check_space(path, runs, *, minimum=0.0):
-    """Check that an atlas or mask lies where the runs are.
+def check_space(path, image, runs, *, minimum=0.0):
+    """Check that an atlas or mask (its file, and the image in it) lies where runs are.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def check_space(path, runs, *, minimum=0.0):
         File names of different spaces (BIDS entities ``space`` and ``tpl``), or no
         more than ``minimum`` of its voxels inside a run's field of view.
     """
-    image, seen = volumes.open_image(path, (3, 4)), []
+    seen = []
     for run in runs:
         spaces = [
             re.findall(r"(?:^|_)(?:space|tpl)-([A-Za-z0-9]+)", Path(p).name)
@@ -84,15 +84,19 @@ def mask_of(mask, runs, to):
     elif mask == "mni":
         found = volumes.resample(load_mni152_brain_mask(2), to, "nearest")
     else:
-        image = volumes.open_image(mask, (3,))
-        with volumes.reading(mask):
-            values = np.unique(np.asanyarray(image.dataobj))
-        if not np.isfinite(values).all() or len(set(values) | {0}) != 2:
+        values, affine = volumes.read_map(mask)
+        # of one height, but for the rounding of a scale factor
+        heights = values / values.flat[np.abs(values).argmax()]
+        whole = volumes.whole_numbers(heights)
+        if values.ndim != 3 or whole is None or (whole < 0).any():
+            several = np.unique(values)
             raise volumes.BoldError(
-                f"{mask}: a mask is 0 outside and one other value inside, found "
-                f"{len(values)} values from {values[0]} to {values[-1]}."
+                f"{mask}: a mask is 3D, 0 outside and one other value inside, found "
+                f"shape {values.shape} and {len(several)} values from {several[0]:g} "
+                f"to {several[-1]:g}. Threshold it, or name it as atlas_file."
             )
-        check_space(mask, runs)
+        image = nibabel.Nifti1Image(whole.astype(np.uint8), affine)
+        check_space(mask, image, runs)
         found = volumes.resample(image, to, "nearest")
     inside = np.asanyarray(found.dataobj) != 0
     if not inside.any():
@@ -131,8 +135,9 @@ def atlas_weights(atlas, runs, to, inside=None):
     Parameters
     ----------
     atlas : path-like
-        Label (3D) or probabilistic (4D) image, resampled to the grid. Names come from a
-        table beside it (see ``region_names``).
+        Label (3D) or probabilistic (4D) image, resampled to the grid. One volume that
+        was saved as (x, y, z, 1) is of labels if its values are whole numbers, else a
+        map. NaN is 0. Names come from a table beside it (see ``region_names``).
     runs : list of path-like
     to : volumes.Grid
     inside : bool array of shape (x, y, z), optional
@@ -148,26 +153,20 @@ def atlas_weights(atlas, runs, to, inside=None):
     Raises
     ------
     BoldError
-        An atlas in another space or without regions on this grid.
+        An atlas in another space or without regions on this grid; labels that are
+        negative or no whole numbers.
     """
-    image = volumes.open_image(atlas, (3, 4))
-    with volumes.reading(atlas):
-        values = np.unique(np.asanyarray(image.dataobj))
-    odd = values[(values != np.round(values)) | ~np.isfinite(values)]
-    if len(odd) and (image.ndim == 3 or not np.isfinite(odd).all()):
-        raise volumes.BoldError(
-            f"{atlas}: expected whole numbers as labels in 3D or finite maps in 4D, "
-            f"found {odd[-1]}"
-        )
-    check_space(atlas, runs, minimum=MIN_OVERLAP)
-    how = "nearest" if image.ndim == 3 else "linear"
+    values, labels, affine = _labels_or_maps(atlas)
+    image = nibabel.Nifti1Image(values, affine)
+    check_space(atlas, image, runs, minimum=MIN_OVERLAP)
+    how = "linear" if labels is None else "nearest"
     data = np.array(volumes.resample(image, to, how).dataobj, float)
     if inside is not None:
         data[~inside] = 0
-    if image.ndim == 3:
-        labels = values[values != 0].astype(int)
+    of_labels = labels is not None
+    if of_labels:
         kept = data != 0
-        of_voxel = np.searchsorted(labels, data[kept])
+        of_voxel = data[kept].astype(int) - 1
         size = np.bincount(of_voxel, minlength=len(labels))
         entries = (1 / size[of_voxel], (np.arange(len(of_voxel)), of_voxel))
         weights = scipy.sparse.csr_array(entries, shape=(len(of_voxel), len(labels)))
@@ -179,11 +178,38 @@ def atlas_weights(atlas, runs, to, inside=None):
     names = np.array(region_names(atlas, labels))
     if not size.all():
         print(f"no voxel on the runs' grid, left out: {', '.join(names[size == 0])}")
-    if image.ndim == 3:
+    if of_labels:
         weights = weights[:, size > 0]
     else:
         weights = np.linalg.pinv(data[kept][:, size > 0]).T
     return weights, kept, names[size > 0].tolist()
+
+
+def _labels_or_maps(atlas):
+    """Ranks of labels (3D, 0 outside) and the labels, or maps (4D) and None."""
+    values, affine = volumes.read_map(atlas)
+    single = volumes.open_image(atlas, (3, 4)).ndim > 3
+    if values.ndim == 4:
+        return values.astype(np.float32), None, affine
+    whole = volumes.whole_numbers(values)
+    if whole is None and single:
+        return values.astype(np.float32)[..., None], None, affine
+    if whole is None:
+        odd = values[np.abs(values - np.rint(values)) > 1e-3]
+        raise volumes.BoldError(
+            f"{atlas}: expected whole numbers as labels in 3D or maps in 4D, found "
+            f"{odd.flat[-1]:g}. A single map is saved as (x, y, z, 1)."
+        )
+    labels = np.unique(whole[whole != 0])
+    if labels[0] < 0:
+        raise volumes.BoldError(
+            f"{atlas}: expected labels above 0, found {labels[0]}. Set what is no "
+            "region to 0, or save it with an unsigned or larger type if a label did "
+            "not fit."
+        )
+    # ranks: labels of some atlases do not fit what an image is resampled in
+    ranks = np.where(whole != 0, 1 + np.searchsorted(labels, whole), 0)
+    return ranks.astype(np.int32), labels, affine
 
 
 def region_names(atlas, labels):

@@ -5,7 +5,7 @@ import pandas as pd
 import scipy.linalg
 
 from anbn import hemodynamics
-from anbn.columns import MISSING, choose, did_you_mean, some
+from anbn.columns import MISSING, choose, did_you_mean, read_cells, some
 from anbn.paths import resolve
 
 WORD_RATE = "word_rate"
@@ -16,7 +16,9 @@ class RegressorError(ValueError):
     """A regressor is unknown, empty, or does not fit the volumes."""
 
 
-def story_regressors(words, names, *, n_times, tr, start=0.0, hrf="spm"):
+def story_regressors(
+    words, names, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()
+):
     """Regressors of a story's words: each word an impulse at its onset, summed::
 
         x[t] = sum over words w of h(start + t tr - onset[w]) (v[w] - mean v)
@@ -40,6 +42,8 @@ def story_regressors(words, names, *, n_times, tr, start=0.0, hrf="spm"):
         Time of the first kept volume on the story's clock (s).
     hrf : {"spm", "glover", "none"}
         See ``hemodynamics.alignment_matrix``.
+    run_lengths : sequence of int
+        Volumes of each run, () for one: a response ends with its run.
 
     Returns
     -------
@@ -59,10 +63,21 @@ def story_regressors(words, names, *, n_times, tr, start=0.0, hrf="spm"):
     values = [_values(words, name, known, np.isfinite(onset)) for name in names]
     values = np.column_stack([np.zeros((len(words), 0)), *values])
     clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
+    clock["run_lengths"] = run_lengths
     return pd.DataFrame(impulses(onset, values, **clock), columns=names)
 
 
-def impulses(onset, values, *, n_times, tr, start=0.0, hrf="spm", source="the words"):
+def impulses(
+    onset,
+    values,
+    *,
+    n_times,
+    tr,
+    start=0.0,
+    hrf="spm",
+    run_lengths=(),
+    source="the words",
+):
     """Impulses through the haemodynamic response, summed at each volume.
 
     Parameters
@@ -71,7 +86,7 @@ def impulses(onset, values, *, n_times, tr, start=0.0, hrf="spm", source="the wo
         s, on the story's clock; NaN for an event that is left out.
     values : array of shape (n_events, ...)
         Heights.
-    n_times, tr, start, hrf
+    n_times, tr, start, hrf, run_lengths
         As for ``story_regressors``.
     source : str
         Of the events, for errors.
@@ -90,6 +105,7 @@ def impulses(onset, values, *, n_times, tr, start=0.0, hrf="spm", source="the wo
             f"hrf: found {hrf!r}, expected one of {', '.join(RESPONSES)}"
         )
     options = {"n_times": n_times, "tr": tr, "start": start, "kind": hrf}
+    options["run_lengths"] = run_lengths
     events = np.arange(len(onset))
     H = hemodynamics.alignment_matrix(events, onset, **options, pooling="sum")
     if not H.nnz:
@@ -158,20 +174,10 @@ def table(path, columns=("*",), *, n_times, first=None):
         is not a finite number.
     """
     file = resolve(str(path))
-    name = file.name.lower().removesuffix(".gz")
-    separator = {".tsv": "\t", ".csv": ","}.get(name[-4:], r"\s+")
-    options = {"sep": separator, "dtype": str, "keep_default_na": False}
-    try:
-        cells = pd.read_csv(file, header=None, encoding="utf-8-sig", **options)
-    except (OSError, ValueError) as error:
-        raise RegressorError(f"{path} cannot be read as a table: {error}") from error
-    cells = cells.apply(lambda column: column.str.strip())
-    header = cells.iloc[0].tolist()
-    if pd.to_numeric(cells.iloc[0], errors="coerce").notna().all():
-        stem, n = file.name.split(".")[0], len(header)
+    header, cells = read_cells(file, RegressorError)
+    if header is None:
+        stem, n = file.name.split(".")[0], cells.shape[1]
         header = [stem] if n == 1 else [f"{stem}_{i + 1}" for i in range(n)]
-    else:
-        cells = cells.iloc[1:]
     cells = cells.set_axis(header, axis=1)
     begin = first or 0
     enough = len(cells) == n_times if first is None else len(cells) >= begin + n_times

@@ -84,7 +84,7 @@ def _z(timecourses):
 def _stretch(rows, confounds, tr, high_pass, run_lengths):
     """Runs of a stretch of time, and its confounds with drift of its own."""
     there = np.asarray(confounds, float).reshape(len(confounds), -1)
-    spans = surrogates.spans(len(there), run_lengths)
+    spans = hemodynamics.spans(len(there), run_lengths)
     inside = [len(range(*run.indices(len(there)))) for run in spans]
     kept = np.repeat(np.arange(len(inside)), inside)[rows]
     lengths = [int(n) for n in np.bincount(kept) if n]

@@ -13,7 +13,7 @@ BIN = 0.01  # s, over which power is taken
 BLOCK = 1000  # such bins read at once
 
 
-def power(path, *, n_times, tr, start=0.0, hrf="spm", sound_onset=0.0):
+def power(path, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), sound_onset=0.0):
     """Power of a sound: its root mean square, through the haemodynamic response.
 
     Taken over bins of 10 ms and all channels; each bin is an impulse at its middle that
@@ -30,6 +30,8 @@ def power(path, *, n_times, tr, start=0.0, hrf="spm", sound_onset=0.0):
         Time of the first kept volume on the story's clock (s).
     hrf : {"spm", "glover", "none"}
         See ``hemodynamics.alignment_matrix``.
+    run_lengths : sequence of int
+        Volumes of each run, () for one: a response ends with its run.
     sound_onset : float
         Time of the file's first sample on the story's clock (s).
 
@@ -49,6 +51,7 @@ def power(path, *, n_times, tr, start=0.0, hrf="spm", sound_onset=0.0):
         raise RegressorError(f"{path} is silent: is it the sound that was heard?")
     middle = sound_onset + (edges[:-1] + edges[1:]) / 2
     clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
+    clock["run_lengths"] = run_lengths
     source = f"the samples of {path}"
     return impulses(middle, rms * np.diff(edges), **clock, source=source)
 

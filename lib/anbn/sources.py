@@ -1,12 +1,12 @@
 """Files of any format to runs, and runs to columns (volumes x voxels or regions)."""
 
-import io
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from anbn import bids, narratives, regions, volumes
+from anbn import bids, columns, narratives, regions, volumes
 from anbn.bids import Run
 from anbn.cifti import cifti_tr, read_cifti
 from anbn.paths import NARRATIVES, resolve
@@ -77,11 +77,11 @@ def runs_of_files(files, confound_files=()):
         subject = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
         confounds = resolve(confound_files[i]) if confound_files else None
         subject = subject[1] if subject else str(file)
-        runs.append(Run(subject, name, path, confounds, _sidecar_tr(path)))
+        runs.append(Run(subject, name, path, confounds, *_sidecar(path)))
     return runs
 
 
-def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
+def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None):
     """Runs of a folder of derivatives, by their entities (see ``bids.find_runs``).
 
     Parameters
@@ -92,6 +92,8 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
     task, space, desc : str
     subjects : sequence of str
         All there are, if empty.
+    entities : dict of str to str
+        Any other entity by its value.
 
     Returns
     -------
@@ -99,10 +101,17 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=()):
     """
     path = resolve(folder)
     if folder.startswith(NARRATIVES):
-        options = {"subjects": subjects, "derivative": path.name, "space": space}
-        return narratives.find_runs(path.parents[1], story=task, **options)
-    entities = {"task": task, "space": space, "desc": desc}
-    return bids.find_runs(path, subjects=subjects, **entities)
+        return narratives.find_runs(
+            path.parents[1],
+            story=task,
+            subjects=subjects,
+            derivative=path.name,
+            space=space,
+            entities=entities,
+        )
+    return bids.find_runs(
+        path, task=task, space=space, desc=desc, subjects=subjects, entities=entities
+    )
 
 
 def draw_subjects(runs, n, *, rng):
@@ -129,12 +138,87 @@ def draw_subjects(runs, n, *, rng):
     return [run for run in runs if run.subject in kept]
 
 
-def _sidecar_tr(path):
+def are_parts(runs, runs_are, run_lengths):
+    """Whether a subject's files are the runs that the story's clock is made of.
+
+    Parameters
+    ----------
+    runs : list of Run, or dict of str to anything
+    runs_are : {"auto", "repeats", "parts"}
+        ``auto``: parts where the clock has several runs and every subject has as many.
+    run_lengths : sequence of int
+        Of the clock.
+
+    Raises
+    ------
+    BoldError
+        ``parts`` of a clock of one run, or a subject with another number of files.
+    """
+    people = list(runs) if isinstance(runs, dict) else [run.subject for run in runs]
+    counts = Counter(people)
+    other = next((p for p, n in counts.items() if n != len(run_lengths)), None)
+    if runs_are == "auto":
+        return len(run_lengths) > 1 and other is None
+    if runs_are == "repeats":
+        return False
+    if len(run_lengths) < 2:
+        raise BoldError(
+            "runs_are: parts needs a clock of several runs: set run_lengths in stage "
+            f"01, as [{', '.join('300' for _ in range(max(counts.values())))}], the "
+            "volumes that are kept of each part."
+        )
+    if other is not None:
+        raise BoldError(
+            f"runs_are: parts: {other} has {counts[other]} files, the clock of stage "
+            f"01 has {len(run_lengths)} runs (run_lengths {list(run_lengths)}). Leave "
+            "the subject out, or correct run_lengths."
+        )
+    return True
+
+
+def first_runs(runs):
+    """The first run of every subject."""
+    first = {run.subject: run for run in reversed(runs)}
+    return [run for run in runs if first[run.subject] is run]
+
+
+def check_method(runs, brain_method, *, atlas=""):
+    """Refuse, before anything is read, a method that has no use for what runs are.
+
+    Raises
+    ------
+    BoldError
+        Methods of volumes for regions, or regions as they are for volumes.
+    """
+    kind = "tables"  # arrays are regions
+    if not isinstance(runs, dict):
+        kind = FORMATS[format_of(runs[0].bold)]
+    volumes_stay = kind == "NIfTI" and not atlas
+    if brain_method in ("canica", "dictlearning") and not volumes_stay:
+        what = "regions of an atlas" if kind == "NIfTI" else f"{kind}, not volumes"
+        raise BoldError(
+            f"brain_method: {brain_method} is for volumes, these are {what}. Set "
+            "brain_method: regions to take each region as a network, or ica, "
+            "dictionary or vsdbn to find networks of regions."
+        )
+    if brain_method == "regions" and volumes_stay:
+        raise BoldError(
+            "brain_method: regions is for tables and atlases, these are NIfTI volumes. "
+            "Name an atlas_file, or set brain_method: canica."
+        )
+
+
+def _sidecar(path):
+    """RepetitionTime and StartTime of the JSON file of the same name."""
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
+    if not sidecar.is_file():
+        return None, None
     try:
-        return bids.repetition_time(sidecar) if sidecar.is_file() else None
+        return bids.repetition_time(sidecar), bids.start_time(sidecar)
     except bids.BidsError as error:
-        raise BoldError(f"{sidecar}: no RepetitionTime in s to read: {error}") from None
+        raise BoldError(
+            f"{sidecar}: no RepetitionTime or StartTime in s to read: {error}"
+        ) from None
 
 
 def reader(runs, *, mask, atlas, voxel_size, smoothing):
@@ -163,10 +247,9 @@ def reader(runs, *, mask, atlas, voxel_size, smoothing):
     used = [name for name, v in (options | {"smoothing": smoothing}).items() if v]
     if used:
         raise BoldError(f"{used[0]} is for NIfTI runs, these are {next(iter(kinds))}")
-    readers = {".npy": read_npy, ".dtseries.nii": read_cifti}
-    readers[".ptseries.nii"] = read_cifti
-    strict = "tables" in kinds
-    return lambda r: readers.get(format_of(r.bold), read_table)(r.bold), None, strict
+    if "tables" in kinds:
+        return lambda run: read_regions(run.bold), None, True
+    return lambda run: read_cifti(run.bold), None, False
 
 
 def _image_reader(runs, mask, atlas, voxel_size, smoothing):
@@ -208,8 +291,39 @@ def check_tr(run, tr):
         )
 
 
+def read_regions(path):
+    """Regions of a table or array, without columns that count rows or time.
+
+    An index that pandas wrote, or the seconds of a recording, would be a region that is
+    the same in everyone.
+
+    Returns
+    -------
+    data : array of shape (n_times, n_regions)
+    names : list of str
+
+    Raises
+    ------
+    BoldError
+        See ``read_table`` and ``read_npy``; nothing but such columns.
+    """
+    data, names = (read_npy if format_of(path) == ".npy" else read_table)(path)
+    counting = [columns.counts(values) for values in data.T]
+    if not any(counting):
+        return data, names
+    kept = np.flatnonzero(~np.array(counting))
+    for k in np.flatnonzero(counting):
+        low, high, name = data[:, k].min(), data[:, k].max(), names[k] or "without name"
+        print(f"{path}: left out column {name}, which counts from {low:g} to {high:g}")
+    if not len(kept):
+        raise BoldError(f"{path}: all columns count rows or time, none is of BOLD")
+    return data[:, kept], [names[k] for k in kept]
+
+
 def read_table(path):
     """Regions from a TSV or CSV table with a header row.
+
+    Columns may be parted by tabs, commas, semicolons or blanks, with decimal commas.
 
     Returns
     -------
@@ -221,21 +335,19 @@ def read_table(path):
     BoldError
         Not a table, or text in it.
     """
-    separator = "\t" if str(path).endswith(".tsv") else ","
-    try:
-        # an empty line is a volume that is missing, not one to skip
-        text = io.StringIO(path.read_text(encoding="utf-8-sig").rstrip() + "\n")
-        table = pd.read_csv(text, sep=separator, skip_blank_lines=False)
-    except (OSError, ValueError) as error:
-        raise BoldError(f"{path} cannot be read as a table: {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise BoldError(f"{path}: rows have more cells than the first line has names")
-    if pd.to_numeric(pd.Series(list(table)), errors="coerce").notna().all():
+    names, cells = columns.read_cells(path, BoldError)
+    if names is None:
         raise BoldError(f"{path}: expected a first line of names, found numbers")
-    words = [c for c in table if table[c].dtype.kind not in "fiu"]
-    if words:
-        raise BoldError(f"{path}: expected numbers, found text in column {words[0]!r}")
-    return table.to_numpy(float), [str(c) for c in table]
+    values = cells.apply(pd.to_numeric, errors="coerce")
+    text = values.isna() & ~cells.apply(lambda c: c.str.lower()).isin(columns.MISSING)
+    if text.to_numpy().any():
+        column = int(np.flatnonzero(text.any())[0])
+        example = cells[column][text[column]].iloc[0]
+        raise BoldError(
+            f"{path}: expected numbers, found text in column {names[column]!r}: "
+            f"{example!r}. Leave the column out, or write numbers as 1.5."
+        )
+    return values.to_numpy(float), names
 
 
 def read_npy(path):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from anbn import hemodynamics
+from anbn.hemodynamics import spans
 
 KINDS = ("phase", "shift", "runs")
 
@@ -118,26 +119,6 @@ def draw_one(timecourses, rng, *, basis=None, kind="phase", run_lengths=()):
         return draw(timecourses, 1, **options)[:, 0]
     coloured = before_projection(timecourses, basis, run_lengths)
     return hemodynamics.remove(draw(coloured, 1, **options)[:, 0], basis)
-
-
-def spans(n_times, run_lengths=()):
-    """Rows of each run of a clock.
-
-    Returns
-    -------
-    runs : list of slice
-        One for all if there are no lengths.
-    """
-    lengths = list(run_lengths) or [n_times]
-    if sum(lengths) != n_times or min(lengths) < 1:
-        raise ValueError(
-            f"run_lengths {lengths} add up to {sum(lengths)} volumes, the data have "
-            f"{n_times}: name the volumes of every run, or none for one run"
-        )
-    ends = np.cumsum(lengths)
-    return [
-        slice(int(e - length), int(e)) for e, length in zip(ends, lengths, strict=True)
-    ]
 
 
 def _turned(data, numbers):

@@ -4,7 +4,7 @@ import re
 
 from anbn import params, pipeline
 from anbn.params import ParamError, short
-from anbn.paths import project_root
+from anbn.paths import project_root, tidy
 
 KEYS = ("study", "stages", "set", "grid", "points", "seeds", "subjects")
 BRAIN = "02_fbn_extraction"
@@ -15,7 +15,7 @@ PEOPLE = (BRAIN, "subjects of a sweep")  # which of them is known with the BOLD
 def names():
     """Sweeps there are: name to the first line of comment in its file."""
     found = {}
-    for path in sorted((project_root() / "params" / "sweeps").glob("*.yaml")):
+    for path in tidy((project_root() / "params" / "sweeps").glob("*.yaml")):
         first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
         found[path.stem] = first.lstrip("# ")
     return found

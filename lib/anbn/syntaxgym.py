@@ -73,7 +73,7 @@ def load_suites(folder, *, names=(), n_items=0):
     SuiteError
         An unknown suite, or a file that is not as the suites' format says.
     """
-    files = {f.stem: f for f in sorted(paths.resolve(str(folder)).glob("*.json"))}
+    files = {f.stem: f for f in paths.tidy(paths.resolve(str(folder)).glob("*.json"))}
     if not files:
         raise SuiteError(f"{folder}: expected .json files, a suite each; found none")
     if n_items < 0:

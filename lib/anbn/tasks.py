@@ -9,6 +9,8 @@ from tqdm import tqdm
 from anbn import answers, behaviour, masking, syntaxgym
 from anbn.evaluation import Trial, options_of
 
+CONTEXT_WORDS, CHOICE_WORDS = 24, 8  # of a document, for multiple choice
+
 
 class Tasks(NamedTuple):
     """Items of every task."""
@@ -49,7 +51,11 @@ def prepare(suites, documents, labels, *, before="", n_choices=4, n_examples=1, 
         suites,
         pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=columns),
         behaviour.continuations(
-            documents, n_choices=n_choices, rng=rng, n_context=24, n_words=8
+            documents,
+            n_choices=n_choices,
+            rng=rng,
+            n_context=CONTEXT_WORDS,
+            n_words=CHOICE_WORDS,
         ),
         answers.domain_prompts(asked, labels, examples=solved, rng=rng),
         list(dict.fromkeys(labels.values())),

@@ -14,7 +14,8 @@ import numpy as np
 from nilearn.image import resample_img
 from nilearn.image.resampling import BoundingBoxError
 
-from anbn import archives
+from anbn import archives, volumes
+from anbn.paths import tidy
 
 BLOCK = 2**24  # voxels read at once: 64 MB
 MIN_IN_VIEW = 0.8  # of a template's weight must lie inside the mask's field of view
@@ -33,7 +34,8 @@ def load(path, mask, names=None, source=None):
     path : Path
         A 4D image (one template a volume), a 3D image of labels (whole numbers: one
         template a label) or of one continuous map, a folder (one template a file), or
-        a .zip of such.
+        a .zip of such. (x, y, z, 1) is 3D. What systems leave behind in folders and
+        zip files is passed over.
     mask : image
     names : list of str or dict of int to str or None
         Instead of those in a text file beside the image (see ``names_beside``). Equal
@@ -58,12 +60,15 @@ def load(path, mask, names=None, source=None):
                 archives.unpack(path, folder)
             except archives.ArchiveError as error:
                 raise TemplateError(str(error)) from error
-            images = [p for p in Path(folder).rglob("*") if _stem(p) != p.name]
+            images = [p for p in tidy(Path(folder).rglob("*")) if _stem(p) != p.name]
+            folders = {p.parent for p in images}
             inside = images[0] if len(images) == 1 else Path(folder)
+            if len(images) > 1 and len(folders) == 1:
+                inside = folders.pop()
             names = names_beside(path.with_suffix(".nii")) if names is None else names
             return load(inside, mask, names, source)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if _stem(p) != p.name)
+        files = [p for p in tidy(path.iterdir()) if _stem(p) != p.name]
         if not files:
             raise TemplateError(f"{path} has no .nii or .nii.gz in it: one a template.")
         regions = _of_folder(files)
@@ -87,15 +92,16 @@ def _of_folder(files):
     """Name, values and affine of every file's single template."""
     for path in files:
         image = _open(path)
-        if len(image.shape) != 3:
+        if image.shape[3:] not in ((), (1,)):
             raise TemplateError(
                 f"{path} has shape {image.shape}; in a folder of templates every file "
                 "is one 3D map. Name the file itself to use its volumes."
             )
-        values = _read(path, image)
-        if len(_labels(values)) > 1:
+        values = _read(path, image).reshape(image.shape[:3])
+        labels = _labels(values, path)
+        if len(labels) > 1:
             raise TemplateError(
-                f"{path} holds {len(_labels(values))} labels; in a folder of templates "
+                f"{path} holds {len(labels)} labels; in a folder of templates "
                 "every file is one map. Name the file itself to use its labels."
             )
         yield _stem(path), values, image.affine
@@ -115,7 +121,7 @@ def _of_file(path, names):
                     yield called[start + k + 1], block[..., k], image.affine
         return
     values = _read(path, image).reshape(image.shape[:3])
-    labels = _labels(values)
+    labels = _labels(values, path)
     if len(labels) < 2:
         yield _stem(path), values, image.affine
         return
@@ -262,14 +268,19 @@ def _same_space(weights, source):
         )
 
 
-def _labels(values):
+def _labels(values, path):
     """Whole numbers above zero, if all values are such; none for a continuous map."""
-    values = np.unique(values[np.isfinite(values)])
-    whole = np.rint(values)
-    # scaled integers come back as 1.0000001
-    if len(values) and values[0] >= 0 and np.allclose(values, whole, 0, 1e-3):
-        return np.unique(whole[whole > 0])
-    return np.array([])
+    whole = volumes.whole_numbers(np.unique(values[np.isfinite(values)]))
+    if whole is None:
+        return np.array([])
+    labels = np.unique(whole[whole != 0])
+    n_negative = (labels < 0).sum()
+    if n_negative == 1 and len(labels) > 2:
+        raise TemplateError(
+            f"{path} holds whole numbers, {labels[0]} among {len(labels) - 1} positive "
+            "ones: labels or a map? Set what is no region to 0."
+        )
+    return np.array([]) if n_negative else labels
 
 
 def _open(path):

@@ -62,8 +62,30 @@ def load_templates(spec, mask):
     if spec in DOWNLOADED:
         image, names = _download(spec)
         return template_images.load(image, mask, names, source=spec)
+    return template_images.load(_resolve(spec), mask)
+
+
+def check_specs(specs):
+    """Refuse sets of templates that are not there, before maps are made.
+
+    Raises
+    ------
+    TemplateError
+        An unknown name or path, or no set at all.
+    """
+    if not specs:
+        raise TemplateError(
+            f"template_sets is empty: name one, such as {', '.join(OFFLINE)}"
+        )
+    for spec in map(str, specs):
+        if spec not in (*OFFLINE, *DOWNLOADED):
+            _resolve(spec)
+
+
+def _resolve(spec):
+    """Path of templates that are in a file or folder."""
     try:
-        path = resolve(spec)
+        return resolve(spec)
     except FileNotFoundError as error:
         if "/" in spec or ".nii" in spec:
             raise TemplateError(f"templates {error}") from error
@@ -74,7 +96,6 @@ def load_templates(spec, mask):
             f"templates {spec!r} are unknown{hint}. There are {', '.join(known)}, or "
             "the path of a 4D image, a label image or a folder of images."
         ) from error
-    return template_images.load(path, mask)
 
 
 def _download(spec):

@@ -105,7 +105,7 @@ def read(path, *, missing="interpolate", tier=""):
         left_out = left_out + more
     if left_out:
         notes.append(
-            f"{sum(left_out.values())} marks that are no words left out: "
+            f"marks that are no words left out, {sum(left_out.values())} in all: "
             f"{nonwords.name_them(left_out)}"
         )
     rows, converted = _in_seconds(rows, path, kind, found.unit)
@@ -117,7 +117,7 @@ def read(path, *, missing="interpolate", tier=""):
     n_clipped = int((over > ROUNDING).sum())
     if n_clipped:
         notes.append(
-            f"{n_clipped} words ended after the next began, by up to "
+            f"words that ended after the next began: {n_clipped}, by up to "
             f"{np.nanmax(over):.2f} s: their ends are clipped to it"
         )
     rows["timed"] = rows.get("timed", rows["onset"].notna())
@@ -125,12 +125,12 @@ def read(path, *, missing="interpolate", tier=""):
     if n_several:
         n_more = int((~words["timed"]).sum() - (~rows["timed"]).sum())
         notes.append(
-            f"{n_several} rows hold several words: times are spread over them, and "
+            f"rows of several words: {n_several}; times are spread over them, and "
             f"those of {n_more} words are not measured"
         )
     words, n_joined = orthography.as_written(words)
     if n_joined:
-        notes.append(f"{n_joined} rows of punctuation alone joined to their words")
+        notes.append(f"rows of punctuation alone, joined to their words: {n_joined}")
     if missing == "interpolate":
         words = _interpolate(words)
     else:

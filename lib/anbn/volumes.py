@@ -72,7 +72,9 @@ def open_image(path, n_dimensions=(4,)):
     if not isinstance(image, nibabel.Nifti1Image):
         raise BoldError(f"{path}: expected one NIfTI file, found {type(image)}")
     expected = " or ".join(f"{n}D" for n in n_dimensions)
-    if image.ndim not in n_dimensions or min(image.shape) < 1:
+    # one volume may be saved as (x, y, z, 1)
+    single = 3 in n_dimensions and image.ndim > 3 and set(image.shape[3:]) == {1}
+    if not (image.ndim in n_dimensions or single) or min(image.shape) < 1:
         raise BoldError(f"{path}: expected a {expected} image, found {image.shape}")
     if image.get_data_dtype().kind not in "fiu":
         raise BoldError(f"{path}: expected numbers, found {image.get_data_dtype()}")
@@ -99,6 +101,50 @@ def open_image(path, n_dimensions=(4,)):
     return image
 
 
+def read_map(path):
+    """What a mask or atlas holds: 3D, or 4D of several maps.
+
+    Parameters
+    ----------
+    path : path-like
+        3D or 4D; one volume that was saved as (x, y, z, 1) is 3D.
+
+    Returns
+    -------
+    values : float array of shape (x, y, z) or (x, y, z, n_maps)
+        NaN, as some write outside the brain, is 0.
+    affine : array of shape (4, 4)
+
+    Raises
+    ------
+    BoldError
+        As by ``open_image``; infinite values, or nothing but NaN and 0.
+    """
+    image = open_image(path, (3, 4))
+    with reading(path):
+        values = np.asanyarray(image.dataobj)
+    kept = [n for n in values.shape[3:] if n > 1]
+    values = values.reshape(*values.shape[:3], *kept)
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), 0, values)
+    if not np.isfinite(values).all():
+        raise BoldError(f"{path}: expected finite values, found infinite ones")
+    if not values.any():
+        raise BoldError(f"{path}: all of it is 0 or NaN. Is it the right file?")
+    return values, image.affine
+
+
+def whole_numbers(values):
+    """Labels that are whole numbers but for rounding; None if they are others.
+
+    Scale factors of a header give 1.00000001 for 1.
+    """
+    rounded = np.rint(values)
+    if np.allclose(values, rounded, rtol=1e-6, atol=1e-3):
+        return rounded.astype(np.int64)
+    return None
+
+
 def grid(image):
     """Grid of an image's first three dimensions."""
     return Grid(tuple(image.shape[:3]), image.affine)
@@ -111,8 +157,18 @@ def header_tr(path):
         return float(header.get_zooms()[3]) * SECONDS[header.get_xyzt_units()[1]]
 
 
-def blocks(path) -> Iterator[np.ndarray]:
+def blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
     """Volumes of a 4D image, one block after another.
+
+    A voxel that is NaN in every volume lies outside the brain, as SPM writes it, and is
+    0.
+
+    Parameters
+    ----------
+    path : path-like
+    everywhere : bool
+        Whether other values that are not finite are refused; else they are left to
+        whoever knows which voxels are kept.
 
     Yields
     ------
@@ -122,8 +178,9 @@ def blocks(path) -> Iterator[np.ndarray]:
     Raises
     ------
     BoldError
-        A file that is cut short or damaged; NaN or infinite values.
+        A file that is cut short or damaged; values that are not finite.
     """
+    outside = None
     image = open_image(path)
     n_block = max(1, BLOCK // int(np.prod(image.shape[:3])))
     opener = gzip.open if str(path).endswith(".gz") else open
@@ -132,8 +189,17 @@ def blocks(path) -> Iterator[np.ndarray]:
         files = image.make_file_map({"image": stream})
         data = type(image).from_file_map(files).dataobj
         for start in range(0, image.shape[3], n_block):
-            block = np.asarray(data[..., start : start + n_block], dtype=np.float32)
-            _check_finite(block, start, path)
+            block = np.array(data[..., start : start + n_block], dtype=np.float32)
+            if outside is None:
+                outside = np.isnan(block[..., 0])
+                if everywhere and outside.any():
+                    print(f"{path}: {outside.sum()} voxels are NaN, taken as 0")
+            if outside.any():
+                missing = np.isnan(block[outside]).all(1)
+                # who comes and goes is no outside, but damage
+                block[outside] = np.where(missing, 0, np.nan)[:, None]
+            if everywhere:
+                _check_finite(block, start, path)
             yield block
         while stream.read(2**20):  # the checksum of a gzip file is at its end
             pass
@@ -148,7 +214,8 @@ def _check_finite(block, start, path):
         *voxel, volume = bad[bad[:, 3].argmin()].tolist()
         raise BoldError(
             f"{path}: {len(bad)} values are NaN or infinite, the first at volume "
-            f"{start + volume}, voxel {tuple(voxel)}. Set them to 0 outside the brain; "
+            f"{start + volume}, voxel {tuple(voxel)}. Only a voxel that is NaN in all "
+            "volumes counts as outside the brain. Set them to 0 outside the brain; "
             "inside it, repair the images."
         )
 
@@ -228,21 +295,37 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
     Returns
     -------
     data : float32 array of shape (n_times, n_voxels or n_regions)
+
+    Raises
+    ------
+    BoldError
+        Values that are not finite: in the voxels kept, and anywhere if the run is
+        smoothed or resampled, which would spread them.
     """
     image = open_image(path)
-    if not (smoothing or grid(image).same(to)):
+    spreads = bool(smoothing) or not grid(image).same(to)
+    if spreads and not smoothing:
         to, inside = _crop(to, inside)
     keep = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
     n_columns = len(keep) if weights is None else weights.shape[1]
     data = np.empty((image.shape[3], n_columns), np.float32)
     done = 0
-    for block in blocks(path):
+    for block in blocks(path, everywhere=spreads):
         volumes = resample(nibabel.Nifti1Image(block, image.affine), to)
         if smoothing:
             volumes = smooth_img(volumes, smoothing)
         flat = np.asanyarray(volumes.dataobj).reshape(inside.size, -1, order="F").T
         for volume in flat:
             values = np.take(volume, keep)
+            if not np.isfinite(values).all():
+                first = keep[~np.isfinite(values)][0]
+                voxel = np.unravel_index(first, inside.shape, order="F")
+                raise BoldError(
+                    f"{path}: {(~np.isfinite(values)).sum()} of the voxels kept are "
+                    f"NaN or infinite, the first at volume {done}, voxel "
+                    f"{tuple(int(i) for i in voxel)}. Repair the images, or leave "
+                    "these voxels out of the mask."
+                )
             data[done] = values if weights is None else values @ weights
             done += 1
     return data

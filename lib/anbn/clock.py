@@ -1,0 +1,215 @@
+"""The clock of the volumes: how many there are, in which runs, and when they begin.
+
+The clock counts kept volumes: volume t is at ``first_volume + t tr`` seconds of the
+story, and the volumes of a run follow those of the run before it without a gap. So the
+times of words go on from run to run: those of run k are counted from its first kept
+volume, plus ``first_volume`` and the volumes of all runs before it times ``tr``.
+"""
+
+import numpy as np
+
+from anbn import hemodynamics
+
+SILENCE = 12.0  # s after the last word that are of the story, too
+REACH = 60.0  # s, farther off no clock is looked for
+TOLERANCE = 0.025  # of a TR: clocks that differ by less are the same
+
+
+class ClockError(ValueError):
+    """What is said of the clock in two places does not agree."""
+
+
+def count_volumes(story_end, *, tr, first_volume, n_volumes=0, run_lengths=()):
+    """Kept volumes of the clock.
+
+    Parameters
+    ----------
+    story_end : float
+        s, end of the last word on the story's clock.
+    tr, first_volume : float
+        s.
+    n_volumes : int
+        As asked for, 0 for as many as the story and 12 s after it need.
+    run_lengths : sequence of int
+        Volumes of each run, () for one.
+
+    Returns
+    -------
+    n_times : int
+
+    Raises
+    ------
+    ClockError
+        Runs that do not add up to ``n_volumes``, or a story that ends before the first
+        volume.
+    """
+    total = sum(run_lengths)
+    if run_lengths and n_volumes not in (0, total):
+        raise ClockError(
+            f"run_lengths {list(run_lengths)} add up to {total} volumes, n_volumes is "
+            f"{n_volumes}. Set n_volumes to {total} or 0, or correct run_lengths."
+        )
+    needed = int(np.ceil((story_end + SILENCE - first_volume) / tr))
+    if needed < 1:
+        raise ClockError(
+            f"first_volume: the first kept volume is at {first_volume:g} s of the "
+            f"story, which ends at {story_end:g} s. Lower first_volume."
+        )
+    return total or n_volumes or needed
+
+
+def agreed_runs(of_clock, asked):
+    """Run lengths of stage 01, if a later stage asks for none or for the same.
+
+    Raises
+    ------
+    ClockError
+        If the two differ.
+    """
+    of_clock, asked = ([int(n) for n in lengths] for lengths in (of_clock, asked))
+    if asked and asked != of_clock:
+        raise ClockError(
+            f"run_lengths is {asked} here and {of_clock} in stage 01, where responses "
+            "end with their run. Set it in stage 01 alone: the later stages take it "
+            "from there."
+        )
+    return of_clock
+
+
+def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
+    """Whether stage 01 has the first kept volume where the files have it.
+
+    On the scan's clock (seconds from the acquisition of the first volume in the file)
+    the first kept volume is at::
+
+        cut_start tr + StartTime
+
+    with StartTime of the JSON file beside a run: fMRIPrep writes there the moment of a
+    volume that its slice timing corrects to.
+
+    Parameters
+    ----------
+    runs : list of bids.Run
+    tr, first_volume : float
+        s, of stage 01.
+    cut_start : int
+        Volumes dropped at the beginning.
+    by_events : bool
+        Whether the word times of stage 01 are those of the scan, by its events.
+    whole_scans : bool
+        Whether files begin with the scan, as BIDS has it; others may have been cut.
+
+    Returns
+    -------
+    line : str
+        What was compared.
+
+    Raises
+    ------
+    ClockError
+        If both clocks are known and differ, or the StartTime is not in
+        ``first_volume`` (says which ``first_volume`` fits).
+    """
+    tolerance, found = TOLERANCE * tr, set()
+    for run in runs:
+        start_time = getattr(run, "start_time", None)
+        on_scan = cut_start * tr + (start_time or 0.0)
+        found.add(f"{on_scan:g} s")
+        if abs(first_volume - on_scan) <= tolerance:
+            continue
+        where = f"cut_start {cut_start} x tr {tr:g} s"
+        if start_time is not None:
+            where += f" + StartTime {start_time:g} s of its JSON file"
+        if by_events and (whole_scans or cut_start or start_time is not None):
+            raise ClockError(
+                f"{run.bold}: its first kept volume is at {on_scan:g} s of the scan "
+                f"({where}); word times are those of the scan, by the events of stage "
+                f"01, which has first_volume {first_volume:g} s. Set first_volume: "
+                f"{on_scan:g} there, or correct cut_start. If the files were cut "
+                "before, set check_clock: false."
+            )
+        steps = (first_volume - (start_time or 0.0)) / tr
+        if start_time and abs(steps - round(steps)) * tr > tolerance:
+            other = ""
+            if abs(first_volume + start_time - on_scan) > tolerance:
+                other = (
+                    f", or {first_volume + start_time:g} if the first kept volume "
+                    f"begins at {first_volume:g} s of the story"
+                )
+            raise ClockError(
+                f"{run.bold}: a volume stands for the moment {start_time:g} s after "
+                "its beginning (StartTime of its JSON file, after slice timing), and "
+                f"first_volume of stage 01, {first_volume:g} s, leaves that out. Set "
+                f"first_volume: {on_scan:g} there if word times count from the "
+                f"beginning of the scan ({where}){other}. If it is in first_volume "
+                "already, set check_clock: false."
+            )
+    times = ", ".join(sorted(found)) or "unknown"
+    return (
+        f"first kept volume: {first_volume:g} s on the story's clock; {times} on the "
+        "scan's if files begin with it"
+    )
+
+
+def best_offset(
+    timecourses, onset, *, n_times, tr, start, hrf, basis, run_lengths=(), reach=REACH
+):
+    """Time of the first volume at which the word rate fits time courses best.
+
+    Parameters
+    ----------
+    timecourses : array of shape (n_times, n_networks)
+        Without drift.
+    onset : array of shape (n_words,)
+        s, on the story's clock.
+    n_times, tr, start, hrf, run_lengths
+        As for ``regressors.story_regressors``.
+    basis : array of shape (n_times, n_kept)
+        Drift, which the word rate loses, too.
+    reach : float
+        s, no farther than this and a quarter of the time; in steps of half a TR.
+
+    Returns
+    -------
+    start : float
+        s, the ``first_volume`` that fits best.
+    r : float
+        Largest |r| of any network there.
+    r_now : float
+        The same at the clock as it is.
+    """
+    z = hemodynamics.zscore(np.asarray(timecourses, float))
+    steps = int(2 * min(reach, n_times * tr / 4) / tr)
+    starts = start + tr / 2 * np.arange(-steps, steps + 1)
+    clock = {"n_times": n_times, "tr": tr, "kind": hrf, "run_lengths": run_lengths}
+    r = np.zeros(len(starts))
+    for i, at in enumerate(starts):
+        rate = hemodynamics.word_rate(onset, start=at, **clock)
+        rate = hemodynamics.zscore(hemodynamics.remove(rate, basis))
+        r[i] = np.abs(z.T @ rate / n_times).max()
+    best = r.argmax()
+    return float(starts[best]), float(r[best]), float(r[steps])
+
+
+def offset_line(start, best, r, r_now, n_times):
+    """What ``best_offset`` found, in a line; a question where another clock fits.
+
+    Parameters
+    ----------
+    start : float
+        s, ``first_volume`` as it is.
+    best, r, r_now : float
+        From ``best_offset``.
+    n_times : int
+        Few volumes fit many clocks by chance.
+    """
+    if r < 4 / np.sqrt(n_times):
+        return f"no network follows the word rate (|r| up to {r:.2f}): unknown clock"
+    gain = np.arctanh(min(r, 0.9999)) - np.arctanh(min(r_now, 0.9999))
+    if best == start or gain < 3 / np.sqrt(n_times):
+        return f"word rate fits the clock: |r| = {r_now:.2f}, elsewhere {r:.2f} at most"
+    way = "later" if best > start else "earlier"
+    return (
+        f"word rate fits best {abs(best - start):g} s {way} (|r| = {r:.2f} for "
+        f"{r_now:.2f}): is first_volume {best:g}?"
+    )
