@@ -110,6 +110,14 @@ def windows(r):
     )
 
 
+def left_out(r):
+    if r.summary.get("n_tokens_left_out"):
+        return (
+            "Where a tokenizer puts no token before the text, the first token that is "
+            "read, at which models hold massive activations, was left out of responses."
+        )
+
+
 def corpora(r):
     p = r.params
     if p["corpora"]:
@@ -142,5 +150,5 @@ def frequency(r):
 RECORDING = {
     "Model": [model, kinds, places, attention, comparisons],
     "Story and text": [story, untimed, sound, windows, corpora, frequency],
-    "Responses": [clock],
+    "Responses": [clock, left_out],
 }
