@@ -191,7 +191,8 @@ draw_null = partial(coupling.null, units, **drawing)
 if null_method == "text":
     H = scipy.sparse.load_npz(recorded / "data" / "H.npz")
     corpus = stores.open_activations(recorded / "data" / "corpora", kind)
-    draw_null = partial(coupling.text_null, corpus, H, rng=rng)
+    kept = ~stores.read_tokens(recorded / "data" / "corpora")["left_out"].to_numpy()
+    draw_null = partial(coupling.text_null, corpus, H, kept=kept, rng=rng)
 drawn = draw_null(clean_mean, basis, n_permutations=n_permutations)
 threshold = coupling.familywise_threshold(drawn.maxima, level=level)
 significant = np.abs(synchrony) >= threshold

@@ -39,7 +39,7 @@ localizer_kind: str = "hidden"  # units of the language localizer (one of ffn_hi
 source_share: float = 0.01  # of all neurons: localizer, magnitude, wanda (0.00001 to 0.5)
 mask_file: str = ""  # for file: .npz, .safetensors, .csv or .tsv
 mask_kind: str = "ffn_out"  # of the neurons in mask_file (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
-silence_to: str = "zero"  # what stands where neurons are silenced: zero, their mean, or activations at other tokens (one of zero, mean, resample)
+silence_to: str = "zero"  # what stands where neurons are silenced: zero, or, but at special tokens, their mean or activations at other tokens (one of zero, mean, resample)
 evaluation_corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8", "package:exllamav2/conversion/standard_cal_data/code.utf8"]  # plain text, one file a domain
 evaluation_documents: int = 2  # of each domain (1 to 1000000)
 evaluation_tokens: int = 20  # of each document, read in one window (2 to 10000000)
@@ -95,6 +95,7 @@ from anbn import (
     svd,
     syntaxgym,
     tasks,
+    tokenization,
 )
 from anbn import massive as massive_activations
 from anbn.params import current
@@ -265,12 +266,16 @@ pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 #
 # Every mask and every draw of its controls, on the same documents. Beside them the neurons
 # of largest variance, as many as the networks have, and the published random control.
+# Means and other tokens' activations (`silence_to`) come from text without special tokens:
+# at those that the tokenizer adds, neurons stay as they are.
 
 # %%
 instead, trials = {}, []  # what stands where neurons of a kind are silenced
+special = tokenization.special_ids(language_model.tokenizer)
+spared = [] if silence_to == "zero" else special
 for k, c in usual.items():
     to = {"zero": None, "mean": c.mean, "resample": c.samples}[silence_to]
-    instead[k] = {"to": to, "rng": rng}
+    instead[k] = {"to": to, "rng": rng, "spared": spared}
 for group, (k, chosen) in masks.items():
     trials += evaluation.trials(group, k, chosen, drawn[group], options=instead[k])
 n_masked = int(masks["networks"][1].sum())

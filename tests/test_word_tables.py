@@ -114,9 +114,7 @@ def test_a_row_a_sentence(tmp_path, name, separator, scale):
     assert (~words["timed"]).sum() == 12
     assert words["offset"].iloc[-1] == pytest.approx(11.8)
     np.testing.assert_allclose(words["onset"][1], 4.2 * 3 / 26)
-    said = (
-        "rows of several words: 3; times are spread over them, and those of 12 words"
-    )
+    said = "rows of several words: 3; times are spread over them, and those of 12 words"
     assert any(note.startswith(said) for note in found.notes)
     dropped = transcripts.read_words(tmp_path / name, missing="drop")
     assert dropped["onset"].notna().sum() == 3

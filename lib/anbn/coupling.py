@@ -147,7 +147,7 @@ def _histogram(r):
     return torch.histc(r.clamp(max=1), N_BINS, 0, 1).double().cpu()
 
 
-def text_null(activations, H, timecourses, basis, *, n_permutations, rng):
+def text_null(activations, H, timecourses, basis, *, n_permutations, rng, kept=None):
     """Synchrony of responses to other text, spoken with this story's timing.
 
     Parameters
@@ -159,6 +159,8 @@ def text_null(activations, H, timecourses, basis, *, n_permutations, rng):
     basis : array of shape (n_times, n_kept)
     n_permutations : int
     rng : numpy Generator
+    kept
+        See ``surrogates.other_texts``.
 
     Returns
     -------
@@ -168,7 +170,7 @@ def text_null(activations, H, timecourses, basis, *, n_permutations, rng):
     step = max(1, int(np.prod(activations.shape[1:])) // N_COUNTED)
     maxima = torch.zeros(n_permutations, brain.shape[1])
     counts = torch.zeros(N_BINS, dtype=torch.float64)
-    layers = surrogates.other_texts(activations, H, n_permutations, rng)
+    layers = surrogates.other_texts(activations, H, n_permutations, rng, kept=kept)
     for _, drawn in tqdm(layers, "null", activations.shape[1], mininterval=5):
         for highest, responses in zip(maxima, drawn, strict=True):
             r = unit_rows(hemodynamics.remove(responses, basis)) @ brain

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from anbn import neurons
 from anbn.architecture import input_device
-from anbn.tokenization import special_tokens, windows
+from anbn.tokenization import special_tokens, tokenize, windows
 
 
 class Recorded(NamedTuple):
@@ -93,6 +93,58 @@ def forward_windows(
         waiting = recorded, copied
     if waiting:
         yield _after(*waiting)
+
+
+def story_tokens(language_model, text, words, *, window, stride, leave_out_first):
+    """Tokens of a story, and which of them stay out of responses.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    text, words
+        See ``tokenization.tokenize``.
+    window, stride : int
+        See ``forward_windows``.
+    leave_out_first : bool
+        Whether tokens that are read with nothing before them (``read_first``) belong to
+        no word. Other tokens of their words do.
+
+    Returns
+    -------
+    tokens : DataFrame
+        As from ``tokenization.tokenize``, with ``left_out``.
+    """
+    tokens = tokenize(language_model.tokenizer, text, words)
+    first = read_first(language_model, tokens, window=window, stride=stride)
+    tokens["left_out"] = leave_out_first & first
+    tokens.loc[tokens["left_out"], "word"] = -1
+    return tokens
+
+
+def read_first(language_model, tokens, *, window, stride):
+    """Which tokens a model reads with nothing before them.
+
+    The first of every document, and of every window that does not overlap the one
+    before it. Models park massive activations there; where a tokenizer begins a text
+    with a token of its own they are at that, which is never handed out.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens : DataFrame
+    window, stride : int
+        See ``forward_windows``.
+
+    Returns
+    -------
+    first : bool array of shape (n_tokens,)
+        False for all where the tokenizer begins a text with a special token.
+    """
+    first = np.zeros(len(tokens), bool)
+    if not special_tokens(language_model.tokenizer)[0]:
+        jobs = _jobs(language_model, tokens, window, stride)
+        first[[new for begin, new, _ in jobs if begin == new]] = True
+    return first
 
 
 def _jobs(language_model, tokens, window, stride):

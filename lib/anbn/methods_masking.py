@@ -52,8 +52,8 @@ def masked(r):
 def silenced(r):
     to = {
         "zero": "set to zero",
-        "mean": "set to their mean",
-        "resample": "given their activations at other tokens",
+        "mean": "set to their mean, but at special tokens",
+        "resample": "given their activations at other tokens, but at special tokens",
     }[r.params["silence_to"]]
     return f"Silenced neurons were {to}."
 
@@ -161,6 +161,16 @@ def filled(r):
     return "What is cut was replaced by zero."
 
 
+def needed(r):
+    n = r.summary.get("n_needed_at_special_tokens")
+    if n:
+        return (
+            f"{plural(n, 'unit')} stayed whatever the criterion, as their loss at a "
+            "special token would move the residual stream further than their layer "
+            "usually does."
+        )
+
+
 def cut(r):
     p, s = r.params, r.summary
     return (
@@ -188,6 +198,6 @@ MASKING = {
     "What was measured": [evaluated, single, kept, amplified, grammar, tasks],
 }
 CUTTING = {
-    "Cutting out": [criteria, functional, protected, filled, evaluated, cut],
+    "Cutting out": [criteria, functional, protected, needed, filled, evaluated, cut],
     "Grammar and likeness": [grammar, fingerprint],
 }

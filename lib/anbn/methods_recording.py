@@ -122,6 +122,14 @@ def windows(r):
     )
 
 
+def left_out(r):
+    if r.summary.get("n_tokens_left_out"):
+        return (
+            "Where a tokenizer puts no token before the text, the first token that is "
+            "read, at which models hold massive activations, was left out of responses."
+        )
+
+
 def corpora(r):
     p = r.params
     if p["corpora"]:
@@ -162,5 +170,5 @@ def frequency(r):
 RECORDING = {
     "Model": [model, kinds, places, attention, comparisons],
     "Story and text": [story, untimed, cleaned, sound, windows, corpora, frequency],
-    "Responses": [clock, runs],
+    "Responses": [clock, runs, left_out],
 }

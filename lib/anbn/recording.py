@@ -4,8 +4,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 from anbn import forward, neurons, stores
 from anbn.artifacts import sha256
+
+N_CHECKED = 256  # tokens that are looked at before a recording begins
 
 # modules that decide what is recorded: none may change while a recording waits
 DECIDING = ("architecture", "attention", "forward", "neurons")
@@ -91,7 +95,7 @@ def record(
             start=start,
             **options,
         ):
-            _check_finite(recorded, dtype)
+            check_finite(recorded, dtype, language_model.model, tokens)
             if pending:
                 pending.result()
             pending = writer.submit(store.append, *recorded[:4])
@@ -100,13 +104,54 @@ def record(
     return (len(tokens) - start) / (time.perf_counter() - begin)
 
 
-def _check_finite(recorded, dtype):
+def check_range(
+    language_model, tokens, *, kinds, dtype="float16", layers=None, modules=None
+):
+    """Raise OverflowError if activations at a text's beginning do not fit the store.
+
+    The largest activations of most models are at their first tokens, so what does not
+    fit is told before the long passes begin. All kinds are looked at in one short pass
+    (``N_CHECKED`` tokens); ``record`` looks at every token.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens : DataFrame
+    kinds : list of str
+    dtype : {"float16", "float32"}
+        Precision of the store.
+    layers, modules
+        See ``neurons.capture``.
+    """
+    some = tokens.iloc[:N_CHECKED]
+    options = {"window": N_CHECKED, "stride": N_CHECKED, "kinds": kinds}
+    options |= {"layers": layers, "modules": modules}
+    for recorded in forward.forward_windows(language_model, some, **options):
+        check_finite(recorded, dtype, language_model.model, some)
+
+
+def check_finite(recorded, dtype, model, tokens):
+    """Raise OverflowError, which names all kinds, if one does not fit a precision."""
+    wrong, model_dtype = [], model.dtype
+    text = tokens["token"] if "token" in tokens else tokens["id"]
     for kind, values in recorded.activations.items():
-        low, high = values.aminmax()  # NaN if any is
-        if not (low.isfinite() and high.isfinite()):
-            raise OverflowError(
-                f"an activation of {kind} among tokens {recorded.rows.start} to "
-                f"{recorded.rows.stop - 1} is not finite in {dtype}. Record with "
-                "store_dtype float32; a model in float16 may itself overflow: load it "
-                "in bfloat16 or float32."
-            )
+        low, high = values.to(getattr(torch, dtype)).aminmax()  # NaN if any is
+        if low.isfinite() and high.isfinite():
+            continue
+        held = values.to(getattr(torch, dtype)).isfinite().all(-1).all(0)
+        row = recorded.rows.start + int((~held).nonzero()[0])
+        largest = ""
+        if values.isfinite().all():
+            largest = f", up to {max(-float(values.min()), float(values.max())):,.0f}"
+        wrong.append(f"{kind} (first at token {row}, {text.iloc[row]!r}{largest})")
+    if not wrong:
+        return
+    limit = torch.finfo(getattr(torch, dtype)).max
+    remedy = f"{dtype} holds up to {limit:,.0f}: set store_dtype: float32"
+    if dtype == "float32":
+        remedy = f"The model, in {model_dtype}, itself overflows"
+    if model_dtype == torch.float16:
+        remedy += "; set model_dtype: bfloat16 or float32, too"
+    raise OverflowError(
+        f"activations that are not finite in {dtype}: {', '.join(wrong)}. {remedy}."
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from anbn import forward, neurons
+from anbn import forward, neurons, recording
 from anbn.blocks import blocks
 
 STRETCH = 256  # tokens; a stretch of story reaches only a stretch of the scan
@@ -85,6 +85,11 @@ def stream_responses(language_model, tokens, H, *, kinds, **options):
     Returns
     -------
     responses : dict of str to float32 array of shape (n_times, n_layers * n_neurons)
+
+    Raises
+    ------
+    OverflowError
+        If an activation is not finite.
     """
     totals = {
         kind: Responses(H, *neurons.count_neurons(language_model.model, kind))
@@ -93,6 +98,7 @@ def stream_responses(language_model, tokens, H, *, kinds, **options):
     for recorded in forward.forward_windows(
         language_model, tokens, kinds=kinds, **options
     ):
+        recording.check_finite(recorded, "float32", language_model.model, tokens)
         for kind, values in recorded.activations.items():
             totals[kind].add(recorded.rows, values.transpose(0, 1))
     return {kind: total.numpy() for kind, total in totals.items()}

@@ -149,7 +149,7 @@ def _reordered(data, n, runs, rng):
     return parts[orders].reshape(n, *data.shape).swapaxes(0, 1)
 
 
-def other_texts(activations, H, n, rng):
+def other_texts(activations, H, n, rng, *, kept=None):
     """Responses to other text, spoken with this story's timing.
 
     Token k of the story is replaced by token ``(start + k) mod n_corpus`` of a corpus,
@@ -165,6 +165,9 @@ def other_texts(activations, H, n, rng):
     n : int
         Surrogates.
     rng : numpy Generator
+    kept : bool array of shape (n_corpus,), optional
+        Tokens of the corpus that stand for others, all by default; the first of each
+        document is left out where the story's is (``forward.read_first``).
 
     Yields
     ------
@@ -172,7 +175,9 @@ def other_texts(activations, H, n, rng):
         Of the neurons of a layer.
     responses : iterator of n float32 arrays of shape (n_times, n_units)
     """
-    n_corpus, n_layers, n_units = activations.shape
+    _, n_layers, n_units = activations.shape
+    kept = np.ones(len(activations), bool) if kept is None else np.asarray(kept)
+    n_corpus = int(kept.sum())
     if n_corpus < H.shape[1]:
         raise ValueError(
             f"null_method text needs as many tokens as the story, {H.shape[1]}; the "
@@ -182,6 +187,7 @@ def other_texts(activations, H, n, rng):
     H = torch.from_numpy(H.toarray().astype(np.float32))
     rows = np.arange(H.shape[1])
     for layer in range(n_layers):
-        block = torch.from_numpy(activations[:, layer].to_numpy().astype(np.float32))
+        block = activations[:, layer].to_numpy()[kept].astype(np.float32)
+        block = torch.from_numpy(block)
         drawn = ((H @ block[(start + rows) % n_corpus]).numpy() for start in starts)
         yield slice(layer * n_units, (layer + 1) * n_units), drawn
