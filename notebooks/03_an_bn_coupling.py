@@ -566,7 +566,7 @@ score = {}
 if note:
     planted = artifacts.read_json(extracted / "data" / "truth.json")
     arrays = artifacts.read_arrays(extracted / "data" / "truth.npz")
-    score = truth.score_truth(
+    score = truth.score_synchrony(
         synchrony, threshold, names, maps, planted, arrays["maps"]
     )
     print(pd.Series(score).round(3).to_string())
