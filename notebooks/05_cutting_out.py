@@ -129,6 +129,8 @@ tokens, documents = holdout.held_out(
 )
 holdout.check_disjoint(documents, used)
 print(f"{before['model']}: {len(tokens)} tokens of {len(documents)} documents")
+
+# %%
 for label in other_models:  # one that cannot be loaded stops the stage here
     print(f"{label}: {type(models.load_model(label, device=device).model).__name__}")
 
