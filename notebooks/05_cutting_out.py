@@ -137,6 +137,8 @@ early.check_texts(
     text_words=text_words,
 )
 items = syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items)
+
+# %%
 for label in other_models:  # one that cannot be loaded stops the stage here
     print(f"{label}: {type(models.load_model(label, device=device).model).__name__}")
 
