@@ -362,7 +362,9 @@ artifacts.write_figure(out, "model_networks", ax.figure)
 #   the same histogram).
 #
 # A network is **stable** if its halves agree beyond any network of any of these data sets
-# (or, as they are few, beyond three standard deviations above the mean of their largest).
+# (or, as they are few, beyond three standard deviations above the mean of their largest),
+# and its draws beyond what the largest of these data sets' draws reach on average. With
+# fewer than four documents, subjects or runs it cannot be judged.
 
 # %%
 reliable = {"model (documents)": model_found.stability}
@@ -381,10 +383,10 @@ if scan:
     artifacts.write_figure(out, "numbers_of_networks", axes[0].figure)
 
 # %% [markdown]
-# Networks from left to right, strongest first. Full dots are stable: their halves agree
-# beyond the line that documents without anything in common reach. Open dots came back
-# because the same documents were drawn again, or by chance. `scan` shows how it depends on
-# the number of networks.
+# Networks from left to right, strongest first: bars are draws, dots halves. Full dots are
+# stable: both agree beyond what is reached where nothing is shared (dashed: halves; dotted:
+# draws; black marks at the right: each such data set's largest). Stable is not the same as
+# alike: |r| says how alike. `scan` shows how it depends on the number of networks.
 
 # %% [markdown]
 # Massive neurons make the difference: few tokens carry them, and documents share them.
@@ -404,7 +406,8 @@ for name, (out_of, scaled) in variants.items():
     shown[name] |= {"asked for": n_model_networks}
     shown[name] |= {"draws, mean |r|": judged.index.mean()}
     shown[name] |= {"halves, mean |r|": judged.halves.mean()}
-    shown[name] |= {"nothing shared: limit": judged.limit}
+    shown[name] |= {"halves, least |r|": judged.halves.min()}
+    shown[name] |= {"draws, limit": judged.index_limit, "halves, limit": judged.limit}
     shown[name]["variance explained (%)"] = 100 * other.explained.sum()
 pd.DataFrame(shown).T.round(2)
 

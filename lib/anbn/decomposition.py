@@ -246,9 +246,13 @@ def _refit(
     if method == "dictlearning":
         images = [unmask(part.z, mask) for part in parts]
         drawn = [images[i] for i in np.repeat(np.arange(len(parts)), counts)]
-        return apply_mask(
-            _fitted(drawn, n_networks, method, mask, seed).components_img_, mask
-        )
+        try:
+            model = _fitted(drawn, n_networks, method, mask, seed)
+        except ValueError as error:
+            if "No component found" not in str(error):
+                raise
+            return np.empty((0, parts[0].z.shape[1]))
+        return apply_mask(model.components_img_, mask)
     if method == "vsdbn":
         drawn = reduced.samples(gathered, counts, np.random.default_rng(seed))
         sizes = [*layer_sizes, n_networks]

@@ -31,7 +31,9 @@ def plot_stability(sides, axes=None):
             (~found.stable, "none", "halves: not stable"),
         ):
             ax.plot(x[kept], found.halves[kept], "o", c=colour, mfc=fill, label=label)
-        ax.axhline(found.limit, color="k", ls="--", lw=1, label="halves, limit")
+        if np.isfinite(found.limit):
+            ax.axhline(found.limit, color="k", ls="--", lw=1, label="halves, limit")
+            ax.axhline(found.index_limit, color="0.5", ls=":", label="draws, limit")
         ax.plot(
             np.full(len(found.null_halves), len(x)),
             found.null_halves,

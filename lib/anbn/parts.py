@@ -312,8 +312,9 @@ def redrawn(parts, mask, n, rng):
     ------
     parts : list of Part
     """
+    options = {"rng": rng, "ranks": False}
     maps = [
-        [list(spatial_null.surrogates(row, mask, n, rng=rng)) for row in part.z]
+        [list(spatial_null.surrogates(row, mask, n, **options)) for row in part.z]
         for part in parts
     ]
     for i in range(n):

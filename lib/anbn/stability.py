@@ -9,7 +9,7 @@ from tqdm import tqdm
 from anbn import matching
 
 FEWEST = 4  # parts from which two halves can be compared: two each
-N_INDEX = 2  # null data sets that are drawn from, too; the index decides nothing
+N_INDEX = 3  # null data sets that are drawn from, too
 BEYOND = 3  # standard deviations
 
 
@@ -30,7 +30,7 @@ class Stability:
 
     @property
     def limit(self):
-        """Agreement of halves beyond which a network is stable; infinite if unknown.
+        """Agreement of halves that a stable network is beyond; infinite if unknown.
 
         The largest of any network of any null data set, or, as there are few of these,
         three standard deviations beyond the mean of their largest, whichever is more.
@@ -42,9 +42,24 @@ class Stability:
         return float(max(most.max(), most.mean() + BEYOND * most.std(ddof=1)))
 
     @property
+    def index_limit(self):
+        """Agreement of draws that a stable network is beyond; infinite if unknown.
+
+        The mean of the largest of the null data sets: single ones reach 1 where one
+        document happens to be in all draws.
+        """
+        if self.reason or not len(self.null_index):
+            return np.inf
+        return float(self.null_index.mean())
+
+    @property
     def stable(self):
-        """Whether each network's halves agree beyond those that share nothing."""
-        return self.halves > self.limit
+        """Whether halves and draws agree on each network beyond any that is unshared.
+
+        Halves alone would do for networks that are shared but not told apart, and for
+        two documents that are alike by chance; draws alone for one loud document.
+        """
+        return (self.halves > self.limit) & (self.index > self.index_limit)
 
     def of(self, kept):
         """The same for some of the networks."""
@@ -58,8 +73,10 @@ class Stability:
         if self.reason:
             found = f"{len(self.halves)} of {asked} networks asked for"
             return f"{found}; stability cannot be judged: {self.reason}"
+        n, alone = int(self.stable.sum()), int((self.halves > self.limit).sum())
         return (
-            f"{int(self.stable.sum())} of {asked} networks asked for are stable{back}"
+            f"{n} of {asked} networks asked for are stable{back}; halves alone agree "
+            f"beyond their limit on {alone}"
         )
 
 
@@ -97,12 +114,15 @@ def agreement(networks, pairs):
     for a, b in pairs:
         one, other = (_partners(networks, maps) for maps in (a, b))
         both = (one >= 0) & (other >= 0)
-        r = matching.correlate(a[one[both]], b[other[both]])
-        total[both] += np.abs(np.diag(r))
+        if both.any():
+            r = matching.correlate(a[one[both]], b[other[both]])
+            total[both] += np.abs(np.diag(r))
     return total / len(pairs)
 
 
 def _partners(networks, maps):
+    if not len(maps):
+        return np.full(len(networks), -1)
     return matching.match(np.abs(matching.correlate(networks, maps)))
 
 
