@@ -23,7 +23,7 @@
 # Networks: ICA of neurons (Liu et al. 2025, arXiv 2502.20408) with signs fixed; CanICA
 # (Varoquaux et al. 2010) and DictLearning by nilearn; sparse dictionary learning; a
 # volumetric sparse deep belief network (used by Liu et al. 2023, arXiv 2303.14871).
-# Stability after Icasso (Himberg et al. 2004).
+# Stability: do they come back in other documents and in other people?
 
 # %% tags=["parameters"]
 # fmt: off
@@ -71,9 +71,10 @@ massive_ratio: float = 1000.0  # to what is typical, from which a neuron is mass
 solver: str = "fastica"  # of ICA (one of fastica, picard)
 dictionary_alpha: float = 0.3  # for dictionary: L1 penalty (0.0001 to 1)
 layer_sizes: list[int] = [100, 100]  # for vsdbn: hidden units of the depths below that of the networks (1 to 10000)
-bootstrap: bool = True  # whether repeats are fitted on what is drawn anew, too, or differ in their seed alone
-n_repeats: int = 5  # of each decomposition, for stability (2 to 1000)
-min_stability: float = 0.0  # less stable networks are left out (0 to 1)
+n_draws: int = 8  # of documents or people with replacement, for stability (2 to 1000)
+n_halves: int = 4  # splits of documents or people into halves, for stability (1 to 1000)
+n_nulls: int = 8  # data sets that share nothing, for stability; 0 if it need not be judged (0 to 1000)
+only_stable: bool = False  # whether networks that are not stable are left out
 membership: str = "z"  # what alpha is (one of z, percent, fdr)
 alpha: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
 two_sided: bool = False  # whether neurons of large negative weight belong, too
@@ -130,9 +131,9 @@ out = artifacts.begin_stage(study, "02_fbn_extraction")
 rng = np.random.default_rng(seed)
 simulated = bold == "simulated"
 note = " (simulated BOLD)" if simulated else ""
-repeated = {"n_repeats": n_repeats, "bootstrap": bootstrap, "solver": solver}
-repeated |= {"alpha": dictionary_alpha, "layer_sizes": layer_sizes}
-repeated |= {"random_state": seed, "device": models.choose_device(device)}
+fitting = {"alpha": dictionary_alpha, "layer_sizes": layer_sizes, "solver": solver}
+fitting |= {"random_state": seed, "device": models.choose_device(device)}
+judging = {"n_draws": n_draws, "n_halves": n_halves, "n_nulls": n_nulls}
 belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
 belong(np.eye(2))  # complains now of an alpha that does not fit
 draws = {"rng": rng, "n_permutations": n_permutations}
@@ -245,21 +246,27 @@ print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 # Each run was read, cut, smoothed, rid of drift and confounds by one projection, and
 # standardised, one after another. Several files of a subject are averaged as repeats of
 # the story, if they correlate more than one of them rolled in time does, or stand one
-# after another as its parts (`runs_are`). Group networks come from all runs at once, several
-# times over. Dual regression carries the group's maps to every subject.
+# after another as its parts (`runs_are`). Group networks come from all runs at once, and
+# again from draws and halves of the subjects (see *Stability* below). Dual regression
+# carries the group's maps to every subject.
 
 # %%
 early.check_brain_networks(brain, method=brain_method, n_networks=n_brain_networks)
 of_brain = {"method": brain_method, "n_networks": n_brain_networks, "over": "units"}
-of_brain |= {"mask": brain.mask, **repeated}
+of_brain |= {"mask": brain.mask, **fitting}
+drawn = "subjects" if len(set(brain.subjects)) > 1 else "runs"
+whose = brain.subjects if drawn == "subjects" else brain.run_names
+judged_brain = {"whose": whose, **judging}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
 if brain_method == "regions":
     assert brain.mask is None, "brain_method: regions is for tables and atlases"
     brain_networks, names = None, brain.names
     timecourses = [*map(np.asarray, series)]
 else:
-    found = decomposition.decompose(brain.runs, **of_brain)
-    brain_networks = found.stable(min_stability)
+    brain_networks = decomposition.decompose(brain.runs, **of_brain, **judged_brain)
+    print(f"brain, {drawn}: {brain_networks.stability.describe(n_brain_networks)}")
+    if only_stable:
+        brain_networks = brain_networks.only_stable()
     maps = brain_networks.networks
     both = [intersubject.dual_regression(one, maps) for one in series]
     timecourses, subject_maps = map(list, zip(*both, strict=True))
@@ -386,49 +393,72 @@ loudest.head(10).round(3)
 # ## The model: networks
 
 # %%
-of_model = {"standardise": standardise_neurons, **repeated}
+of_model = {"standardise": standardise_neurons, **fitting}
 of_model |= {"keep": ~is_massive.ravel() if leave_out_massive else None}
+judged_model = {"whose": tokens["document"].to_numpy(), **judging}
 options = {"method": model_method, "n_networks": n_model_networks}
 of_text = partial(decomposition.decompose, **options)
-found = of_text(corpora, **of_model)
-model_networks = found.stable(min_stability)
+model_found = of_text(corpora, **of_model, **judged_model)
+print(f"model, documents: {model_found.stability.describe(n_model_networks)}")
+model_networks = model_found.only_stable() if only_stable else model_found
 n_found = len(model_networks.networks)
 shape = (n_found, n_layers, n_neurons)
 members = belong(model_networks.networks).reshape(shape)
 ax = plots.plot_layer_histogram(members.sum(2))
 ax.set_title(f"{model_kind} neurons of each network ({membership}: {alpha})")
 artifacts.write_figure(out, "model_networks", ax.figure)
-explained = {"model": model_networks.explained}
-reliable = {"model": model_networks.stability}
 
 # %% [markdown]
 # A row is a network, strongest first; colour is how many of its neurons a layer holds.
 # Networks of very few neurons that explain much variance are those of massive neurons.
 
 # %%
+# %% [markdown]
+# ## Stability
+#
+# Would other documents, or other people, have given the same networks? Each document (for
+# the brain: each subject, or each run of a single one) is drawn as a whole, and everything
+# is done again on what was drawn: standardising, reduction, decomposition.
+#
+# - **Draws**: as many documents, with replacement, `n_draws` times; how alike a network is
+#   in two draws. Draws share documents, so this is high for the network of one loud
+#   document, too.
+# - **Halves**: how alike it is in two halves that have no document in common, over
+#   `n_halves` random splits.
+# - **Where nothing is shared**: the same for `n_nulls` data sets in which every document
+#   has networks of its own: its neurons are permuted within their layers (regions: all of
+#   them; voxels: a subject's maps are replaced by random ones as smooth, as symmetric and of
+#   the same histogram).
+#
+# A network is **stable** if its halves agree beyond any network of any of these data sets
+# (or, as they are few, beyond three standard deviations above the mean of their largest),
+# and its draws beyond what the largest of these data sets' draws reach on average. With
+# fewer than four documents, subjects or runs it cannot be judged.
+
+# %%
+reliable = {"model (documents)": model_found.stability}
 if brain_networks is not None:
-    explained["brain"] = brain_networks.explained
-    reliable["brain"] = brain_networks.stability
-ax = network_plots.plot_stability(reliable, explained, stability.STABLE)
-ax.set_title(f"Which networks come back in {n_repeats} repeats{note}")
-artifacts.write_figure(out, "stability", ax.figure)
+    reliable[f"brain ({drawn}){note}"] = brain_networks.stability
+axes = network_plots.plot_stability(reliable)
+artifacts.write_figure(out, "stability", axes[0].figure)
 if scan:
-    scanned = {"model": stability.scan(partial(of_text, corpora, **of_model), scan)}
+    again = partial(of_text, corpora, **of_model, **judged_model)
+    scanned = {"model": stability.scan(again, scan)}
     if brain_networks is not None:
-        again = partial(decomposition.decompose, brain.runs, **of_brain)
+        again = {k: v for k, v in of_brain.items() if k != "n_networks"}
+        again = partial(decomposition.decompose, brain.runs, **again, **judged_brain)
         scanned["brain"] = stability.scan(again, scan)
     axes = network_plots.plot_scan(scanned)
     artifacts.write_figure(out, "numbers_of_networks", axes[0].figure)
 
 # %% [markdown]
-# Each dot is a network. Stability is how alike a network is in repeats on drawn
-# data from other seeds (vsdbn: other seeds alone), less how alike it is to other networks;
-# below the dashed line (open dots) it is not to be trusted. What is drawn differs between
-# methods, so compare the dots of one side. `scan` shows how both depend on their number.
+# Networks from left to right, strongest first: bars are draws, dots halves. Full dots are
+# stable: both agree beyond what is reached where nothing is shared (dashed: halves; dotted:
+# draws; black marks at the right: each such data set's largest). Stable is not the same as
+# alike: |r| says how alike. `scan` shows how it depends on the number of networks.
 
 # %% [markdown]
-# Massive neurons make the difference: a few tokens carry them, and what falls on so few
-# tokens hangs on which of them are drawn.
+# Massive neurons make the difference: few tokens carry them, and documents share them.
 
 # %%
 variants = {"massive neurons in": (False, False)}
@@ -436,12 +466,17 @@ variants["massive neurons left out"] = (True, False)
 variants["every neuron standardised"] = (False, True)
 shown = {}
 for name, (out_of, scaled) in variants.items():
-    other, keep = found, ~is_massive.ravel() if out_of else None
+    other, keep = model_found, ~is_massive.ravel() if out_of else None
     if (out_of, scaled) != (leave_out_massive, standardise_neurons):
         again = {**of_model, "keep": keep, "standardise": scaled}
-        other = of_text(corpora, **again)
-    stable = (other.stability >= stability.STABLE).sum()
-    shown[name] = {"stability": other.stability.mean(), "stable networks": stable}
+        other = of_text(corpora, **again, **judged_model)
+    judged = other.stability
+    shown[name] = {"stable": int(judged.stable.sum()), "found": len(judged.halves)}
+    shown[name] |= {"asked for": n_model_networks}
+    shown[name] |= {"draws, mean |r|": judged.index.mean()}
+    shown[name] |= {"halves, mean |r|": judged.halves.mean()}
+    shown[name] |= {"halves, least |r|": judged.halves.min()}
+    shown[name] |= {"draws, limit": judged.index_limit, "halves, limit": judged.limit}
     shown[name]["variance explained (%)"] = 100 * other.explained.sum()
 pd.DataFrame(shown).T.round(2)
 
@@ -453,12 +488,11 @@ pd.DataFrame(shown).T.round(2)
 # %%
 domain = documents["corpus"].to_numpy()[tokens["document"]]
 spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
-once = {**of_model, "n_repeats": 1}
 single = []
 for rows in spans.values():
     step = min(sample_tokens, len(rows))
     for first in range(rows[0], rows[-1] + 2 - step, step):
-        of_one = of_text(corpora[first : first + step], **once)
+        of_one = of_text(corpora[first : first + step], **of_model)
         single.append(belong(of_one.networks).reshape(-1, n_layers, n_neurons))
 counts = recurrence.recurrence(members, np.stack(single))
 null = recurrence.recurrence_null(members, np.stack(single), **draws)
@@ -474,7 +508,7 @@ of_domain = {"all text": members}
 others = {name: (corpora[r[0] : r[-1] + 1], seed) for name, r in spans.items()}
 others["all text, other seed"] = (corpora, seed + 1000)
 for name, (part, start) in others.items():
-    other = of_text(part, **{**once, "random_state": start})
+    other = of_text(part, **{**of_model, "random_state": start})
     of_domain[name] = belong(other.networks).reshape(-1, n_layers, n_neurons)
 shuffled = rng.permuted(members.swapaxes(0, 2), axis=0).swapaxes(0, 2)
 of_domain["all text, neurons shuffled"] = shuffled
@@ -489,7 +523,7 @@ compared = ["model", *map(artifacts.slug, manifest01["params"]["comparison_model
 few = n_model_networks < n_times - drift.shape[1]
 for name in compared if few and model_kind in manifest01["params"]["kinds"] else []:
     responses = artifacts.read_array(responses_of(name, model_kind))
-    again = {**once, "keep": None, "standardise": True}
+    again = {**of_model, "keep": None, "standardise": True}
     other = of_text(hemodynamics.remove(responses, drift_only), **again)
     on_story[name] = other.timecourses
 print("networks of the responses to the story, |r| of time courses, paired one to one:")
@@ -522,7 +556,9 @@ axes = network_plots.plot_profiles(means, r, labels_of_model)
 artifacts.write_figure(out, "profiles", axes[0].figure)
 of_networks = selective.join([r.add_prefix("r "), means.add_prefix("mean ")])
 of_networks["words"] = labels_of_model
-of_networks["stability"] = model_networks.stability
+of_networks["draws"] = model_networks.stability.index
+of_networks["halves"] = model_networks.stability.halves
+of_networks["stable"] = model_networks.stability.stable
 of_networks["recurrence"] = counts
 of_networks["p of recurrence"] = matching.p_values(counts, null)
 of_networks.round(3)
@@ -572,9 +608,7 @@ print(
     f"drift left in the first run: at most {left:.1e} of a voxel's standard deviation"
 )
 assert left < 1e-3
-print(
-    f"stable networks of the model: {(model_networks.stability >= stability.STABLE).sum()} of {n_found}"
-)
+print(f"networks of the model: {model_found.stability.describe(n_model_networks)}")
 
 # %% [markdown]
 # ## Write
@@ -597,9 +631,14 @@ for name, written in tables.items():
     artifacts.write_table(out / "data" / f"{name}.parquet", written)
 
 # %%
-z = model_networks.networks.reshape(shape)
-of_model = {"networks": z, "members": members, "stability": model_networks.stability}
-artifacts.write_arrays(out / "data" / "model_networks.npz", **of_model)
+artifacts.write_arrays(
+    out / "data" / "model_networks.npz",
+    networks=model_networks.networks.reshape(shape),
+    members=members,
+    stable=model_networks.stability.stable,
+    draws=model_networks.stability.index,
+    halves=model_networks.stability.halves,
+)
 if brain.mask is not None:
     images = {"mask": brain.mask, "maps": unmask(maps.astype(np.float32), brain.mask)}
     for name, image in images.items():
@@ -615,8 +654,9 @@ summary = {"n_subjects": len(set(brain.subjects)), "n_networks_brain": len(names
 if labels is not None:
     summary["n_networks_labelled"] = int((labels["label"] == labels["template"]).sum())
 summary["n_networks_model"] = n_found
-n_stable = (model_networks.stability >= stability.STABLE).sum()
-summary["n_networks_model_stable"] = int(n_stable)
+for side, judged in {"model": model_found, "brain": brain_networks}.items():
+    if judged is not None and not judged.stability.reason:
+        summary[f"n_networks_{side}_stable"] = int(judged.stability.stable.sum())
 summary["n_massive"] = int(is_massive.sum())
 summary["variance_massive"] = loudest["share"].sum()
 if same_story:

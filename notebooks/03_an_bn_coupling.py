@@ -506,7 +506,7 @@ organised[organised["network"] == "mean"].round(3)
 if maps is not None and n_subjects >= 6:
     learned_in, scored_in = np.split(rng.permutation(n_subjects), [n_subjects // 2])
     method = {"method": before02["brain_method"], "mask": mask, "over": "units"}
-    method |= {"n_networks": before02["n_brain_networks"], "n_repeats": 1}
+    method |= {"n_networks": before02["n_brain_networks"]}
     some = [series[i] for i in learned_in]
     found = decomposition.decompose(some, **method, random_state=seed).networks
     heard = [intersubject.subject_timecourses(series[i], found) for i in scored_in]

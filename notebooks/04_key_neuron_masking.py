@@ -28,7 +28,6 @@
 # fmt: off
 study: str = "quickstart"  # name of the output folder
 sources: list[str] = ["networks", "coupled"]  # of masks (one of networks, stable, domain, coupled, localizer, magnitude, wanda, massive, file)
-min_stability: float = 0.7  # of the networks that count as stable (0 to 1)
 domain: str = "code"  # corpus of stage 01 that the networks of domain answer to most
 coupled_network: str = ""  # brain network that neurons follow, "" for the one most do
 coupled_by: str = "fdr"  # q or family-wise error at coupled_level, or the coupled_share (one of fdr, fwe, top)
@@ -46,7 +45,7 @@ evaluation_tokens: int = 20  # of each document, read in one window (2 to 100000
 calibration_tokens: int = 1024  # of the text the networks were fitted on, about, for means and variances (32 to 100000000)
 n_draws: int = 20  # random controls of every mask (2 to 10000)
 n_draws_actions: int = 3  # random controls of what is kept or amplified (2 to 10000)
-n_single: int = 3  # networks silenced one at a time, the most stable, 0 for all (0 to 10000)
+n_single: int = 3  # networks silenced one at a time, those that halves of the documents agree on most, 0 for all (0 to 10000)
 keep_shares: list[float] = [0.1, 0.3, 0.6, 0.9]  # of neurons, by z, everything else is silenced (0.00001 to 1)
 keep_components: list[int] = []  # numbers of components fitted anew, whose neurons are kept; published 10 to 512 (2 to 100000)
 keep_alpha: float = 1.96  # z of these components' neurons (0 to 20)
@@ -182,7 +181,8 @@ massive = {
 
 # %% [markdown]
 # **Where masks come from.** The union of the model's functional networks (their neurons by
-# stage 02's threshold), and what else `sources` names: the stable networks, those of a
+# stage 02's threshold), and what else `sources` names: those that stage 02 found stable
+# (halves of the documents agree on them beyond documents that share nothing), those of a
 # domain of text, neurons *coupled* with a brain network in stage 03, the language
 # localizer, largest weights or weights times inputs (Wanda), massive activations, a file.
 
@@ -191,7 +191,7 @@ arrays = artifacts.read_arrays(extracted / "data" / "model_networks.npz")
 members, strength = arrays["members"], arrays["networks"].max(0)
 masks = {"networks": (kind, selection.union(members))}
 if "stable" in sources:
-    chosen = selection.stable(members, arrays["stability"], min_stability)
+    chosen = selection.stable(members, arrays["stable"], arrays["halves"])
     masks["stable networks"] = (kind, chosen)
 if "coupled" in sources:
     follow = artifacts.read_arrays(coupled / "data" / "synchrony.npz")
@@ -318,7 +318,7 @@ artifacts.write_figure(out, "silencing", ax.figure)
 # so the profile of its harm over domains is compared with those of its controls.
 
 # %%
-order = np.argsort(-arrays["stability"], kind="stable")[: n_single or None]
+order = np.argsort(-arrays["halves"], kind="stable")[: n_single or None]
 trials = []
 for i in order:
     per_layer = [controls.per_layer(members[i], rng) for _ in range(n_draws)]

@@ -4,7 +4,7 @@ import pytest
 
 from anbn import decomposition, matching
 
-OPTIONS = {"random_state": 0, "n_repeats": 2}
+OPTIONS = {"random_state": 0}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_every_method_finds_planted_networks(volumes, method):
     # weights of the dictionary are those of voxels of unit length: flatter maps
     assert likeness.min() > (0.6 if method == "dictionary" else 0.75)
     assert found.timecourses.shape == (120, len(found.networks))
-    assert found.stability.shape == (len(found.networks),)
+    assert found.stability is None
     assert (np.diff(found.explained) <= 0).all()
 
 
@@ -51,24 +51,12 @@ def test_units_can_be_left_out(rng):
 
 def test_the_deepest_layer_has_the_networks(rng):
     data = rng.normal(size=(200, 30))
-    options = {"layer_sizes": [7, 5], "random_state": 0, "n_repeats": 1}
+    options = {"layer_sizes": [7, 5], "random_state": 0}
     found = decomposition.decompose(data, 3, "vsdbn", **options)
     assert found.networks.shape == (3, 30)
     # of noise no network explains much: the most a time course can is 1 / 30 a unit
     r = matching.correlate(found.timecourses.T, data.T)
     np.testing.assert_allclose(found.explained, (r**2).mean(1), rtol=1e-4)
-
-
-@pytest.mark.parametrize("method", ["ica", "canica"])
-def test_noise_is_less_stable_than_networks(volumes, method, rng):
-    runs, _, mask = volumes
-    noise = [rng.normal(size=run.shape).astype(np.float32) for run in runs]
-    options = {"over": "units", "mask": mask, "random_state": 0, "n_repeats": 4}
-    of_noise, of_networks = (
-        decomposition.decompose(data, 3, method, **options).stability
-        for data in (noise, runs)
-    )
-    assert of_networks.min() > of_noise.max() + 0.1
 
 
 def test_bad_requests(rng):

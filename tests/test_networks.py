@@ -85,14 +85,6 @@ def test_ica_does_not_depend_on_the_sign_of_the_data(planted):
     assert r.max(1).min() > 0.99
 
 
-def test_bootstraps_differ_and_agree(planted):
-    data, _ = planted
-    reduction = svd.reduce(data, 5)
-    a, b = (networks.ica(reduction, random_state=s, bootstrap=True) for s in (0, 1))
-    r = np.abs(matching.correlate(a.networks, b.networks)).max(1)
-    assert 0.98 < r.min() < 0.9999999
-
-
 def test_unknown_names(planted):
     reduction = svd.reduce(planted[0], 3)
     with pytest.raises(ValueError, match="over must be samples or units, found 'x'"):

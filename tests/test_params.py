@@ -129,3 +129,20 @@ def test_text_is_no_bool():
     parameter = params.declared("02_fbn_extraction")["check_tr"]
     with pytest.raises(params.ParamError, match="check_tr must be bool, found 'false'"):
         params.check(parameter, "false", "here")
+
+
+@pytest.mark.parametrize(
+    ("stage", "old", "new"),
+    [
+        ("02_fbn_extraction", "n_repeats", "n_draws"),
+        ("02_fbn_extraction", "bootstrap", "n_draws, n_halves and n_nulls"),
+        ("02_fbn_extraction", "min_stability", "only_stable"),
+        ("04_key_neuron_masking", "min_stability", "source `stable`"),
+    ],
+)
+def test_parameters_that_were_replaced_are_named(stage, old, new):
+    known = list(params.declared(stage))
+    assert old not in known
+    told = params.hint(stage, old, known)
+    assert "was replaced by" in told and new in told
+    assert "did you mean" in params.hint(stage, "sedd", known)

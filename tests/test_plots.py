@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from nilearn.datasets import load_mni152_brain_mask
 
-from anbn import coupling_plots, network_plots, plots
+from anbn import coupling_plots, network_plots, plots, stability
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -68,12 +68,18 @@ def test_stage_03_figures(rng):
 
 
 def test_figures_of_networks(rng):
-    sides = {"brain": rng.random(5), "model": rng.random(9)}
-    explained = {name: 0.1 * values + 1e-3 for name, values in sides.items()}
-    labelled(network_plots.plot_stability(sides, explained, 0.8))
+    null = rng.random(3) / 3, rng.random(5) / 5
+    judged = stability.Stability(rng.random(9), rng.random(9), *null)
+    unknown = stability.unjudged(5, stability.too_few(1))
+    axes = network_plots.plot_stability({"model": judged, "brain": unknown})
+    labelled(axes[0])
+    assert axes[0].get_title() == f"model: {judged.stable.sum()} of 9 stable"
+    assert axes[1].get_title() == "brain: cannot be judged"
+    network_plots.plot_stability({"brain": unknown})
     counts, null = rng.integers(0, 9, 6), rng.integers(0, 3, (40, 6))
     labelled(network_plots.plot_recurrence(counts, null, 60))
-    table = pd.DataFrame({"stability": [0.9, 0.5], "explained": [0.2, 0.4]}, [5, 10])
+    columns = {"halves": [0.9, 0.5], "limit": [0.2, 0.1], "explained": [0.2, 0.4]}
+    table = pd.DataFrame(columns, [5, 10])
     for ax in network_plots.plot_scan({"brain": table, "model": table}):
         labelled(ax)
     domains = pd.DataFrame(rng.normal(size=(4, 3)), columns=["wiki", "code", "tiny"])

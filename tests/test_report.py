@@ -174,11 +174,11 @@ def test_stages_that_are_not_up_to_date(outputs):
     assert text.count("Not up to date.") == 1
     assert "Its parameters are the same; its notebook, the library" in text
     older = values_of(SECOND, level=0.01) | {"gone": 1}
-    del older["n_repeats"]
+    del older["n_nulls"]
     change(folder / SECOND, params=older)
     text = text_of(page_of())
     assert "Parameters changed since: level (0.01, now 0.05)." in text
-    assert "no longer exist: gone." in text and "added since: n_repeats." in text
+    assert "no longer exist: gone." in text and "added since: n_nulls." in text
     shutil.rmtree(outputs.parent / "params" / "mine")
     assert text_of(page_of()).count("Whether it is up to date cannot be told") >= 1
 

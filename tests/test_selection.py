@@ -48,12 +48,17 @@ def test_networks(members):
     assert np.array_equal(
         selection.union(members), members[0] | members[1] | members[2]
     )
-    chosen = selection.stable(members, [0.9, 0.3, 0.8], 0.8)
+    halves = [0.9, 0.3, 0.8]
+    chosen = selection.stable(members, [True, False, True], halves)
     assert np.array_equal(chosen, members[0] | members[2])
-    with pytest.raises(SelectionError, match=r"of 0.95 or more: the largest is 0.90"):
-        selection.stable(members, [0.9, 0.3, 0.8], 0.95)
-    with pytest.raises(SelectionError, match=r"each of 3 networks, found shape \(2,\)"):
-        selection.stable(members, [0.9, 0.3], 0.8)
+    with pytest.raises(SelectionError, match=r"agree by \|r\| of at most 0.90"):
+        selection.stable(members, [False] * 3, halves)
+    with pytest.raises(SelectionError, match="takes 4 documents or more"):
+        selection.stable(members, [False] * 3, [np.nan] * 3)
+    with pytest.raises(
+        SelectionError, match=r"each of 3 networks, found shapes"
+    ):
+        selection.stable(members, [True, False], halves)
 
 
 def test_networks_of_a_domain(members):

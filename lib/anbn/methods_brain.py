@@ -119,15 +119,15 @@ def _belief(p):
 
 def repeats(r):
     p, left = r.params, ""
-    drawn = " on data drawn with replacement" * p["bootstrap"]
-    if "vsdbn" in (p["brain_method"], p["model_method"]) and drawn:
-        drawn += " (the belief network: on the same data)"
-    if p["min_stability"]:
-        left = f"; networks below {p['min_stability']:g} were left out"
+    if p["only_stable"]:
+        left = " Networks that are not stable were left out."
+    if not p["n_nulls"]:
+        return f"Which networks are stable was not judged.{left}"
     return (
-        f"Decompositions were repeated {p['n_repeats']} times{drawn}, from different "
-        "seeds; stability says how alike a network came back, after Icasso "
-        f"[@himberg2004icasso]{left}."
+        f"Decompositions were repeated on {p['n_draws']} draws with replacement and on "
+        f"{p['n_halves']} splits into halves of whole documents or subjects, from "
+        "standardising on; a network is stable if its halves agree beyond all networks "
+        f"of {p['n_nulls']} data sets in which nothing is shared.{left}"
     )
 
 
@@ -164,11 +164,12 @@ def model_networks(r):
         "vsdbn": _belief(p),
     }[p["model_method"]]
     scaled = ", each neuron scaled to unit variance" * p["standardise_neurons"]
-    n, stable = r.summary["n_networks_model"], r.summary["n_networks_model_stable"]
+    n, stable = r.summary["n_networks_model"], r.summary.get("n_networks_model_stable")
+    judged = f", {stable} of them stable" if stable is not None else ""
     return (
         f"Networks of the model are groups of {p['model_kind']} neurons that vary "
         f"together over the corpora, by {method}{scaled}: {n} of "
-        f"{p['n_model_networks']} asked for, {stable} of them stable."
+        f"{p['n_model_networks']} asked for{judged}."
     )
 
 

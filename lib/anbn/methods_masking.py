@@ -20,7 +20,7 @@ def sources(r):
     share = f"the {percent(p['source_share'])} of neurons with the largest"
     named = {
         "networks": "the union of the model's functional networks [@liu2025networks]",
-        "stable": f"networks with a stability of {p['min_stability']:g} or more",
+        "stable": "networks that halves of the documents agree on",
         "domain": f"networks that answer most to {p['domain']}",
         "coupled": _coupled(p),
         "localizer": f"{share} difference of {p['localizer_kind']} between sentences "

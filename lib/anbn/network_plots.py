@@ -7,36 +7,58 @@ from nilearn import plotting
 from anbn.plots import COLOURS, _axes
 
 
-def plot_stability(stability, explained, limit, ax=None):
-    """Stability of every network against the variance it explains.
+def plot_stability(sides, axes=None):
+    """How alike networks come back, beside what is reached where nothing is shared.
 
-    ``stability`` and ``explained`` map a side ("brain", "model") to arrays of shape
-    (n_networks,); below ``limit`` a network is unstable.
+    ``sides`` maps a name ("brain", "model") to a ``stability.Stability``; a panel each.
     """
-    ax = _axes(ax, 8, 3.8)
-    for colour, (side, values) in zip(COLOURS, stability.items(), strict=False):
-        x, stable = 100 * explained[side], values >= limit
-        ax.plot(x[stable], values[stable], "o", color=colour, label=f"{side}: stable")
+    if axes is None:
+        n = len(sides)
+        size, options = (5.4 * n + 2.4, 3.8), {"squeeze": False, "sharey": True}
+        _, axes = plt.subplots(1, n, figsize=size, layout="constrained", **options)
+        axes = axes[0]
+    for ax, (side, found) in zip(axes, sides.items(), strict=True):
+        x, colour = np.arange(len(found.halves)), COLOURS[0]
+        ax.set(xlabel="network, strongest first", ylim=(-0.02, 1.05))
+        if found.reason:
+            ax.set_title(f"{side}: cannot be judged")
+            ax.text(0.5, 0.5, found.reason, ha="center", wrap=True,
+                    transform=ax.transAxes)  # fmt: skip
+            continue
+        ax.plot(x, found.index, "_", color="0.6", ms=12, mew=2, label="draws")
+        for kept, fill, label in (
+            (found.stable, colour, "halves: stable"),
+            (~found.stable, "none", "halves: not stable"),
+        ):
+            ax.plot(x[kept], found.halves[kept], "o", c=colour, mfc=fill, label=label)
+        if np.isfinite(found.limit):
+            ax.axhline(found.limit, color="k", ls="--", lw=1, label="halves, limit")
+            ax.axhline(found.index_limit, color="0.5", ls=":", label="draws, limit")
         ax.plot(
-            x[~stable],
-            values[~stable],
-            "o",
-            color=colour,
-            mfc="none",
-            label=f"{side}: not",
+            np.full(len(found.null_halves), len(x)),
+            found.null_halves,
+            "x",
+            color="k",
+            ms=5,
+            label="nothing shared: halves,\nlargest of a data set",
         )
-        for k in sorted({0, 1, 2, *np.flatnonzero(~stable)} & set(range(len(x)))):
-            at = (x[k], values[k])  # all numbers would hide each other
-            ax.annotate(k, at, (4, 3), textcoords="offset points", fontsize=7)
-    ax.axhline(limit, color="0.5", ls="--", lw=0.8)
-    ax.set_xscale("log")
-    ax.set_ylim(min(0, ax.get_ylim()[0]), 1.08)
-    ax.set(
-        xlabel="variance explained (%)",
-        ylabel="stability over runs\n(1: always the same)",
-    )
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
+        if len(found.null_index):
+            ax.plot(
+                np.full(len(found.null_index), len(x)),
+                found.null_index,
+                "_",
+                color="k",
+                ms=12,
+                label="nothing shared: draws",
+            )
+        ax.set_title(f"{side}: {int(found.stable.sum())} of {len(x)} stable")
+    axes[0].set_ylabel("agreement of two fits (|r|)")
+    drawn = [ax for ax in axes if ax.lines]
+    if drawn:
+        drawn[0].figure.legend(
+            *drawn[0].get_legend_handles_labels(), loc="outside right center"
+        )
+    return axes
 
 
 def plot_scan(tables, axes=None):
@@ -47,9 +69,10 @@ def plot_scan(tables, axes=None):
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for colour, (side, table) in zip(COLOURS, tables.items(), strict=False):
-        axes[0].plot(table.index, table["stability"], "o-", color=colour, label=side)
+        axes[0].plot(table.index, table["halves"], "o-", color=colour, label=side)
+        axes[0].plot(table.index, table["limit"], "--", color=colour)
         axes[1].plot(table.index, 100 * table["explained"], "o-", color=colour)
-    axes[0].set(ylabel="mean stability", ylim=(0, 1.05))
+    axes[0].set(ylabel="halves, mean |r|\n(dashed: limit)", ylim=(0, 1.05))
     axes[1].set(ylabel="variance explained (%)", ylim=(0, None))
     for ax in axes:
         ax.set_xlabel("number of networks")

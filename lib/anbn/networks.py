@@ -18,25 +18,35 @@ class Decomposition:
     networks: np.ndarray  # (n_networks, n_units), z-scored over units, skew positive
     timecourses: np.ndarray  # (n_samples, n_networks), unit variance
     explained: np.ndarray  # (n_networks,), share of the matrix's variance
-    stability: np.ndarray | None = None  # (n_networks,), see ``stability.icasso``
+    stability: object = None  # stability.Stability, where it was asked for
 
-    def stable(self, least):
-        """Without the networks of less stability than ``least``; 0 leaves all."""
-        if least == 0:
-            return self
-        kept = self.stability >= least
-        if not kept.any():
-            raise ValueError(
-                f"no network has a stability of {least}, the best one has "
-                f"{self.stability.max():.2f}: lower min_stability, or ask for another "
-                "number of networks (see scan)"
-            )
+    def only(self, kept):
+        """Some of the networks (bool array of shape (n_networks,))."""
         return Decomposition(
             self.networks[kept],
             self.timecourses[:, kept],
             self.explained[kept],
-            self.stability[kept],
+            self.stability.of(kept) if self.stability else None,
         )
+
+    def only_stable(self):
+        """Without the networks that are not stable.
+
+        Raises
+        ------
+        ValueError
+            If none is stable. Where stability cannot be judged, all are left.
+        """
+        if self.stability.reason:
+            return self
+        if not self.stability.stable.any():
+            raise ValueError(
+                "no network is stable: halves of the data agree by |r| of at most "
+                f"{self.stability.halves.max():.2f}, and where nothing is shared by up "
+                f"to {self.stability.limit:.2f}. Set only_stable: false, or ask for "
+                "another number of networks (see scan)"
+            )
+        return self.only(self.stability.stable)
 
 
 def in_order(weights, timecourses, explained):
@@ -70,7 +80,6 @@ def ica(
     over="samples",
     solver="fastica",
     random_state,
-    bootstrap=False,
     max_iter=500,
     tol=1e-4,
 ):
@@ -92,8 +101,6 @@ def ica(
     random_state : int
         Of the first rotation. With FastICA over samples it is that of scikit-learn on
         the whole matrix, but for signs of vectors in which the first unit is near 0.
-    bootstrap : bool
-        Whether the rotation is found on rows drawn with replacement.
     max_iter, tol : int, float
         See the solver.
 
@@ -106,15 +113,7 @@ def ica(
     u, s, vt = reduction.u.astype(float), reduction.s, reduction.vt.astype(float)
     options = {"max_iter": max_iter, "tol": tol, "random_state": random_state}
     white, unwhite = _whiten(u if over == "samples" else vt.T)
-    if bootstrap:
-        rng = np.random.default_rng(random_state)
-        drawn, back = _whiten(white[rng.integers(len(white), size=len(white))])
-        # what unmixes the draw, as a rotation of the whole
-        unmixing = _rotate(drawn, solver, **options) @ np.linalg.inv(back).T
-        left, _, right = np.linalg.svd(unmixing)
-        rotation = left @ right
-    else:
-        rotation = _rotate(white, solver, **options)
+    rotation = _rotate(white, solver, **options)
     sources, mixing = white @ rotation.T, rotation @ unwhite
     if over == "samples":
         weights, timecourses = mixing * s @ vt, sources
@@ -140,7 +139,7 @@ def _rotate(white, solver, *, max_iter, tol, random_state):
     """Rotation of white data (n_rows, k) to independent sources."""
     options = {"max_iter": max_iter, "tol": tol, "random_state": random_state}
     with warnings.catch_warnings():
-        # what does not converge differs between starts: the stability index tells
+        # what does not converge differs between starts: stability tells
         warnings.filterwarnings("ignore", message=".*did not converge.*")
         if solver == "fastica":
             return FastICA(whiten=False, **options).fit(white).components_
@@ -153,7 +152,7 @@ def _explained(weights, timecourses, variance):
     return (weights**2).sum(1) * timecourses.var(0) / variance
 
 
-def dictionary(reduction, *, alpha, random_state, bootstrap=False, n_epochs=10):
+def dictionary(reduction, *, alpha, random_state, n_epochs=10):
     """Networks by sparse dictionary learning in a reduced matrix.
 
     The time course of every unit, of unit length, is a sparse sum of those of the
@@ -168,8 +167,6 @@ def dictionary(reduction, *, alpha, random_state, bootstrap=False, n_epochs=10):
     alpha : float
         Penalty, 0 to 1: of 1 or more no unit would belong to any network.
     random_state : int
-    bootstrap : bool
-        Whether it is learned from units drawn with replacement.
     n_epochs : int
         Passes over the units.
 
@@ -181,10 +178,8 @@ def dictionary(reduction, *, alpha, random_state, bootstrap=False, n_epochs=10):
     loadings = reduction.vt.T.astype(float) * reduction.s
     length = np.linalg.norm(loadings, axis=1)
     samples = loadings / np.where(length > 0, length, 1)[:, None]
-    rng = np.random.default_rng(random_state)
-    drawn = rng.integers(len(samples), size=len(samples)) if bootstrap else ...
     options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
-    learner = _learner(len(reduction.s), **options).fit(samples[drawn])
+    learner = _learner(len(reduction.s), **options).fit(samples)
     atoms, codes = learner.components_, learner.transform(samples).T
     timecourses = reduction.u @ atoms.T
     explained = _explained(codes * length, timecourses, reduction.variance)

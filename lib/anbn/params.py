@@ -21,6 +21,20 @@ from anbn.paths import project_root
 # what it finds: not part of its fingerprint.
 EXECUTION_KNOBS = ("study", "device", "batch_size", "n_jobs", "widgets")
 
+# What parameters of earlier versions became, by stage.
+REPLACED = {
+    "02_fbn_extraction": {
+        "n_repeats": "n_draws (documents or people drawn with replacement)",
+        "bootstrap": "n_draws, n_halves and n_nulls: documents or people are drawn",
+        "min_stability": "only_stable: stable is what documents or people that share "
+        "nothing do not reach, not a number",
+    },
+    "04_key_neuron_masking": {
+        "min_stability": "nothing: the source `stable` takes the networks that stage "
+        "02 found stable (its n_draws, n_halves, n_nulls)",
+    },
+}
+
 _RANGE = re.compile(r"\((-?[\d.e+-]+) to (-?[\d.e+-]+)\)\s*$")
 _CHOICES = re.compile(r"\(one of ([^)]+)\)\s*$")
 
@@ -243,7 +257,7 @@ def read(study, stage):
         if name not in parameters:
             raise ParamError(
                 f"{path}: unknown parameter {short(name)}"
-                + did_you_mean(name, list(parameters))
+                + hint(stage, name, list(parameters))
                 + f". Known: {', '.join(parameters)}"
             )
     given.setdefault("study", study)
@@ -274,6 +288,13 @@ def current(stage, namespace):
         name: check(parameter, namespace[name], f"notebook {stage}")
         for name, parameter in declared(stage).items()
     }
+
+
+def hint(stage, name, known):
+    """What an unknown parameter of a stage became, or what it may have meant."""
+    if name in REPLACED.get(stage, {}):
+        return f": it was replaced by {REPLACED[stage][name]}"
+    return did_you_mean(name, known)
 
 
 def did_you_mean(found, known):

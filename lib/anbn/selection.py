@@ -69,28 +69,34 @@ def union(members):
     return np.asarray(members, bool).any(0)
 
 
-def stable(members, stability, least):
-    """Neurons of the networks that came back in repeated runs.
+def stable(members, stable, halves):
+    """Neurons of the networks that come back in other documents.
 
     Parameters
     ----------
     members : bool array of shape (n_networks, n_layers, n_neurons)
-    stability : array of shape (n_networks,)
-        Cluster quality over runs, 1 for always the same.
-    least : float
-        Smallest stability.
+    stable : bool array of shape (n_networks,)
+        As stage 02 found them, see ``stability.Stability``.
+    halves : array of shape (n_networks,)
+        How alike each is in halves of the documents, |r|; NaN where it was not judged.
     """
-    stability = np.asarray(stability, float)
-    if stability.shape != (len(members),):
+    chosen, halves = np.asarray(stable, bool), np.asarray(halves, float)
+    if not chosen.shape == halves.shape == (len(members),):
         raise SelectionError(
-            f"expected a stability for each of {len(members)} networks, found shape "
-            f"{stability.shape}"
+            f"expected stability of each of {len(members)} networks, found shapes "
+            f"{chosen.shape} and {halves.shape}: run stage 02 again"
         )
-    chosen = stability >= least
     if not chosen.any():
+        if np.isnan(halves).all():
+            raise SelectionError(
+                "sources: 'stable' needs networks of which stage 02 could judge the "
+                "stability, which takes 4 documents or more: name more text in stage "
+                "01, or leave 'stable' out"
+            )
         raise SelectionError(
-            f"no network has a stability of {least} or more: the largest is "
-            f"{np.nanmax(stability):.2f}"
+            "sources: none of stage 02's networks is stable: halves of the documents "
+            f"agree by |r| of at most {np.nanmax(halves):.2f}, no more than where "
+            "nothing is shared. Leave 'stable' out of sources"
         )
     return union(np.asarray(members)[chosen])
 

@@ -97,7 +97,7 @@ def _parameter(key, reads, source):
     if name not in declared:
         raise ParamError(
             f"{source}: stage {stage} has no parameter {short(name)}"
-            + params.did_you_mean(name, list(declared))
+            + params.hint(stage, name, list(declared))
             + f". Known: {', '.join(declared)}."
         )
     if name == "study":
