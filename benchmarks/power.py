@@ -80,7 +80,7 @@ def group_bold(given, signals, rate, *, signal, n_subjects, late, rng):
     maps, rest, n_times = given["maps"], given["rest"], len(signals)
     n_driven, n_networks = len(simulate.DRIVEN), len(maps)
     copies = [signals[:, [i % n_driven]] for i in range(n_networks - n_driven)]
-    undriven = [surrogates.draw_one(copy, rng) for copy in copies]
+    undriven = [surrogates.draw_one(copy, rng, kind="phase") for copy in copies]
     shared = hemodynamics.zscore(np.hstack([signals, *undriven]))
     shared += RATE_SHARE * hemodynamics.zscore(rate)[:, None]
     shared = scipy.ndimage.shift(shared, (late / TR, 0), mode="nearest")
