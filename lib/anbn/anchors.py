@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anbn import coupling, hemodynamics, matching, surrogates
+from anbn import coupling, hemodynamics, inference, matching, surrogates
+
+N_TOGETHER = 8  # surrogates a matrix product
 
 
 def strongest(synchrony, n):
@@ -63,7 +65,7 @@ def count(best_network, n_networks):
 
 
 def surrogate_synchrony(
-    responses, timecourses, basis, *, n_null, rng, kind="phase", run_lengths=()
+    responses, timecourses, basis, *, n_null, rng, kind="shift", run_lengths=()
 ):
     """Synchrony with surrogates of the networks, one draw after another.
 
@@ -83,10 +85,17 @@ def surrogate_synchrony(
     ------
     synchrony : float32 array of shape (n_neurons, n_networks)
     """
-    units = coupling.unit_rows(responses).numpy()
-    options = {"basis": basis, "kind": kind, "run_lengths": run_lengths}
-    for _ in range(n_null):
-        yield product(units, surrogates.draw_one(timecourses, rng, **options))
+    units = coupling.unit_rows(responses)
+    n_networks = timecourses.shape[1]
+    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
+    for begin in range(0, n_null, N_TOGETHER):
+        n = min(N_TOGETHER, n_null - begin)
+        drawn = surrogates.draw(
+            coloured, n, kind=kind, run_lengths=run_lengths, rng=rng
+        )
+        drawn = hemodynamics.remove(drawn.reshape(len(drawn), -1), basis)
+        r = coupling.synchrony(units, drawn)
+        yield from r.reshape(-1, n, n_networks).swapaxes(0, 1)
 
 
 def product(units, timecourses):
@@ -113,7 +122,11 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     -------
     table : DataFrame, a row a network
         ``neurons``, ``share``; with a null also ``null_mean`` and ``null_95`` (shares),
-        ``p`` (one-sided: more than by chance), ``q`` (Benjamini-Hochberg).
+        ``p`` (one-sided: more than by chance), ``q`` (Benjamini-Hochberg) and
+        ``p_familywise``: against the most extreme of all networks in each draw
+        (``inference.max_p``), which n draws bring down to 1 / (1 + n) however many
+        networks there are, where the q of one network alone stays above n_networks
+        times that.
     """
     counts = count(best_network, n_networks)
     n = max(counts.sum(), 1)
@@ -129,6 +142,7 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
         null_95=np.percentile(null_counts, 95, axis=0) / n,
         p=p,
         q=stats.false_discovery_control(p),
+        p_familywise=inference.max_p(list(np.vstack([counts, null_counts]).T)),
     )
 
 
@@ -211,7 +225,7 @@ def between_models(
     *,
     rng,
     n_null=100,
-    kind="phase",
+    kind="shift",
     run_lengths=(),
     n_bins=10,
     top=0.01,

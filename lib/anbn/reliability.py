@@ -161,7 +161,7 @@ def reliability(
     rng,
     high_pass=128.0,
     run_lengths=(),
-    kind="phase",
+    kind="shift",
     n_splits=20,
     n_null=200,
     names=None,

@@ -214,7 +214,8 @@ def simulate_bold(
     maps = atlas[[names.index(name) for name in chosen]]
     drivers, driven = driver_groups(responses, n_neurons, len(DRIVEN), n_drivers, rng)
     copies = [driven[:, [i % len(DRIVEN)]] for i in range(len(UNDRIVEN))]
-    undriven = np.hstack([surrogates.draw_one(copy, rng, kind="phase") for copy in copies])
+    turned = [surrogates.draw_one(copy, rng, kind="phase") for copy in copies]
+    undriven = np.hstack(turned)
     timecourses = hemodynamics.zscore(np.hstack([driven, undriven]))
     shared = timecourses + rate_share * hemodynamics.zscore(word_rate)[:, None]
     rest, centres = rest_parcels()

@@ -4,10 +4,9 @@ import numpy as np
 import torch
 
 from anbn import hemodynamics
+from anbn.params import GONE
 
 KINDS = ("shift", "phase")
-# old names, and what does their work
-GONE = {"runs": "shift, which rolls every run of run_lengths on its own"}
 
 
 def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
@@ -41,25 +40,20 @@ def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
     """
     data = np.asarray(timecourses, float)
     runs = spans(len(data), run_lengths)
-    check_kind(kind)
+    if kind in GONE["null_method"]:
+        raise ValueError(
+            f"null_method {kind!r} is no longer offered. {GONE['null_method'][kind]}"
+        )
+    if kind not in KINDS:
+        raise ValueError(
+            f"null_method must be one of {', '.join(KINDS)}; found {kind!r}"
+        )
     make = _turned if kind == "phase" else _rolled
     needed = [len(data[run]) // 2 + 1 if kind == "phase" else 1 for run in runs]
     # all numbers of a surrogate at once: the same ones whatever n is
     numbers = np.split(rng.random((n, sum(needed))), np.cumsum(needed)[:-1], axis=1)
     pairs = zip(runs, numbers, strict=True)
     return np.concatenate([make(data[run], u) for run, u in pairs])
-
-
-def check_kind(kind, known=KINDS):
-    """Refuse a kind that there is not, and say what took the place of one that was."""
-    if kind in GONE:
-        raise ValueError(
-            f"null_method {kind!r} is no longer offered. Take {GONE[kind]}."
-        )
-    if kind not in known:
-        raise ValueError(
-            f"null_method must be one of {', '.join(known)}; found {kind!r}"
-        )
 
 
 def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
