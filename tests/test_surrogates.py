@@ -24,18 +24,22 @@ def test_turned_phases_keep_spectra_and_cross_spectra(rng, n):
     assert surrogate.mean(0) == pytest.approx(timecourses.mean(0))
 
 
-def test_shifts_are_whole_rolls_and_equally_likely(rng):
-    timecourses = smooth(rng, 20, 2)
-    rolls = [np.roll(timecourses, -k, axis=0) for k in range(20)]
-    drawn = surrogates.draw(timecourses, 2000, kind="shift", rng=rng)
-    assert drawn.shape == (20, 2000, 2)
+@pytest.mark.parametrize(("n_times", "near"), [(20, 2), (50, 5), (7, 1)])
+def test_shifts_are_whole_rolls_and_equally_likely_but_the_nearest(rng, n_times, near):
+    timecourses = smooth(rng, n_times, 2)
+    rolls = [np.roll(timecourses, -k, axis=0) for k in range(n_times)]
+    allowed = [0, *range(near, n_times - near + 1)]
+    n = 100 * len(allowed)
+    drawn = surrogates.draw(timecourses, n, kind="shift", rng=rng)
+    assert drawn.shape == (n_times, n, 2)
     which = [
         int(np.argmin([np.abs(x - roll).max() for roll in rolls]))
         for x in drawn.swapaxes(0, 1)
     ]
     np.testing.assert_array_equal(drawn[:, 0], rolls[which[0]])
-    counts = np.bincount(which, minlength=20)
-    assert counts.min() > 60 and counts.max() < 145  # 100 expected
+    counts = np.bincount(which, minlength=n_times)
+    assert np.flatnonzero(counts).tolist() == allowed
+    assert counts[allowed].min() > 60 and counts.max() < 145  # 100 expected
 
 
 @pytest.mark.parametrize("kind", ["phase", "shift"])
@@ -73,9 +77,9 @@ def test_the_default_rolls():
     [
         (99, {"kind": "phase"}, 0.01),
         (99, {"kind": "text"}, 0.01),
-        (99, {"n_times": 100}, (1 + 99 / 100) / 100),
-        (99_999, {"n_times": 100}, 0.01),
-        (99, {"run_lengths": (50, 50)}, (1 + 99 / 2500) / 100),
+        (99, {"n_times": 100}, (1 + 99 / 92) / 100),
+        (99_999, {"n_times": 100}, 1 / 92),
+        (99, {"run_lengths": (50, 50)}, (1 + 99 / 42**2) / 100),
         (1, {"n_times": 2}, 0.75),
     ],
 )

@@ -257,8 +257,9 @@ def between_models(
     -------
     table : DataFrame, a row a network
         ``r_signals`` (over time), ``r_depth`` (over bins), ``r_features`` (over
-        features), for each its null's 95th percentile ``null_*`` and one-sided ``p_*``,
-        not corrected for the number of networks. NaN where a profile is flat.
+        features), for each its null's 95th percentile ``null_*``, one-sided ``p_*``
+        not corrected for the number of networks, and ``familywise_*`` that is
+        (``inference.max_p``). NaN where a profile is flat.
     """
     units = [coupling.unit_rows(responses).numpy() for responses, _ in models]
     clean = hemodynamics.remove(features.to_numpy(float), basis)
@@ -273,15 +274,22 @@ def between_models(
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 
-    options = {"basis": basis, "kind": kind, "run_lengths": run_lengths}
-    draws = (surrogates.draw_one(timecourses, rng, **options) for _ in range(n_null))
+    options = {"kind": kind, "run_lengths": run_lengths}
+    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
+    draws = (surrogates.draw_one(coloured, rng, **options) for _ in range(n_null))
+    draws = (hemodynamics.remove(drawn, basis) for drawn in draws)
     observed, null = compare(timecourses), np.array([*map(compare, draws)])
-    p = matching.p_values(observed, np.nan_to_num(null, nan=-1))
+    known = np.nan_to_num(null, nan=-1)
+    p = matching.p_values(observed, known)
     table = {}
     for i, what in enumerate(("signals", "depth", "features")):
         table[f"r_{what}"] = observed[i]
         table[f"null_{what}"] = np.nanpercentile(null[:, i], 95, axis=0)
         table[f"p_{what}"] = p[i]
+        flat = np.isnan(observed[i])
+        both = np.vstack([np.nan_to_num(observed[i], nan=-1), known[:, i]])
+        familywise = inference.max_p(list(both.T))
+        table[f"familywise_{what}"] = np.where(flat, np.nan, familywise)
     return pd.DataFrame(table, network_index(names, observed[0]))
 
 

@@ -7,6 +7,7 @@ from anbn import hemodynamics
 from anbn.params import GONE
 
 KINDS = ("shift", "phase")
+NEAR = 5  # volumes; rolls by less would hold the coupling that is tested
 
 
 def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
@@ -18,8 +19,10 @@ def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
     n : int
         Surrogates.
     kind : {"shift", "phase"}
-        ``shift``: rolled by a random number of volumes, every one equally likely. It
-        keeps all that a time course is, bursts and spikes too, and assumes no more
+        ``shift``: rolled by a random number of volumes, every one equally likely but
+        the nearest (less than ``NEAR`` volumes, at most an eighth of the run), of which
+        only none at all is kept: so p is never less than one in as many as there are.
+        It keeps all that a time course is, bursts and spikes too, and assumes no more
         than that any moment of it could have fallen on any moment of the story.
         ``phase``: Fourier phases are turned by random angles, the same for all
         networks: spectra and cross-spectra stay (Prichard & Theiler 1994). It assumes
@@ -63,16 +66,16 @@ def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
 
         p = (1 + n / n_distinct) / (1 + n)
 
-    Rolls of one run are few: the data themselves come back among them, in one of
-    n_times draws, so that no number of draws gives less than 1 / n_times.
+    Rolls of one run are few, and the data themselves come back among them, so that no
+    number of draws gives less than one in as many as there are.
 
     Parameters
     ----------
     n : int
         Draws.
     kind : str
-        ``shift`` has as many distinct draws as its runs' lengths multiply to; all
-        others are taken to have any number.
+        ``shift`` has as many distinct draws as the rolls of its runs multiply to;
+        all others are taken to have any number.
     n_times : int
         Volumes; only ``shift`` needs it.
     run_lengths : sequence of int
@@ -85,7 +88,7 @@ def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
     again = 0.0
     if kind == "shift":
         lengths = list(run_lengths) or [n_times]
-        again = n / np.prod(np.asarray(lengths, float))
+        again = n / np.prod([float(_n_rolls(length)[0]) for length in lengths])
     return float(min(1.0, (1 + again) / (1 + n)))
 
 
@@ -188,8 +191,16 @@ def _turned(data, numbers):
     return np.fft.irfft(turned, n=len(data), axis=0)
 
 
+def _n_rolls(length):
+    """How many rolls a run has, and the least of them beside none."""
+    near = max(1, min(NEAR, length // 8))
+    return length - 2 * near + 2, near
+
+
 def _rolled(data, numbers):
-    by = (numbers[:, 0] * len(data)).astype(int)
+    n_rolls, near = _n_rolls(len(data))
+    which = (numbers[:, 0] * n_rolls).astype(int)
+    by = np.where(which == 0, 0, which + near - 1)
     return data[(np.arange(len(data))[:, None] + by) % len(data)]
 
 
