@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from anbn import inference
@@ -39,7 +40,8 @@ def test_two_sided_family_wise_error_is_what_is_asked_for(rng):
 def test_what_cannot_be_found_is_said(n_draws, n_tests, said):
     least = 1 / (1 + n_draws)
     test = {"draws": n_draws, "least_p": least, "tests": n_tests, "found": 0}
-    row = inference.attainable({"a": test}, level=0.05).loc["a"]
+    tests = pd.DataFrame([test], ["a"], dtype=object)
+    row = inference.attainable(tests, level=0.05).loc["a"]
     assert row["found"] == said
     assert row["least p"] == least
     assert row["least q"] == pytest.approx(min(1, n_tests * least))

@@ -185,7 +185,7 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
 
 
 def depth_beside_chance(
-    responses, timecourses, basis, n_layers, *, top=0.01, **drawing
+    responses, timecourses, basis, n_layers, *, top=0.01, draws=None, **drawing
 ):
     """``depth_profile`` of a model, and the mean of surrogates as its last row.
 
@@ -195,12 +195,16 @@ def depth_beside_chance(
         See ``surrogate_synchrony``.
     n_layers, top
         See ``depth_profile``.
+    draws : iterable of arrays of shape (n_neurons, n_networks), optional
+        Synchrony under the null, such as ``coupling.text_synchrony``, in place of
+        surrogates.
 
     Returns
     -------
     profiles : array of shape (n_networks + 1, n_bins)
     """
-    draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
+    if draws is None:
+        draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
     null = [depth_profile(drawn, n_layers, top=top) for drawn in draws]
     found = coupling.synchrony(responses, timecourses)
     found = depth_profile(found, n_layers, top=top)

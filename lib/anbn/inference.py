@@ -117,10 +117,9 @@ def attainable(tests, level=0.05):
 
     Parameters
     ----------
-    tests : dict of str to dict
-        For each test ``draws``, ``least_p`` (see ``surrogates.least_p``), ``tests``
-        that q corrects for (1 where a p stands for itself or is family-wise), and
-        ``found``.
+    tests : DataFrame, a row a test
+        ``draws``, ``least_p`` (see ``surrogates.least_p``), ``tests`` that q corrects
+        for (1 where a p stands for itself or is family-wise), and ``found``.
     level : float
 
     Returns
@@ -130,7 +129,7 @@ def attainable(tests, level=0.05):
         or "not testable with n draws".
     """
     rows = {}
-    for name, test in tests.items():
+    for name, test in tests.iterrows():
         least = min(1.0, test["least_p"] * test["tests"])
         found = test["found"]
         if least > level:

@@ -129,7 +129,8 @@ def left_over(run_lengths, tr, seconds):
 
     Returns
     -------
-    kept : bool array of shape (sum of run_lengths,)
+    kept : slice, or bool array of shape (sum of run_lengths,)
+        A slice for one run: what is on disk stays there.
     lengths : list of int
         Volumes that are left of each run.
 
@@ -146,6 +147,8 @@ def left_over(run_lengths, tr, seconds):
             f"s, but the shortest run has {min(run_lengths)}, and 10 must be left. "
             "Leave out less, or check run_lengths."
         )
+    if len(lengths) == 1:
+        return slice(n_first, None), lengths
     kept = [np.arange(int(n)) >= n_first for n in run_lengths]
     return np.concatenate(kept), lengths
 
