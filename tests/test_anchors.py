@@ -218,6 +218,12 @@ def test_depth_stands_beside_that_of_surrogates(rng):
     draws = anchors.surrogate_synchrony(responses, timecourses, basis, **options)
     null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in draws], (0, 1))
     np.testing.assert_allclose(found[2], null)
+    other = [rng.normal(size=(60, 2)), rng.normal(size=(60, 2))]  # as of other text
+    found = anchors.depth_beside_chance(
+        responses, timecourses, basis, 6, top=0.1, draws=other
+    )
+    null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in other], (0, 1))
+    np.testing.assert_allclose(found[2], null)
 
 
 def test_two_models_agree_beyond_what_the_shared_story_gives(rng):
@@ -294,3 +300,16 @@ def test_figures_draw_what_the_tables_hold():
     ax = anchor_plots.plot_feature_effects(effects)
     assert [t.get_text() for t in ax.texts] == ["•", "•", "", ""]
     plt.close("all")
+
+
+def test_what_has_no_text_null_says_so(rng):
+    responses, timecourses = smooth(rng, 80, 20), smooth(rng, 80, 2)
+    basis = hemodynamics.orthonormal(np.ones((80, 1)))
+    options = {"n_null": 3, "kind": "text", "rng": rng}
+    expected = "null_method must be one of shift, phase; found 'text'"
+    with pytest.raises(ValueError, match=expected):
+        next(anchors.surrogate_synchrony(responses, timecourses, basis, **options))
+    with pytest.raises(ValueError, match=expected):
+        reliability.reliability(
+            responses, timecourses[None], np.zeros((80, 0)), tr=2.0, **options
+        )
