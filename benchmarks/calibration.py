@@ -1,13 +1,19 @@
 """Calibration: how often chance passes for coupling, for every null that is offered.
 
-Each data set is real recorded responses (of the quickstart study's story) against
-time courses that know nothing of them: noise with the spectra and the covariance of
-seven real resting-state networks. The mean of n subjects whose noise is independent is
-the same as one such draw, for correlation does not see its scale: what holds here holds
-for a subject and for a group. A null is calibrated (``ok``) if the family-wise error at
-.05 lies in its binomial interval; ``fdr`` is the mean false discovery proportion, which
-without planted coupling is the share of data sets with any discovery. Where BOLD holds
-the word rate and it is not removed, only ``text`` keeps the timing: others should fail.
+Simulated: each data set is real recorded responses (of the quickstart study's story)
+against time courses that know nothing of them: noise with the spectra and the
+covariance of seven real resting-state networks. The mean of n subjects whose noise is
+independent is the same as one such draw, for correlation does not see its scale. A null
+is calibrated (``ok``) if the family-wise error at .05 lies in its binomial interval;
+``fdr`` is the mean false discovery proportion, which without planted coupling is the
+share of data sets with any discovery. Where BOLD holds the word rate and it is not
+removed, only ``text`` keeps the timing: others should fail.
+
+Real: BOLD of 27 people who heard a story (six regions) against what they did not hear:
+that story reversed, or rolled by five lags, and another story from its onset and from
+its middle. No simulation has the bursts, the moving heads and the onset of real BOLD.
+People share the story and versions share the people, so that these are not as many
+independent data sets as are counted: the binomial interval is a little too narrow.
 
 ``python benchmarks/calibration.py NAME ...`` runs some of the conditions only.
 """
@@ -24,24 +30,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy.linalg
 import scipy.ndimage
 import scipy.signal
 import scipy.sparse
-import torch
+import xarray as xr
 from scipy import stats
 
 from anbn import (
+    alice,
     artifacts,
     coupling,
     encoding,
+    forward,
     hemodynamics,
+    models,
+    params,
     regressors,
     simulate,
+    stimuli,
     stores,
     surrogates,
+    tokenization,
     truth,
+    uncoupled,
 )
-from anbn.paths import stage_dir
+from anbn.paths import resolve, stage_dir
 
 N_DATASETS, N_PERMUTATIONS, LEVEL = 200, 99, 0.05  # 99: the level is exact
 N_UNITS = 96  # of the 576 of each layer, drawn at random
@@ -50,6 +64,15 @@ ENCODING = "encoding, two bands, 5 folds: mean held-out r holds 0 in its interva
 N_DRIVERS, SIGNAL = 15, 0.7  # of planted networks; the signal in units of the noise
 # 99 %, as there are some twenty rows
 LOW, HIGH = (int(stats.binom.ppf(q, N_DATASETS, LEVEL)) for q in (0.005, 0.995))
+
+# of the real nulls
+REAL_UNITS, REAL_KIND = 100, "ffn_hidden"  # of each of 30 layers
+N_WORDS = 4000  # of the other story: more than twice as long as the one that was heard
+REAL = {  # regressors beside drift, and s that are left out at the start
+    "word rate removed": (["word_rate"], 0.0),
+    "word rate and speech removed": (["word_rate", "speech"], 0.0),
+    "the same, 20 s left out": (["word_rate", "speech"], 20.0),
+}
 
 
 @dataclass
@@ -148,22 +171,16 @@ def make(given, condition, rng):
 def text_nulls(given, brains, basis):
     """``coupling.text_null`` of all data sets at once: the texts are the same."""
     n_datasets, n_times, n_networks = brains.shape
-    brain = coupling.unit_rows(brains.swapaxes(0, 1).reshape(n_times, -1)).T
-    maxima = torch.zeros(N_PERMUTATIONS, brain.shape[1])
-    counts = torch.zeros(n_datasets * coupling.N_BINS, dtype=torch.int64)
-    first = coupling.N_BINS * torch.arange(n_datasets).repeat_interleave(n_networks)
-    draws = surrogates.other_texts(
-        given["texts"], given["H"][:n_times], N_PERMUTATIONS, np.random.default_rng(1)
+    null = coupling.text_null(
+        given["texts"],
+        given["H"][:n_times],
+        brains.swapaxes(0, 1).reshape(n_times, -1),
+        basis,
+        n_permutations=N_PERMUTATIONS,
+        rng=np.random.default_rng(1),
     )
-    for _, drawn in draws:
-        for highest, responses in zip(maxima, drawn, strict=True):
-            clean = hemodynamics.remove(responses, basis)
-            r = (coupling.unit_rows(clean) @ brain).abs_().clamp_(max=1 - 1e-6)
-            torch.maximum(highest, r.amax(0), out=highest)
-            bins = (r * coupling.N_BINS).long().add_(first)
-            counts += torch.bincount(bins.ravel(), minlength=len(counts))
-    maxima = maxima.double().numpy().reshape(N_PERMUTATIONS, n_datasets, n_networks)
-    counts = counts.numpy().reshape(n_datasets, -1)
+    maxima = null.maxima.reshape(N_PERMUTATIONS, n_datasets, n_networks)
+    counts = null.counts.reshape(n_datasets, n_networks, -1)
     return [coupling.Null(maxima[:, i], counts[i]) for i in range(n_datasets)]
 
 
@@ -172,8 +189,6 @@ def nulls(kind, given, responses, brains, basis, lengths):
     if kind == "text":
         yield from text_nulls(given, brains, basis)
         return
-    if kind == "runs":  # one run is cut in as many
-        lengths = (len(responses) // N_RUNS,) * N_RUNS
     rng = np.random.default_rng(2)
     options = {"n_permutations": N_PERMUTATIONS, "rng": rng, "run_lengths": lengths}
     for brain in brains:
@@ -184,12 +199,14 @@ def judge(claim, condition, responses, brains, basis, drawn):
     """One row: how often thresholds are passed where nothing was planted."""
     planted = np.arange(brains.shape[2]) < 3 * condition.planted
     n_free = len(responses) - basis.shape[1]
-    familywise, parametric, shares, naive, power = 0, 0, [], [], []
+    familywise, parametric, shares, naive, power, by_network = 0, 0, [], [], [], []
     for brain, null in zip(brains, drawn, strict=True):
         r = coupling.synchrony(responses, brain)
         p = coupling.familywise_p(r, null.maxima) <= LEVEL
         familywise += int(p[:, ~planted].any())
-        found = coupling.false_discovery_q(r, null.counts) <= LEVEL
+        found = coupling.false_discovery_q(r, null.counts, over="all") <= LEVEL
+        own = coupling.familywise_p(r, null.maxima, by_network=True) <= LEVEL
+        by_network.append(own[:, ~planted].any(0).mean())
         shares.append(truth.false_share(found, planted))
         p_r = coupling.parametric_p(r, n_free)
         parametric += int((p_r[:, ~planted] * r.size <= LEVEL).any())
@@ -202,6 +219,7 @@ def judge(claim, condition, responses, brains, basis, drawn):
         "familywise": familywise / N_DATASETS,
         "n_false": familywise,
         "interval": [LOW / N_DATASETS, HIGH / N_DATASETS],
+        "by_network": float(np.mean(by_network)),
         "fdr": float(np.mean(shares)),
         "fdr_error": float(np.std(shares) / np.sqrt(N_DATASETS)),
         "parametric": parametric / N_DATASETS,
@@ -231,10 +249,286 @@ def encode(given):
     }
 
 
+def record():
+    """Activations of both stories and of the corpora; kept, as it takes two minutes.
+
+    Returns
+    -------
+    recorded : dict of str to array of shape (n_tokens, n_layers, n_units)
+    words : dict of str to (DataFrame of words, int array of each token's word)
+    """
+    heard = params.read("alice", "01_activation_recording")
+    other = params.read("quickstart", "01_activation_recording")
+    file = stage_dir("benchmarks", "calibration_recorded.npz")
+    model = models.load_model(heard["model"])
+    stories = {
+        "heard": (heard["story"], heard["story_start"], heard["n_words"]),
+        "other": (other["story"], other["story_start"], N_WORDS),
+    }
+    tokens, words = {}, {}
+    for name, (story, start, n_words) in stories.items():
+        timed, text, _ = stimuli.load_story(
+            resolve(story),
+            n_words=n_words,
+            start_at=start,
+            rng=np.random.default_rng(0),
+            missing="interpolate",
+        )
+        tokens[name] = tokenization.tokenize(model.tokenizer, text, timed)
+        words[name] = timed, tokens[name]["word"].to_numpy()
+    files = [resolve(corpus) for corpus in heard["corpora"]]
+    limits = heard["corpus_tokens"], heard["document_tokens"]
+    tokens["texts"], _ = tokenization.tokenize_corpora(model.tokenizer, files, *limits)
+    if file.is_file():
+        return artifacts.read_arrays(file), words
+    recorded = {}
+    for name, of_story in tokens.items():
+        parts = []
+        for window in forward.forward_windows(
+            model, of_story, kinds=[REAL_KIND], window=1024, stride=512, batch_size=1
+        ):
+            values = window.activations[REAL_KIND].numpy()
+            some = uncoupled.spread(values.shape[2], REAL_UNITS)
+            parts.append(values[..., some].swapaxes(0, 1).astype(np.float16))
+        recorded[name] = np.concatenate(parts)
+    artifacts.write_arrays(file, **recorded)
+    return recorded, words
+
+
+def on_clock(words, of_token, names, n_times, start=0.0):
+    """Alignment matrix and regressors of a story from some second on."""
+    clock = {"n_times": n_times, "tr": TR, "start": start}
+    H = hemodynamics.alignment_matrix(of_token, words["onset"], **clock)
+    return H.tocsr(), regressors.story_regressors(words, names, **clock).to_numpy()
+
+
+def unheard(recorded, words, names, n_times):
+    """Versions of stories that nobody heard.
+
+    Yields
+    ------
+    name : str
+    H : sparse array of shape (n_times, n_tokens)
+    story : str
+        Whose tokens these are.
+    confounds : array of shape (n_times, n_names)
+    """
+    H, confounds = on_clock(*words["heard"], names, n_times, start=20.0)
+    orders = uncoupled.versions(n_times)
+    for name in ("reversed", *(n for n in orders if n.startswith("rolled"))):
+        yield name, H[orders[name]], "heard", confounds[orders[name]]
+    middle = float(words["other"][0]["offset"].max() / 2)
+    for name, start in (("other, onset", 0.0), ("other, middle", middle)):
+        H, confounds = on_clock(*words["other"], names, n_times, start=start)
+        yield name, H, "other", confounds
+
+
+def people():
+    """Single people, three groups of nine, and all; (n_data, n_times, n_regions)."""
+    runs, _ = alice.load()
+    one_by_one = [hemodynamics.zscore(bold) for bold, _ in runs.values()]
+    drift = hemodynamics.orthonormal(hemodynamics.drift(len(one_by_one[0]), TR))
+    each = [hemodynamics.zscore(hemodynamics.remove(x, drift)) for x in one_by_one]
+    groups = [np.mean(each[k::3], 0) for k in range(3)] + [np.mean(each, 0)]
+    return np.stack([*each, *map(hemodynamics.zscore, groups)]), len(each)
+
+
+def wavelet(data, n, rng):
+    """Coefficients of a wavelet (Daubechies, 4 moments) dealt anew at each scale."""
+    low = [0.2304, 0.7148, 0.6309, -0.0280, -0.1870, 0.0308, 0.0329, -0.0106]
+    low = np.array(low) / np.linalg.norm(low)
+    high = low[::-1] * (-1.0) ** np.arange(8)
+    n_times, size = len(data), 1 << int(np.ceil(np.log2(len(data))))
+    before = (size - n_times) // 2
+    pad = ((before, size - n_times - before), (0, 0))
+    smooth, details = np.pad(data, pad, mode="reflect"), []
+    places = []
+    while len(smooth) > 8:
+        at = 2 * np.arange(len(smooth) // 2)[:, None] + np.arange(8)
+        at %= len(smooth)
+        details.append(np.einsum("k,ikn->in", high, smooth[at]))
+        smooth = np.einsum("k,ikn->in", low, smooth[at])
+        places.append(at)
+    drawn = []
+    for _ in range(n):
+        level = smooth[rng.permutation(len(smooth))]
+        for detail, at in zip(details[::-1], places[::-1], strict=True):
+            detail = detail[rng.permutation(len(detail))]
+            finer = np.zeros((2 * len(level), data.shape[1]))
+            for k in range(8):
+                np.add.at(finer, at[:, k], low[k] * level + high[k] * detail)
+            level = finer
+        drawn.append(level[before : before + n_times])
+    return np.stack(drawn, 1)
+
+
+def amplitude_adjusted(data, n, rng, n_iter=30):
+    """Spectrum and distribution of values kept (Schreiber & Schmitz 1996)."""
+    size = np.abs(np.fft.rfft(data, axis=0))[:, None]
+    values = np.broadcast_to(np.sort(data, 0)[:, None], (len(data), n, data.shape[1]))
+    drawn = surrogates.draw(data, n, kind="phase", rng=rng)
+    for _ in range(n_iter):
+        rank = drawn.argsort(0).argsort(0)
+        spectrum = np.fft.rfft(np.take_along_axis(values, rank, 0), axis=0)
+        turned = size * spectrum / np.maximum(np.abs(spectrum), 1e-12)
+        drawn = np.fft.irfft(turned, n=len(data), axis=0)
+    return drawn
+
+
+def tapered(data, n, rng, n_faded=10):
+    """Rolled, with both ends faded, so that none jumps where it is wrapped."""
+    fade = np.ones(len(data))
+    fade[:n_faded] = np.sin(np.pi / 2 * (np.arange(n_faded) + 0.5) / n_faded) ** 2
+    fade[-n_faded:] = fade[:n_faded][::-1]
+    return surrogates.draw(data * fade[:, None], n, kind="shift", rng=rng)
+
+
+# tried, and not offered
+CANDIDATES = {
+    "wavelet": wavelet,
+    "amplitude-adjusted": amplitude_adjusted,
+    "tapered shift": tapered,
+}
+
+
+def maxima_of(draw, clean, brain, basis, rng):
+    """Largest |r| of a candidate's surrogates, by draw and column of time courses."""
+    units, maxima = coupling.unit_rows(clean), []
+    coloured = surrogates.before_projection(brain, basis)
+    for _ in range(0, N_PERMUTATIONS, 3):
+        drawn = draw(coloured, 3, rng)
+        drawn = hemodynamics.remove(drawn.reshape(len(brain), -1), basis)
+        r = np.abs(coupling.synchrony(units, drawn)).max(0)
+        maxima.append(r.reshape(3, -1))
+    return np.concatenate(maxima)
+
+
+def prewhitened(clean, brain, order):
+    """p of every column: residuals of its autoregression, in another order.
+
+    The neurons pass through the same filter, so that r means what it means for ridge
+    weights of independent samples. Assumes that BOLD is linear and stationary.
+    """
+    rng, p = np.random.default_rng(5), []
+    orders = [rng.permutation(len(brain) - order) for _ in range(N_PERMUTATIONS)]
+    for column in brain.T:
+        lags = [column[k:] @ column[: len(column) - k] for k in range(order + 1)]
+        weights = np.linalg.solve(scipy.linalg.toeplitz(lags[:-1]), lags[1:])
+        taps = np.r_[1, -weights]
+        x = scipy.signal.lfilter(taps, 1, column)[order:]
+        units = coupling.unit_rows(scipy.signal.lfilter(taps, 1, clean, axis=0)[order:])
+        drawn = np.column_stack([x, *(x[o] for o in orders)])
+        r = np.abs(coupling.synchrony(units, drawn)).max(0)
+        p.append((r >= r[0]).sum() / len(r))
+    return np.array(p)
+
+
+def real(names):
+    """Rows: how often each null finds coupling in real BOLD with an unheard story."""
+    recorded, words = record()
+    of_people, n_people = people()
+    n_data, n_times, n_networks = of_people.shape
+    texts = xr.DataArray(recorded["texts"], dims=("token", "layer", "neuron"))
+    rows = []
+    for condition, (confound_names, left_out) in REAL.items():
+        if names and f"real: {condition}" not in names:
+            continue
+        last = condition == list(REAL)[-1]
+        found = {}
+        used, lengths = regressors.left_over([n_times], TR, left_out)
+        drift = regressors.run_drift(lengths, TR)
+        for version, H, story, confounds in unheard(
+            recorded, words, confound_names, n_times
+        ):
+            basis = np.column_stack([drift, confounds[used]])
+            basis = hemodynamics.orthonormal(basis)
+            tokens = recorded[story].reshape(len(recorded[story]), -1)
+            clean = hemodynamics.remove(H[used] @ tokens.astype(float), basis)
+            side_by_side = np.swapaxes(of_people[:, used], 0, 1)
+            brain = side_by_side.reshape(len(clean), -1)
+            brain = hemodynamics.remove(brain, basis)
+            r = coupling.synchrony(clean, brain)
+            kinds = [*surrogates.KINDS, *(["text", *CANDIDATES] if last else [])]
+            options = {"n_permutations": N_PERMUTATIONS}
+            for kind in kinds:
+                options["rng"] = np.random.default_rng(6)
+                if kind == "text":
+                    heard = np.flatnonzero(abs(H).sum(0))
+                    H_used = H[used][:, heard.min() : heard.max() + 1]
+                    drawn = coupling.text_null(texts, H_used, brain, basis, **options)
+                elif kind in CANDIDATES:
+                    of = CANDIDATES[kind], clean, brain, basis, options["rng"]
+                    drawn = coupling.Null(maxima_of(*of), None)
+                else:
+                    drawn = coupling.null(
+                        clean, brain, basis, kind=kind, batch_size=2, **options
+                    )
+                found.setdefault(kind, []).append((version, *errors(r, drawn, n_data)))
+            for order in (1, 3) if last else ():
+                p = prewhitened(clean, brain, order).reshape(n_data, n_networks)
+                # of each network only: Bonferroni over networks
+                p_all = np.minimum(1, p.min(1) * n_networks)
+                none = np.full(n_data, np.nan)
+                one = (version, p_all <= LEVEL, (p <= LEVEL).mean(1), none)
+                found.setdefault(f"residuals of AR({order})", []).append(one)
+        for kind, of_kind in found.items():
+            rows += judge_real(f"real: {condition}; null {kind}", of_kind, n_people)
+            print(*map(json.dumps, rows[-2:]), sep="\n", flush=True)
+    return rows
+
+
+def errors(r, drawn, n_data):
+    """False findings of each of the data: over networks, their share, and by q."""
+    size = np.abs(r).max(0).reshape(n_data, -1)
+    maxima = drawn.maxima.reshape(N_PERMUTATIONS, *size.shape)
+    over_all = np.array(
+        [coupling.familywise_p(one.max(), maxima[:, i]) for i, one in enumerate(size)]
+    )
+    own = [
+        coupling.familywise_p(one, maxima[:, i], by_network=True)
+        for i, one in enumerate(size)
+    ]
+    discovered = np.full(n_data, np.nan)
+    if drawn.counts is not None:
+        q = coupling.false_discovery_q(r, drawn.counts)
+        discovered = (q <= LEVEL).any(0).reshape(n_data, -1).mean(1)
+    return over_all <= LEVEL, (np.array(own) <= LEVEL).mean(1), discovered
+
+
+def judge_real(claim, of_kind, n_people):
+    """Rows of single people and of groups."""
+    versions, over_all, own, discovered = zip(*of_kind, strict=True)
+    over_all, own, discovered = map(np.stack, (over_all, own, discovered))
+    rows = []
+    for what, some in (("people", slice(n_people)), ("groups", slice(n_people, None))):
+        n_false, n = int(over_all[:, some].sum()), over_all[:, some].size
+        low, high = uncoupled.interval(n, LEVEL)
+        by_version = dict(zip(versions, over_all[:, some].sum(1).tolist(), strict=True))
+        rows.append(
+            {
+                "claim": f"{claim}; {what}",
+                "n_datasets": n,
+                "familywise": n_false / n,
+                "n_false": n_false,
+                "interval": [low / n, high / n],
+                "by_network": float(own[:, some].mean()),
+                "fdr": float(discovered[:, some].mean()),
+                "by_version": by_version,
+                "ok": bool(low <= n_false <= high),
+            }
+        )
+    return rows
+
+
 def main(names):
     warnings.filterwarnings("ignore", message="Sparse")
-    given, rows = load(), []
-    for name in names or [*CONDITIONS, "encoding"]:
+    wanted = names or [*CONDITIONS, "encoding"]
+    simulated = [name for name in wanted if not name.startswith("real")]
+    rows = []
+    if not names or len(simulated) < len(names):
+        rows += real([name for name in names if name != "real"])
+    given = load() if simulated else None
+    for name in simulated:
         if name == "encoding":
             rows.append(encode(given))
             continue

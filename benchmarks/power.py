@@ -1,7 +1,7 @@
 """Power: what of a planted coupling is found, on simulated BOLD.
 
 Group means over subjects, in three networks driven by real recorded responses and four
-that are not, as ``simulate.simulate_bold`` makes them. The noise of n subjects is
+that follow noise of the same spectrum, in the noise of ``simulate.simulate_bold``. The noise of n subjects is
 independent, so that its mean is drawn at once, 1 / sqrt(n) as large. Networks' time
 courses and maps come by dual regression from the true maps: decomposition, which would
 add errors of its own, has no part in this, and a map is recovered even where nothing is
@@ -40,6 +40,7 @@ POINTS = {
     "n_times": (72, 108, 144, 216, 287),
     "late": (-2.0, -1.0, 0.0, 1.0, 2.0),
 }
+OTHERS = [*simulate.POPULATION, *simulate.WORD_RATE, *simulate.NOTHING]
 LABELS = {
     "signal": "shared signal / one subject's noise (s.d. / s.d.)",
     "n_subjects": "subjects",
@@ -64,7 +65,7 @@ def load():
     responses = responses.reshape(len(responses), -1, N_UNITS)[:, ::EVERY]
     mask = load_mni152_brain_mask(resolution=RESOLUTION)
     atlas, names = templates.seitzman_templates(mask, sigma=1.2 * RESOLUTION)
-    chosen = [*simulate.DRIVEN, *simulate.UNDRIVEN]
+    chosen = [*simulate.FEW, *OTHERS]
     rest, centres = simulate.rest_parcels()
     return {
         "responses": responses.reshape(len(responses), -1),
@@ -78,9 +79,9 @@ def load():
 def group_bold(given, signals, rate, *, signal, n_subjects, late, rng):
     """Mean over subjects (n_times, n_voxels), without drift."""
     maps, rest, n_times = given["maps"], given["rest"], len(signals)
-    n_driven, n_networks = len(simulate.DRIVEN), len(maps)
+    n_driven, n_networks = len(simulate.FEW), len(maps)
     copies = [signals[:, [i % n_driven]] for i in range(n_networks - n_driven)]
-    undriven = [surrogates.draw_one(copy, rng) for copy in copies]
+    undriven = [surrogates.draw_one(copy, rng, kind="phase") for copy in copies]
     shared = hemodynamics.zscore(np.hstack([signals, *undriven]))
     shared += RATE_SHARE * hemodynamics.zscore(rate)[:, None]
     shared = scipy.ndimage.shift(shared, (late / TR, 0), mode="nearest")
@@ -99,7 +100,7 @@ def data_set(given, *, signal, n_subjects, n_times, late, rng):
     drift = hemodynamics.drift(n_times, TR)
     basis = hemodynamics.orthonormal(np.column_stack([drift, rate]))
     responses = hemodynamics.remove(given["responses"][:n_times], basis)
-    n_driven = len(simulate.DRIVEN)
+    n_driven = len(simulate.FEW)
     drivers, signals = simulate.driver_groups(
         responses, N_UNITS, n_driven, N_DRIVERS, rng
     )
@@ -111,9 +112,9 @@ def data_set(given, *, signal, n_subjects, n_times, late, rng):
     options = {"n_permutations": N_PERMUTATIONS, "rng": rng}
     null = coupling.null(responses, timecourses, basis, **options)
     threshold = coupling.familywise_threshold(null.maxima, level=LEVEL)
-    planted = {"driven": simulate.DRIVEN, "drivers": drivers}
-    names = [*simulate.DRIVEN, *simulate.UNDRIVEN]
-    score = truth.score_truth(r, threshold, names, maps, planted, given["maps"])
+    planted = {"few": simulate.FEW, "population": [], "drivers": drivers}
+    names = [*simulate.FEW, *OTHERS]
+    score = truth.score_synchrony(r, threshold, names, maps, planted, given["maps"])
     return {
         "found": score["planted_networks_found"] / n_driven,
         "drivers": score["driver_recall_top1pct"],

@@ -28,15 +28,18 @@
 # fmt: off
 study: str = "quickstart"  # name of the output folder
 kind: str = "ffn_hidden"  # neurons whose synchrony is measured (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
-confounds: list[str] = ["word_rate"]  # of the words, removed from synchrony: word_rate or columns of words.parquet, as surprisal
+confounds: list[str] = ["word_rate", "speech"]  # of the words, removed from synchrony: word_rate, speech (on or off) or columns of words.parquet, as surprisal
 confound_table: str = ""  # further regressors on the BOLD clock, as sound power: .tsv, .csv, .txt
 confound_columns: list[str] = ["*"]  # of confound_table
 sound_file: str = ""  # WAV whose power is a confound
 sound_onset: float = 0.0  # s, time of its first sample on the story's clock (-10000 to 10000)
 run_lengths: list[int] = []  # volumes of each run, [] for those of stage 01's clock, which no others may differ from (1 to 1000000)
-null_method: str = "phase"  # surrogates of synchrony (one of phase, shift, runs, text)
+leave_out_start: float = 20.0  # s at the start of every run whose responses and BOLD are not used (0 to 10000)
+null_method: str = "shift"  # surrogates of synchrony (one of shift, phase, text)
+fdr_over: str = "network"  # what false discoveries are counted over: neurons of each network, or all of all (one of network, all)
 n_permutations: int = 200  # surrogates for the group (20 to 1000000)
-n_permutations_subject: int = 100  # surrogates for each subject (20 to 1000000)
+n_permutations_subject: int = 200  # surrogates for each subject, and for anchors, reliability, models and features (20 to 1000000)
+n_permutations_atoms: int = 40  # surrogate atoms for subjects' own networks and their consistency (20 to 1000000)
 level: float = 0.05  # error rate, family-wise or of false discoveries (0.0001 to 0.5)
 top: float = 0.01  # share of the neurons that are a network's top anchors (0.0001 to 0.5)
 atoms_kind: str = "ffn_out"  # neurons that the atoms are learned from (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
@@ -79,6 +82,7 @@ from anbn import (
     glm,
     group,
     hemodynamics,
+    inference,
     intersubject,
     matching,
     meaning,
@@ -94,6 +98,7 @@ from anbn import (
     surrogates,
     templates,
     truth,
+    uncoupled,
     views,
 )
 from anbn import atoms as dictionary
@@ -115,9 +120,14 @@ out = artifacts.begin_stage(study, "03_an_bn_coupling")
 rng = np.random.default_rng(seed)
 device = models.choose_device(device)
 note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
-by = "phase" if null_method == "text" else null_method  # of what has no text null
 runs = clock_of_study.agreed_runs(before01["run_lengths"], run_lengths)
-turned = {"kind": by, "run_lengths": runs}
+# other text replaces responses, so it can be no null of atoms or of other models
+turning = "shift" if null_method == "text" else null_method
+if null_method == "text":
+    print(
+        "null by other text: synchrony of group and subjects, anchors, depth, features"
+    )
+    print("null by shift: reliability, comparison models, atoms")
 
 # %% [markdown]
 # ## Load
@@ -125,6 +135,10 @@ turned = {"kind": by, "run_lengths": runs}
 # Drift, the word rate (or what else `confounds` names), and sound power where it is known
 # are removed from neurons and networks alike by one projection. Subjects' time courses are
 # standardised and averaged for the group.
+#
+# BOLD and responses both rise when speech sets in, whatever is said, so that any story
+# "couples" at its start: `speech` (on or off) is a confound, and the first
+# `leave_out_start` seconds of every run are not used in this notebook.
 
 # %%
 depths = {"model": 0} | artifacts.read_json(recorded / "data" / "models.json")
@@ -141,7 +155,7 @@ early.check_coupling(
     shift=shift,
     delays=delays,
     run_lengths=runs,
-    null_method=by,
+    null_method=turning,
     ceiling=brain["ceiling"],
     min_ceiling=min_ceiling,
 )
@@ -156,20 +170,24 @@ if confound_table:
     timing = timing.join(given)
 
 # %%
-delayed = partial(folds.mean_delayed, delays=delays, runs=runs or None)
+used, lengths_left = regressors.left_over(runs or [n_times], tr, leave_out_start)
+runs_left = lengths_left if runs else []
+turned = {"kind": turning, "run_lengths": runs_left}
+delayed = partial(folds.mean_delayed, delays=delays, runs=runs or None, kept=used)
 of_words = regressors.story_regressors(words, confounds, **clock)
 nuisance = of_words.join(timing.drop(columns="word_rate"))
-drift = regressors.run_drift(runs or [n_times], tr, high_pass)
+drift = regressors.run_drift(lengths_left, tr, high_pass)
 drift_only = hemodynamics.orthonormal(drift)
 confounding = delayed(nuisance.to_numpy())
 basis = hemodynamics.orthonormal(np.column_stack([drift, confounding]))
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
 responses = delayed(artifacts.read_array(responses_of("model", kind)))
 n_layers, n_units = depths["model"], responses.shape[1] // depths["model"]
-people = np.stack([*map(hemodynamics.zscore, brain["timecourses"].astype(float))])
+people = brain["timecourses"][:, used].astype(float)
+people = np.stack([*map(hemodynamics.zscore, people)])
 mean = hemodynamics.zscore(people.mean(0))
 maps, mask = bold_data.maps_of(extracted / "data")
-print(f"responses {responses.shape}; time courses {brain['timecourses'].shape}{note}")
+print(f"responses {responses.shape}; time courses {people.shape}{note}")
 print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no other'}")
 
 # %% [markdown]
@@ -177,36 +195,64 @@ print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no o
 #
 # Pearson correlation of every neuron with every network, with drift alone removed and with
 # all confounds removed; then the same for surrogates of the networks, which pass through
-# the same projection. `phase` keeps the spectrum that makes slow signals correlate by
-# chance. The largest |r| over all neurons and networks gives the family-wise threshold,
-# all |r| together the false discovery rate (q).
+# the same projection: by `shift` the time courses are rolled, which keeps all that makes
+# slow and bursting signals correlate by chance. (`phase` keeps the spectrum only, `text`
+# replaces the story by other text on its clock.)
+#
+# The largest |r| over all neurons and networks gives the family-wise threshold, that over
+# the neurons of one network the network's own, and each network's |r| its false discovery
+# rate (q). Where single neurons are too weak, the share of a layer's neurons beyond what
+# 1 % of all reach by chance is held against the largest share of any layer.
 
 # %%
 before = coupling.synchrony(hemodynamics.remove(responses, drift_only), mean)
 clean, clean_mean = (hemodynamics.remove(x, basis) for x in (responses, mean))
 units = coupling.unit_rows(clean)
 synchrony = coupling.synchrony(units, clean_mean)
-drawing = {**turned, "batch_size": batch_size, "device": device, "rng": rng}
-draw_null = partial(coupling.null, units, **drawing)
+on_device = {"batch_size": batch_size, "device": device}
+draw_null = partial(coupling.null, units, n_layers=n_layers, **turned, **on_device)
 if null_method == "text":
     H = scipy.sparse.load_npz(recorded / "data" / "H.npz")
+    H = scipy.sparse.csr_array(delayed(H.toarray()))
     corpus = stores.open_activations(recorded / "data" / "corpora", kind)
     kept = ~stores.read_tokens(recorded / "data" / "corpora")["left_out"].to_numpy()
-    draw_null = partial(coupling.text_null, corpus, H, kept=kept, rng=rng)
-drawn = draw_null(clean_mean, basis, n_permutations=n_permutations)
+    corpus = corpus[kept]  # without first tokens, as in the story
+    draw_null = partial(coupling.text_null, corpus, H)
+# a generator for each step: what was drawn before changes nothing
+pilot = draw_null(
+    clean_mean, basis, n_permutations=20, rng=np.random.default_rng([seed, 1])
+)
+cut = coupling.cut_at(pilot.counts, share=0.01)
+drawn = draw_null(
+    clean_mean,
+    basis,
+    n_permutations=n_permutations,
+    cut=cut,
+    rng=np.random.default_rng([seed, 2]),
+)
 threshold = coupling.familywise_threshold(drawn.maxima, level=level)
+own_threshold = coupling.familywise_threshold(
+    drawn.maxima, level=level, by_network=True
+)
 significant = np.abs(synchrony) >= threshold
-q = coupling.false_discovery_q(synchrony, drawn.counts)
+q = coupling.false_discovery_q(synchrony, drawn.counts, over=fdr_over)
+layer_share = coupling.layer_shares(synchrony, n_layers, cut)
+layer_p = coupling.familywise_p(layer_share, drawn.shares, by_network=True)
 
 # %%
 print(f"family-wise threshold |r| = {threshold:.3f} by {null_method} null")
 print(f"neurons beyond it: {significant.any(1).sum()} of {len(synchrony)}")
+rolls = {"n_times": lengths_left[0], "run_lengths": runs_left}
+least = surrogates.least_p(n_permutations, kind=null_method, **rolls)
+p_best = coupling.familywise_p(np.abs(synchrony).max(0), drawn.maxima)
 table = {"largest |r|, drift removed": np.abs(before).max(0)}
 table["all confounds removed"] = np.abs(synchrony).max(0)
-table["null of this network, 95 %"] = np.percentile(drawn.maxima, 95, axis=0)
+table["threshold of this network"] = own_threshold
 table["neurons beyond family-wise"] = significant.sum(0)
+table["beyond this network's own"] = (np.abs(synchrony) >= own_threshold).sum(0)
 table["neurons with q <= level"] = (q <= level).sum(0)
-table["p of the best"] = coupling.familywise_p(np.abs(synchrony).max(0), drawn.maxima)
+table["layers beyond their share"] = (layer_p <= level).sum(0)
+table["p of the best"] = np.maximum(p_best, least)  # no less than draws can give
 layers = before01["layers"] or list(range(n_layers))
 ax = plots.plot_synchrony_by_layer(synchrony, layers, threshold, drawn.maxima, names)
 ax.set_title(f"The most synchronous neuron of each layer, confounds removed{note}")
@@ -216,19 +262,42 @@ pd.DataFrame(table, names).round(3)
 # %% [markdown]
 # The grey band is where the largest of *all* neurons and networks falls by chance; only
 # what stands above the dashed line is coupling. Note how high chance reaches: with tens of
-# thousands of neurons and slow signals, |r| of .4 is nothing.
+# thousands of neurons and slow signals, |r| of .4 is nothing. The network's own threshold
+# leaves the number of networks out: of 20 networks without coupling one passes it.
 
 # %%
 clean_people = np.stack([hemodynamics.remove(one, basis) for one in people])
-options = {**drawing, "n_permutations": n_permutations_subject, "level": level}
 file = out / "data" / "subject_synchrony.npy"
-each, limits = coupling.subjects(units, clean_people, basis, file, **options)
+drawing = {**turned, **on_device, "n_permutations": n_permutations_subject}
+drawing["rng"] = np.random.default_rng([seed, 3])
+if null_method == "text":  # the same texts for all subjects, read once
+    side_by_side = np.hstack([*clean_people])
+    of_texts = draw_null(
+        side_by_side,
+        basis,
+        n_permutations=n_permutations_subject,
+        rng=np.random.default_rng([seed, 3]),
+    )
+    maxima = of_texts.maxima.reshape(-1, n_subjects, n_networks)
+    drawing = {"maxima": maxima.swapaxes(0, 1)}
+each, limits = coupling.subjects(
+    units, clean_people, basis, file, level=level, **drawing
+)
 largest = np.stack([np.abs(one).max(0) for one in each])
 ax = coupling_plots.plot_subject_synchrony(largest, limits, names)
 ax.set_title(f"The most synchronous neuron of every subject{note}")
 artifacts.write_figure(out, "subject_synchrony", ax.figure)
-about = {"tr": tr, "high_pass": high_pass, "rng": rng, "names": names, **turned}
-stable = reliability.reliability(responses, people, confounding, **about)
+stable = reliability.reliability(
+    responses,
+    people,
+    confounding,
+    tr=tr,
+    high_pass=high_pass,
+    n_null=n_permutations_subject,
+    names=names,
+    rng=np.random.default_rng([seed, 4]),
+    **turned,
+)
 ax = anchor_plots.plot_reliability(stable)
 ax.set_title(f"Does synchrony come back?{note}")
 artifacts.write_figure(out, "reliability", ax.figure)
@@ -249,8 +318,20 @@ stable.round(3)
 
 # %%
 best_network, best_neurons, mutual = anchors.anchors(synchrony)
-again = {"n_null": n_permutations_subject, "rng": rng, **turned}
-by_chance = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
+again = {"n_null": n_permutations_subject, **turned}
+if null_method == "text":
+    texts = coupling.text_synchrony(
+        corpus,
+        H,
+        clean_mean,
+        basis,
+        n_null=n_permutations_subject,
+        rng=np.random.default_rng([seed, 5]),
+    )
+by_chance = anchors.surrogate_synchrony(
+    clean, clean_mean, basis, rng=np.random.default_rng([seed, 5]), **again
+)
+by_chance = texts if null_method == "text" else by_chance
 counts = [anchors.count(anchors.anchors(s)[0], n_networks) for s in by_chance]
 options = {"null_counts": counts, "names": names}
 of_networks = anchors.global_networks(best_network, n_networks, **options)
@@ -265,14 +346,31 @@ of_networks.assign(**best, mutual=mutual[0]).round(3)
 # %%
 known = [name for name in meaning.FEATURES if words[name].nunique() > 1]
 features = delayed(regressors.story_regressors(words, known, **clock))
-depth, between, options = {}, {}, {**again, "top": top}
+depth, between = {}, {}
 for name, n in depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))
     other = hemodynamics.remove(other, basis)
-    depth[name] = anchors.depth_beside_chance(other, clean_mean, basis, n, **options)
+    depth[name] = anchors.depth_beside_chance(
+        other,
+        clean_mean,
+        basis,
+        n,
+        top=top,
+        draws=texts if null_method == "text" and name == "model" else None,
+        rng=np.random.default_rng([seed, 6]),
+        **again,
+    )
     if name != "model":
-        given = ([(clean, n_layers), (other, n)], clean_mean, basis, features)
-        between[name] = anchors.between_models(*given, names=names, **options)
+        between[name] = anchors.between_models(
+            [(clean, n_layers), (other, n)],
+            clean_mean,
+            basis,
+            features,
+            names=names,
+            top=top,
+            rng=np.random.default_rng([seed, 7]),
+            **again,
+        )
 axes = anchor_plots.plot_depth_profiles(depth, [*names, "surrogates, mean"])
 axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
 artifacts.write_figure(out, "anchor_depths", axes[0].figure)
@@ -292,11 +390,24 @@ of_story = (activations, stores.read_tokens(recorded / "data" / "story"), words)
 chosen = np.abs(synchrony) >= np.quantile(np.abs(synchrony), 1 - top, axis=0)
 chosen = chosen.T.reshape(n_networks, n_layers, n_units)
 correlations = meaning.feature_correlations(*of_story, known)
-draws = {"n_shifts": n_permutations_subject, "rng": rng}
-shifted = meaning.shifted_correlations(*of_story, known, **draws)
-drawn_by = anchors.surrogate_synchrony(clean, clean_mean, basis, **again)
-nulls = {"null_correlations": shifted, "null_synchrony": drawn_by, "names": names}
-answers = effects.feature_effects(correlations, chosen, synchrony, rng=rng, **nulls)
+shifted = meaning.shifted_correlations(
+    *of_story,
+    known,
+    n_shifts=n_permutations_subject,
+    rng=np.random.default_rng([seed, 8]),
+)
+drawn_by = anchors.surrogate_synchrony(
+    clean, clean_mean, basis, rng=np.random.default_rng([seed, 9]), **again
+)
+answers = effects.feature_effects(
+    correlations,
+    chosen,
+    synchrony,
+    null_correlations=shifted,
+    null_synchrony=texts if null_method == "text" else drawn_by,
+    names=names,
+    rng=np.random.default_rng([seed, 10]),
+)
 ax = anchor_plots.plot_feature_effects(answers, level=level)
 ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
 artifacts.write_figure(out, "feature_effects", ax.figure)
@@ -307,7 +418,8 @@ driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven b
 # Effect sizes (Cohen's d) of top neurons against other neurons of their layers; positive
 # where the network is high when the feature is. Dots treat neurons as independent, which
 # they are not. A star holds against neurons that follow a surrogate of the network *and*
-# against words that are shifted in time; each alone is too easily passed.
+# against words that are shifted in time, family-wise over all rows; each alone is too
+# easily passed.
 
 # %% [markdown]
 # ## Compute: atoms and encoding
@@ -320,7 +432,7 @@ driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven b
 atoms, codes, diversity = {}, {}, {}
 for name in depths:
     cleaned = hemodynamics.remove(
-        artifacts.read_array(responses_of(name, atoms_kind)), drift_only
+        artifacts.read_array(responses_of(name, atoms_kind))[used], drift_only
     )
     options = {"alpha": atom_alpha, "random_state": seed, "device": device}
     atoms[name], codes[name] = dictionary.learn(cleaned, n_atoms, **options)
@@ -330,7 +442,7 @@ for name in depths:
 pd.DataFrame(diversity).T.round(3)
 
 # %%
-rate = {"word timing": timing.to_numpy()}
+rate = {"word timing": timing.to_numpy()[used]}
 sets = {"word rate": rate}
 rolled = np.roll(atoms["model"], shift, axis=0)
 sets["model shifted + word rate"] = {**rate, "atoms": rolled}
@@ -338,11 +450,12 @@ for name in sorted(atoms, key=lambda name: (name == "model", name != "random")):
     sets[f"{name} + word rate"] = {**rate, "atoms": atoms[name]}
 rich = {**rate, **(parts if depth_bands else {"atoms": atoms["model"]})}
 if "surprisal" in known:
-    rich["surprisal"] = regressors.story_regressors(words, ["surprisal"], **clock)
-held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs or None}
+    surprisal = regressors.story_regressors(words, ["surprisal"], **clock)
+    rich["surprisal"] = surprisal[used]
+held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs_left or None}
 fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
 fit |= {**held_out, "high_pass": high_pass}
-target = brain["group_bold"]
+target = brain["group_bold"][used]
 scores = {name: encoding.encode(bands, target, **fit).r for name, bands in sets.items()}
 split = encoding.encode(rich, target, **fit)
 
@@ -351,6 +464,7 @@ scores["previous volume"] = encoding.previous_volume(target, **held_out)
 scored = brain["ceiling"] >= min_ceiling
 assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
 _, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
+series = [one[used] for one in series]
 compared = ["word rate", "model shifted + word rate", "model + word rate"]
 told = [compared[0], compared[2]]
 if len(scored) <= 1000:  # of volumes these two take long enough
@@ -419,7 +533,11 @@ artifacts.write_figure(out, "subjects_needed", ax.figure)
 # %%
 fitted = {"fit": partial(glm.alone, basis=basis), "percent": overlap_percent}
 one_surrogate = partial(surrogates.draw_one, basis=drift_only, **turned)
-regular = {name: delayed(values) for name, values in atoms.items()}
+# atoms are made of volumes that are left already
+regular = {
+    name: folds.mean_delayed(values, delays, runs_left or None)
+    for name, values in atoms.items()
+}
 references = {"group's networks": (target, maps)}
 if mask is not None:
     known_maps, _ = templates.load_templates(before02["template_sets"][0], mask)
@@ -428,7 +546,7 @@ if maps is not None:
     own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
     references["subjects' own networks"] = (series, own)
 chance = {"rng": rng, "n_permutations": n_permutations, **fitted}
-few = {"n_permutations_subjects": 20 + n_permutations // 10}
+few = {"n_permutations_subjects": n_permutations_atoms}
 shapes = (references, regular["model"], one_surrogate)
 overlaps, likeness = organisation.compare(*shapes, **few, **chance)
 likeness.round(3)
@@ -473,7 +591,7 @@ for name, of_model in regular.items():
     groups = organisation.subgroups(codes[name], serves, depths[name], n_networks)
     _, counts[name], pools[name] = groups
     about = {"names": names, "counts": groups[1], "pool": groups[2], "model": name}
-    about |= {"reference": target, "n_permutations": 20, "rng": rng}
+    about |= {"reference": target, "n_permutations": n_permutations_atoms, "rng": rng}
     of_one = (series, of_model, serving, maps, one_surrogate, basis)
     rows.append(specialisation.describe(*of_one, percent=overlap_percent, **about))
 
@@ -537,7 +655,7 @@ seen["Noise ceiling, r"] = brain["ceiling"]
 if mask is not None:
     seen = {name: seen[name] for name in list(seen)[:n_views]}
     display(views.write_views(out, seen, mask, note=note))
-at = {"tr": tr, "start": before01["first_volume"]}
+at = {"tr": tr, "start": before01["first_volume"] + tr * np.arange(n_times)[used][0]}
 at |= {"maps": maps, "mask": mask} if mask is not None else {}
 found = (clean, clean_mean, synchrony, threshold, names, layers, *of_story)
 coupled = explorer.Coupling(*found, **at, note=note)
@@ -558,8 +676,10 @@ explorer.explore(coupled, figure)
 # named network with such a neuron counts as false. Components without a name are counted
 # apart: ICA can split a fragment off a driven network, which then couples as well.
 #
-# A second check holds for any data: of fresh surrogates, which the threshold was not taken
-# from, about `level` may have any neuron beyond it.
+# A second check holds for any data: the story reversed, and rolled, and both. Nobody heard
+# it so, and nothing can be coupled; what the null finds there is chance, or a wrong null.
+# (Rolled ones are among the draws of `shift` itself and cannot fail for it; reversed ones
+# can.) Some 3,000 neurons, spread evenly, and 30 subjects at most stand for all.
 
 # %%
 score = {}
@@ -569,11 +689,76 @@ if note:
     score = truth.score_synchrony(
         synchrony, threshold, names, maps, planted, arrays["maps"]
     )
+    of_own = truth.score_synchrony(
+        synchrony, own_threshold, names, maps, planted, arrays["maps"]
+    )
+    for found in ("planted_networks_found", "false_networks_found"):
+        score[f"{found}_by_network"] = of_own[found]
     print(pd.Series(score).round(3).to_string())
-fresh = draw_null(clean_mean, basis, n_permutations=n_permutations)
-n_beyond = int((fresh.maxima.max(1) >= threshold).sum())
-print(f"fresh surrogates beyond the threshold: {n_beyond} of {n_permutations}")
-assert n_beyond <= 3 * level * n_permutations + 3, "the threshold is not calibrated"
+
+# %%
+some = uncoupled.spread(n_subjects, 30)
+unheard = uncoupled.false_findings(
+    responses,
+    confounding,
+    drift,
+    np.concatenate([mean[None], people[some]]),
+    kind=null_method,
+    texts=(corpus, H) if null_method == "text" else None,
+    run_lengths=runs_left,
+    names=["group", *[f"subject {i}" for i in some]],
+    level=level,
+    rng=np.random.default_rng([seed, 11]),
+    **on_device,
+)
+said = uncoupled.verdict(unheard, level)
+print(said)
+ax = coupling_plots.plot_uncoupled(unheard, level=level)
+ax.set_title(f"Coupling with a story that was not heard, null {null_method}{note}")
+artifacts.write_figure(out, "uncoupled", ax.figure)
+
+# %% [markdown]
+# Bars within the grey band are chance. Where they stand above it, on your data this null
+# takes chance for coupling, and no p value above can be believed: take `null_method: text`.
+#
+# What each test could have found at best: n draws give no p below 1 / (1 + n), and rolls
+# of one run no less than one in as many as there are. Where that is above `level`, "none"
+# would say nothing.
+
+# %%
+n, n_few = n_permutations, n_permutations_subject
+least_few = surrogates.least_p(n_few, kind=null_method, **rolls)
+least_half = surrogates.least_p(n_few, kind=turning, n_times=sum(lengths_left) // 2)
+n_tests = len(synchrony) * (n_networks if fdr_over == "all" else 1)
+in_subjects = (largest >= limits[:, None]).any(1).sum()
+in_features = answers[["familywise_surrogate", "familywise_shift"]].max(axis=1)
+tests = {
+    "neurons, family-wise": [n, least, 1, significant.any(1).sum()],
+    "neurons, q": [
+        n,
+        1 / drawn.counts.sum(1).min(),
+        n_tests,
+        (q <= level).any(1).sum(),
+    ],
+    "layers, over layers": [n, least, 1, (layer_p <= level).sum()],
+    "subjects": [n_few, least_few, 1, in_subjects],
+    "global networks": [
+        n_few,
+        least_few,
+        1,
+        (of_networks["p_familywise"] <= level).sum(),
+    ],
+    "reliable in time": [
+        n_few,
+        least_half,
+        1,
+        (stable["familywise_time"] <= level).sum(),
+    ],
+    "features": [n_few, 1 / (1 + n_few), 1, (in_features <= level).sum()],
+}
+columns = ["draws", "least_p", "tests", "found"]
+tests = pd.DataFrame.from_dict(tests, orient="index", columns=columns, dtype=object)
+inference.attainable(tests, level)
 
 # %% [markdown]
 # ## Write
@@ -582,6 +767,11 @@ assert n_beyond <= 3 * level * n_permutations + 3, "the threshold is not calibra
 data, cube = out / "data", (n_layers, n_units, n_networks)
 arrays = {"synchrony": synchrony.reshape(cube), "q": q.astype("f4").reshape(cube)}
 arrays |= {"maxima": drawn.maxima, "threshold": threshold, "subject_thresholds": limits}
+arrays |= {
+    "own_threshold": own_threshold,
+    "layer_share": layer_share,
+    "layer_p": layer_p,
+}
 artifacts.write_arrays(data / "synchrony.npz", **arrays)
 artifacts.write_arrays(data / "atoms.npz", atoms=atoms["model"], codes=codes["model"])
 shown = {artifacts.slug(name): values for name, values in scores.items()}
@@ -591,6 +781,7 @@ found = pd.DataFrame({"layer": neuron // n_units, "unit": neuron % n_units})
 found = found.assign(network=np.array(names)[k], r=synchrony[neuron, k])
 tables = {"significant": found, "scores": table, "organisation": organised}
 tables |= {"reliability": stable, "between_models": between, "feature_effects": answers}
+tables |= {"unheard": unheard, "anchors": of_networks}
 for name, written in tables.items():
     artifacts.write_table(data / f"{name}.parquet", written.reset_index())
 
@@ -602,6 +793,9 @@ summary = {
     "n_significant_neurons": int(significant.any(1).sum()),
     "fwe_threshold": threshold,
     "max_synchrony": float(np.abs(synchrony).max()),
+    "n_layers_beyond_share": int((layer_p <= level).sum()),
+    "unheard_found": int(unheard["found"].sum()),
+    "unheard_total": len(unheard),
     **{f"encoding_r_{called.get(name, name)}": r for name, r in encoded.items()},
     "encoding_r_baseline_wordrate": means["word rate"],
     "noise_ceiling_mean": means["noise ceiling"],

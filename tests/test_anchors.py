@@ -56,6 +56,7 @@ def test_a_network_that_neurons_follow_is_global_and_noise_is_not(rng):
     table = anchors.global_networks(best, 5, null_counts=null, names=list("abcde"))
     assert table["neurons"].sum() == 400 and table["share"].sum() == pytest.approx(1)
     assert table.loc["a", "neurons"] == (best == 0).sum()
+    assert table.loc["a", "p_familywise"] == 0.01  # q of one of five: .05 at best
     assert table.loc["a", "q"] < 0.1 and table.loc["a", "share"] > 0.3
     assert (table["p"][1:] > 0.05).all()
     bare = anchors.global_networks(np.array([0, 2, 2, -1]), 3)
@@ -149,7 +150,7 @@ def test_reliability_equals_correlating_the_halves(rng):
 
 def test_reliability_is_calibrated_although_neurons_resemble_each_other(rng):
     tables = []
-    for _ in range(12):
+    for _ in range(40):
         responses = mixed(rng, smooth(rng, 160, 3), 400, noise=0.5)
         timecourses = smooth(rng, 160, 4, 20).swapaxes(0, 1)
         options = {"tr": 2.0, "n_splits": 5, "n_null": 60, "rng": rng}
@@ -157,7 +158,7 @@ def test_reliability_is_calibrated_although_neurons_resemble_each_other(rng):
         tables.append(reliability.reliability(responses, timecourses, none, **options))
     table = pd.concat(tables)
     rates = (table[["p_time", "p_subjects"]] <= 0.05).mean()
-    assert rates["p_time"] < 0.09  # 240 values, not quite independent: .05 and 3 s.e.
+    assert rates["p_time"] < 0.08  # 800 values, not quite independent
     assert rates["p_subjects"] < 0.05  # conservative
     assert 0.4 < (table["p_time"] <= 0.5).mean() < 0.6
     # of independent neurons, 95 of 100 would have an r within .1
@@ -216,6 +217,12 @@ def test_depth_stands_beside_that_of_surrogates(rng):
     options["rng"] = np.random.default_rng(2)
     draws = anchors.surrogate_synchrony(responses, timecourses, basis, **options)
     null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in draws], (0, 1))
+    np.testing.assert_allclose(found[2], null)
+    other = [rng.normal(size=(60, 2)), rng.normal(size=(60, 2))]  # as of other text
+    found = anchors.depth_beside_chance(
+        responses, timecourses, basis, 6, top=0.1, draws=other
+    )
+    null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in other], (0, 1))
     np.testing.assert_allclose(found[2], null)
 
 
@@ -286,10 +293,23 @@ def test_figures_draw_what_the_tables_hold():
     )
     ax = anchor_plots.plot_feature_effects(effects)
     assert [t.get_text() for t in ax.texts] == ["•", "•", "", ""]
-    effects["q_surrogate"] = [0.2, 0.01, 0.3, np.nan]
+    effects["familywise_surrogate"] = [0.2, 0.01, 0.3, np.nan]
     ax = anchor_plots.plot_feature_effects(effects)
     assert [t.get_text() for t in ax.texts] == ["•", "★", "", ""]
-    effects["q_shift"] = [0.01, 0.2, 0.3, np.nan]
+    effects["familywise_shift"] = [0.01, 0.2, 0.3, np.nan]
     ax = anchor_plots.plot_feature_effects(effects)
     assert [t.get_text() for t in ax.texts] == ["•", "•", "", ""]
     plt.close("all")
+
+
+def test_what_has_no_text_null_says_so(rng):
+    responses, timecourses = smooth(rng, 80, 20), smooth(rng, 80, 2)
+    basis = hemodynamics.orthonormal(np.ones((80, 1)))
+    options = {"n_null": 3, "kind": "text", "rng": rng}
+    expected = "null_method must be one of shift, phase; found 'text'"
+    with pytest.raises(ValueError, match=expected):
+        next(anchors.surrogate_synchrony(responses, timecourses, basis, **options))
+    with pytest.raises(ValueError, match=expected):
+        reliability.reliability(
+            responses, timecourses[None], np.zeros((80, 0)), tr=2.0, **options
+        )

@@ -180,6 +180,7 @@ def test_each_null_holds_where_it_says_and_both_together_everywhere(rng):
             names=["follows", "noise"],
         )
         assert (table["q_shift"] >= table["p_shift"]).all()
+        assert table["familywise_shift"].between(1 / 40, 1).all()
         tables.append(table.assign(both=table[["p_surrogate", "p_shift"]].max(axis=1)))
     table = pd.concat(tables).replace({"length": "answered", "surprisal": "ignored"})
     columns = ["p", "p_surrogate", "p_shift", "both"]

@@ -17,7 +17,8 @@ SUMMARY = {
     "03_an_bn_coupling": "n_significant_neurons fwe_threshold max_synchrony "
     "encoding_r_mean encoding_r_baseline_wordrate encoding_r_random_model "
     "noise_ceiling_mean planted_networks_found planted_networks_total "
-    "false_networks_found driver_recall_top1pct map_dice_mean",
+    "false_networks_found driver_recall_top1pct map_dice_mean unheard_found "
+    "unheard_total planted_networks_found_by_network",
     "04_key_neuron_masking": "ppl_base ppl_masked_networks ppl_masked_matched_random "
     "ppl_masked_uniform_random ppl_masked_top_variance frac_masked sg_score_intact",
     "05_cutting_out": "ppl_base ppl_cut sg_intact parameters_cut speedup auc_best",

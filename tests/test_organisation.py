@@ -288,7 +288,7 @@ def test_references_are_compared_with_their_nulls(rng):
         "own": (people, np.stack([maps] * 3)),
     }
     counts = {"n_permutations": 39, "n_permutations_subjects": 19}
-    draw = surrogates.draw_one
+    draw = partial(surrogates.draw_one, kind="phase")
     overlaps, table = organisation.compare(references, atoms, draw, **counts, **how)
     assert overlaps["group"][1]["t"].shape == (39, 3, 2)
     assert overlaps["own"][1]["t"].shape == (19, 3, 2)

@@ -30,6 +30,7 @@ def project(tmp_path, monkeypatch):
         ("level: 0.9", "level must lie in 0.0001 to 0.5, found 0.9"),
         ("kind: ffn_hiden", r"one of .*found 'ffn_hiden' \(did you mean 'ffn_hidden'"),
         ("kind: [ffn_out]", "kind must be str"),
+        ("null_method: runs", "'runs' is no longer offered. Take shift, which rolls"),
         ("study: other", "study must be 'mine', found 'other'"),
         ("- a list", "must hold `name: value` lines"),
         ("kind: [unclosed", "not readable as YAML"),

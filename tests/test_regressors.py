@@ -84,8 +84,11 @@ def test_columns_of_pandas_own_types(words):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("suprisal", r"'suprisal': Did you mean 'surprisal'\? There are word_rate, on"),
-        ("xyz", "no regressor 'xyz': There are word_rate, onset, length, surprisal"),
+        ("suprisal", r"'suprisal': Did you mean 'surprisal'\? There are word_rate, sp"),
+        (
+            "xyz",
+            "no regressor 'xyz': There are word_rate, speech, onset, length, surprisal",
+        ),
         ("word", "no regressor 'word': it is text, not numbers"),
         ("entropy", "'entropy' has no value for any word. A masked model"),
         ("constant", "'constant' is 2 for every word"),
@@ -248,3 +251,66 @@ def test_sound_power_as_published(alice_data):
         shipped = table(f"alice:alice_data_shared/{name}", first=first, **options)
         fits.append(np.corrcoef(shipped.to_numpy()[:, 0], rate)[0, 1])
     assert np.argmax(fits) == 3 and fits[3] > 0.97
+
+
+def told(onset, offset):
+    return pd.DataFrame({"onset": onset, "offset": offset})
+
+
+@pytest.mark.parametrize("kind", ["spm", "glover", "none"])
+def test_speech_is_a_boxcar_through_the_response(kind):
+    # 10 to 20 s with short pauses and a word without time; 40 to 41 s
+    words = told(
+        [10.0, 12.0, np.nan, 14.5, 14.6, 40.0], [11.5, 14.0, np.nan, 20.0, 15.0, 41.0]
+    )
+    clock = {"n_times": 40, "tr": 1.5, "start": 3.0}
+    found = regressors.speech(words, **clock, hrf=kind)
+    at = np.arange(-30, 80, 0.01)
+    on = ((at >= 10) & (at < 20)) | ((at >= 40) & (at < 41))
+    times = 3.0 + 1.5 * np.arange(40)
+    if kind == "none":
+        expected = [on[(at >= t) & (at < t + 1.5)].mean() for t in times]
+    else:
+        expected = [(hemodynamics.hrf(t - at, kind) * on).sum() * 0.01 for t in times]
+    np.testing.assert_allclose(found, expected, atol=0.07 if kind == "none" else 0.01)
+
+
+def test_speech_takes_the_ramp_at_the_onset_away(rng):
+    onset = np.arange(0, 300, 0.4)
+    words = told(onset, onset + 0.3)
+    clock = {"n_times": 150, "tr": 2.0}
+    names = ["word_rate", "speech"]
+    found = story_regressors(words, names, **clock)
+    assert list(found) == names
+    found = found["speech"]
+    assert found[0] == pytest.approx(0, abs=1e-3)
+    assert found[30:].to_numpy() == pytest.approx(1, abs=0.01)
+    one = story_regressors(words, ["speech"], **clock)
+    np.testing.assert_array_equal(one["speech"], found)
+    with pytest.raises(RegressorError, match="'speech' needs the words' offset"):
+        story_regressors(words[["onset"]], ["speech"], **clock)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tr", "seconds", "first"),
+    [
+        ([40], 2.0, 20.0, 10),
+        ([40], 2.0, 0.0, 0),
+        ([40], 1.5, 20.0, 14),
+        ([40], 0.1, 0.3, 3),
+        ([30, 50], 2.0, 5.0, 3),
+    ],
+)
+def test_first_seconds_of_each_run_are_left_out(lengths, tr, seconds, first):
+    kept, left = regressors.left_over(lengths, tr, seconds)
+    assert left == [n - first for n in lengths]
+    expected = np.concatenate([np.arange(n) for n in lengths]) >= first
+    rows = np.arange(sum(lengths))
+    np.testing.assert_array_equal(rows[kept], rows[expected])
+
+
+def test_a_run_that_is_too_short_to_lose_its_start():
+    with pytest.raises(
+        RegressorError, match=r"leave_out_start.*the shortest run has 15"
+    ):
+        regressors.left_over([40, 15], 2.0, 20.0)

@@ -55,9 +55,7 @@ def test_networks(members):
         selection.stable(members, [False] * 3, halves)
     with pytest.raises(SelectionError, match="takes 4 documents or more"):
         selection.stable(members, [False] * 3, [np.nan] * 3)
-    with pytest.raises(
-        SelectionError, match=r"each of 3 networks, found shapes"
-    ):
+    with pytest.raises(SelectionError, match=r"each of 3 networks, found shapes"):
         selection.stable(members, [True, False], halves)
 
 

@@ -15,7 +15,7 @@ def smooth(rng, *shape):
 @pytest.mark.parametrize("n", [80, 81])
 def test_turned_phases_keep_spectra_and_cross_spectra(rng, n):
     timecourses = smooth(rng, n, 3)
-    surrogate = surrogates.draw_one(timecourses, rng)
+    surrogate = surrogates.draw_one(timecourses, rng, kind="phase")
     before, after = (np.fft.rfft(x, axis=0) for x in (timecourses, surrogate))
     np.testing.assert_allclose(np.abs(after), np.abs(before), atol=1e-8)
     cross = [x[:, 0] * x[:, 1].conj() for x in (before, after)]
@@ -24,18 +24,22 @@ def test_turned_phases_keep_spectra_and_cross_spectra(rng, n):
     assert surrogate.mean(0) == pytest.approx(timecourses.mean(0))
 
 
-def test_shifts_are_whole_rolls_and_equally_likely(rng):
-    timecourses = smooth(rng, 20, 2)
-    rolls = [np.roll(timecourses, -k, axis=0) for k in range(20)]
-    drawn = surrogates.draw(timecourses, 2000, kind="shift", rng=rng)
-    assert drawn.shape == (20, 2000, 2)
+@pytest.mark.parametrize(("n_times", "near"), [(20, 2), (50, 5), (7, 1)])
+def test_shifts_are_whole_rolls_and_equally_likely_but_the_nearest(rng, n_times, near):
+    timecourses = smooth(rng, n_times, 2)
+    rolls = [np.roll(timecourses, -k, axis=0) for k in range(n_times)]
+    allowed = [0, *range(near, n_times - near + 1)]
+    n = 100 * len(allowed)
+    drawn = surrogates.draw(timecourses, n, kind="shift", rng=rng)
+    assert drawn.shape == (n_times, n, 2)
     which = [
         int(np.argmin([np.abs(x - roll).max() for roll in rolls]))
         for x in drawn.swapaxes(0, 1)
     ]
     np.testing.assert_array_equal(drawn[:, 0], rolls[which[0]])
-    counts = np.bincount(which, minlength=20)
-    assert counts.min() > 60 and counts.max() < 145  # 100 expected
+    counts = np.bincount(which, minlength=n_times)
+    assert np.flatnonzero(counts).tolist() == allowed
+    assert counts[allowed].min() > 60 and counts.max() < 145  # 100 expected
 
 
 @pytest.mark.parametrize("kind", ["phase", "shift"])
@@ -59,28 +63,47 @@ def test_the_same_numbers_whatever_the_batch(rng, kind):
     np.testing.assert_array_equal(np.concatenate(parts, 1), whole)
 
 
-def test_runs_in_another_order(rng):
-    timecourses = np.repeat(np.arange(6.0), 4)[:, None] + [[0.0, 10.0]]
-    options = {"kind": "runs", "run_lengths": [4] * 6, "rng": rng}
-    drawn = surrogates.draw(timecourses, 50, **options)
-    assert drawn.shape == (24, 50, 2)
-    orders = drawn[::4, :, 0].T.astype(int)
-    assert (np.sort(orders, 1) == np.arange(6)).all()
-    assert len({tuple(order) for order in orders}) > 30
-    np.testing.assert_array_equal(drawn[..., 1], drawn[..., 0] + 10)
-    np.testing.assert_array_equal(drawn[0], drawn[3])
+def test_the_default_rolls():
+    data, options = np.arange(20.0)[:, None], {"n": 5}
+    default = surrogates.draw(data, **options, rng=np.random.default_rng(1))
+    rolled = surrogates.draw(
+        data, **options, kind="shift", rng=np.random.default_rng(1)
+    )
+    np.testing.assert_array_equal(default, rolled)
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "expected"),
+    [
+        (99, {"kind": "phase"}, 0.01),
+        (99, {"kind": "text"}, 0.01),
+        (99, {"n_times": 100}, (1 + 99 / 92) / 100),
+        (99_999, {"n_times": 100}, 1 / 92),
+        (99, {"run_lengths": (50, 50)}, (1 + 99 / 42**2) / 100),
+        (1, {"n_times": 2}, 0.75),
+    ],
+)
+def test_least_p_that_draws_can_give(n, options, expected):
+    found = surrogates.least_p(n, **options)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_least_p_of_rolls_is_that_of_the_strongest_coupling(rng):
+    data = smooth(rng, 40, 1)
+    drawn = surrogates.draw(data, 4000, kind="shift", rng=rng)[..., 0]
+    r = np.corrcoef(data.T, drawn.T)[0, 1:]
+    p = (1 + (r >= 1 - 1e-9).sum()) / 4001  # of a neuron that is the network itself
+    assert p == pytest.approx(surrogates.least_p(4000, n_times=40), rel=0.3)
 
 
 def test_bad_requests(rng):
     data = np.zeros((24, 2))
-    with pytest.raises(ValueError, match=r"null_method must be one of phase.*'fase'"):
+    with pytest.raises(ValueError, match=r"null_method must be one of shift.*'fase'"):
         surrogates.draw(data, 1, kind="fase", rng=rng)
     with pytest.raises(ValueError, match="add up to 20 volumes, the data have 24"):
         surrogates.draw(data, 1, run_lengths=[10, 10], rng=rng)
-    with pytest.raises(ValueError, match="five or more runs of one length, found 1"):
+    with pytest.raises(ValueError, match=r"'runs' is no longer offered\. Take shift"):
         surrogates.draw(data, 1, kind="runs", rng=rng)
-    with pytest.raises(ValueError, match=r"found 5 of \[4, 5\]"):
-        surrogates.draw(data, 1, kind="runs", run_lengths=[5, 5, 5, 5, 4], rng=rng)
 
 
 def test_other_text_equals_a_loop(rng):

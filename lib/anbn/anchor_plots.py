@@ -6,7 +6,10 @@ from matplotlib import patheffects
 
 from anbn.plots import COLOURS, _axes
 
-OTHER_NULLS = {"q_surrogate": "surrogate networks", "q_shift": "shifted words"}
+OTHER_NULLS = {
+    "familywise_surrogate": "surrogate networks",
+    "familywise_shift": "shifted words",
+}
 HALVES = {"subjects": "halves of subjects", "time": "halves of the story"}
 
 
@@ -82,7 +85,7 @@ def plot_feature_effects(effects, ax=None, *, level=0.05):
     colours = plt.get_cmap("RdBu_r").with_extremes(bad="0.88")
     image = ax.imshow(d, aspect="auto", cmap=colours, vmin=-top, vmax=top)
     outline = [patheffects.withStroke(linewidth=2, foreground="w")]
-    beyond = [values.to_numpy() < level for values in q]
+    beyond = [values.to_numpy() <= level for values in q]
     signs = np.where(beyond[0], "•", "")
     if len(q) > 1:
         signs = np.where(np.all(beyond[1:], axis=0), "★", signs)
@@ -93,6 +96,6 @@ def plot_feature_effects(effects, ax=None, *, level=0.05):
     ax.set_xticks(range(d.shape[1]), d.columns, rotation=30, ha="right")
     others = " and ".join(text for name, text in OTHER_NULLS.items() if name in effects)
     star = f"   ★ {others}" if others else ""
-    ax.set_xlabel(f"q < {level:g} against: • independent neurons{star}")
+    ax.set_xlabel(f"beyond {level:g}: • independent neurons{star}")
     ax.figure.colorbar(image, ax=ax, label="coupled - uncoupled\n(Cohen's d)")
     return ax

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anbn import coupling, hemodynamics, matching, surrogates
+from anbn import coupling, hemodynamics, inference, matching, surrogates
+
+N_TOGETHER = 8  # surrogates a matrix product
 
 
 def strongest(synchrony, n):
@@ -63,7 +65,7 @@ def count(best_network, n_networks):
 
 
 def surrogate_synchrony(
-    responses, timecourses, basis, *, n_null, rng, kind="phase", run_lengths=()
+    responses, timecourses, basis, *, n_null, rng, kind="shift", run_lengths=()
 ):
     """Synchrony with surrogates of the networks, one draw after another.
 
@@ -83,10 +85,17 @@ def surrogate_synchrony(
     ------
     synchrony : float32 array of shape (n_neurons, n_networks)
     """
-    units = coupling.unit_rows(responses).numpy()
-    options = {"basis": basis, "kind": kind, "run_lengths": run_lengths}
-    for _ in range(n_null):
-        yield product(units, surrogates.draw_one(timecourses, rng, **options))
+    units = coupling.unit_rows(responses)
+    n_networks = timecourses.shape[1]
+    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
+    for begin in range(0, n_null, N_TOGETHER):
+        n = min(N_TOGETHER, n_null - begin)
+        drawn = surrogates.draw(
+            coloured, n, kind=kind, run_lengths=run_lengths, rng=rng
+        )
+        drawn = hemodynamics.remove(drawn.reshape(len(drawn), -1), basis)
+        r = coupling.synchrony(units, drawn)
+        yield from r.reshape(-1, n, n_networks).swapaxes(0, 1)
 
 
 def product(units, timecourses):
@@ -113,7 +122,11 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     -------
     table : DataFrame, a row a network
         ``neurons``, ``share``; with a null also ``null_mean`` and ``null_95`` (shares),
-        ``p`` (one-sided: more than by chance), ``q`` (Benjamini-Hochberg).
+        ``p`` (one-sided: more than by chance), ``q`` (Benjamini-Hochberg) and
+        ``p_familywise``: against the most extreme of all networks in each draw
+        (``inference.max_p``), which n draws bring down to 1 / (1 + n) however many
+        networks there are, where the q of one network alone stays above n_networks
+        times that.
     """
     counts = count(best_network, n_networks)
     n = max(counts.sum(), 1)
@@ -129,6 +142,7 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
         null_95=np.percentile(null_counts, 95, axis=0) / n,
         p=p,
         q=stats.false_discovery_control(p),
+        p_familywise=inference.max_p(list(np.vstack([counts, null_counts]).T)),
     )
 
 
@@ -171,7 +185,7 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
 
 
 def depth_beside_chance(
-    responses, timecourses, basis, n_layers, *, top=0.01, **drawing
+    responses, timecourses, basis, n_layers, *, top=0.01, draws=None, **drawing
 ):
     """``depth_profile`` of a model, and the mean of surrogates as its last row.
 
@@ -181,12 +195,16 @@ def depth_beside_chance(
         See ``surrogate_synchrony``.
     n_layers, top
         See ``depth_profile``.
+    draws : iterable of arrays of shape (n_neurons, n_networks), optional
+        Synchrony under the null, such as ``coupling.text_synchrony``, in place of
+        surrogates.
 
     Returns
     -------
     profiles : array of shape (n_networks + 1, n_bins)
     """
-    draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
+    if draws is None:
+        draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
     null = [depth_profile(drawn, n_layers, top=top) for drawn in draws]
     found = coupling.synchrony(responses, timecourses)
     found = depth_profile(found, n_layers, top=top)
@@ -211,7 +229,7 @@ def between_models(
     *,
     rng,
     n_null=100,
-    kind="phase",
+    kind="shift",
     run_lengths=(),
     n_bins=10,
     top=0.01,
@@ -243,8 +261,9 @@ def between_models(
     -------
     table : DataFrame, a row a network
         ``r_signals`` (over time), ``r_depth`` (over bins), ``r_features`` (over
-        features), for each its null's 95th percentile ``null_*`` and one-sided ``p_*``,
-        not corrected for the number of networks. NaN where a profile is flat.
+        features), for each its null's 95th percentile ``null_*``, one-sided ``p_*``
+        not corrected for the number of networks, and ``familywise_*`` that is
+        (``inference.max_p``). NaN where a profile is flat.
     """
     units = [coupling.unit_rows(responses).numpy() for responses, _ in models]
     clean = hemodynamics.remove(features.to_numpy(float), basis)
@@ -259,15 +278,22 @@ def between_models(
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 
-    options = {"basis": basis, "kind": kind, "run_lengths": run_lengths}
-    draws = (surrogates.draw_one(timecourses, rng, **options) for _ in range(n_null))
+    options = {"kind": kind, "run_lengths": run_lengths}
+    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
+    draws = (surrogates.draw_one(coloured, rng, **options) for _ in range(n_null))
+    draws = (hemodynamics.remove(drawn, basis) for drawn in draws)
     observed, null = compare(timecourses), np.array([*map(compare, draws)])
-    p = matching.p_values(observed, np.nan_to_num(null, nan=-1))
+    known = np.nan_to_num(null, nan=-1)
+    p = matching.p_values(observed, known)
     table = {}
     for i, what in enumerate(("signals", "depth", "features")):
         table[f"r_{what}"] = observed[i]
         table[f"null_{what}"] = np.nanpercentile(null[:, i], 95, axis=0)
         table[f"p_{what}"] = p[i]
+        flat = np.isnan(observed[i])
+        both = np.vstack([np.nan_to_num(observed[i], nan=-1), known[:, i]])
+        familywise = inference.max_p(list(both.T))
+        table[f"familywise_{what}"] = np.where(flat, np.nan, familywise)
     return pd.DataFrame(table, network_index(names, observed[0]))
 
 

@@ -16,7 +16,7 @@ from anbn import artifacts, hemodynamics, surrogates
 
 N_ROWS = 4096  # neurons of a block
 N_BINS = 4096  # of |r| from 0 to 1
-N_COUNTED = 2048  # neurons whose |r| are counted, evenly spread over all
+N_COUNTED = 8192  # neurons whose |r| are counted, evenly spread over all
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,16 @@ class Null:
     ----------
     maxima : array of shape (n_permutations, n_networks)
         The largest |r| over all neurons.
-    counts : int array of shape (n_bins,)
-        Histogram of |r| from 0 to 1, of evenly spread neurons, all networks together.
+    counts : int array of shape (n_networks, n_bins)
+        Histogram of |r| from 0 to 1, of evenly spread neurons: one for each network,
+        since a slow network reaches by chance what a fast one does not.
+    shares : array of shape (n_permutations, n_networks) or None
+        The largest share, over layers, of a layer's neurons whose |r| reaches ``cut``.
     """
 
     maxima: np.ndarray
     counts: np.ndarray
+    shares: np.ndarray | None = None
 
 
 def _unit(data):
@@ -85,10 +89,12 @@ def null(
     timecourses,
     basis,
     *,
-    kind="phase",
+    kind="shift",
     run_lengths=(),
     n_permutations,
     rng,
+    n_layers=None,
+    cut=None,
     batch_size=20,
     device="cpu",
 ):
@@ -96,7 +102,7 @@ def null(
 
     Surrogates pass through the same projection as the data did (see
     ``surrogates.before_projection``), and meet all neurons in one blocked matrix
-    product, of which only the maxima and a histogram are kept.
+    product, of which only the maxima, histograms and shares of layers are kept.
 
     Parameters
     ----------
@@ -109,6 +115,10 @@ def null(
         See ``surrogates.draw``.
     n_permutations : int
     rng : numpy Generator
+    n_layers : int, optional
+        Of the neurons, layer-major; with ``cut`` for ``shares``.
+    cut : array of shape (n_networks,), optional
+        From ``cut_at``.
     batch_size : int
         Surrogates a product: 4096 * batch_size * n_networks * 4 bytes.
     device : str
@@ -120,10 +130,10 @@ def null(
     """
     timecourses = surrogates.before_projection(timecourses, basis, run_lengths)
     units = unit_rows(responses).to(device)
-    step = max(1, len(units) // N_COUNTED)
     n_networks = timecourses.shape[1]
+    counts = torch.zeros(n_networks, N_BINS, dtype=torch.int64)
     maxima = np.empty((n_permutations, n_networks))
-    counts = torch.zeros(N_BINS, dtype=torch.float64)
+    shares = None if cut is None else np.empty((n_permutations, n_networks))
     buffer = torch.empty(N_ROWS, batch_size * n_networks, device=device)
     for begin in range(0, n_permutations, batch_size):
         n = min(batch_size, n_permutations - begin)
@@ -132,22 +142,59 @@ def null(
         )
         drawn = hemodynamics.remove(drawn.reshape(len(drawn), -1), basis)
         brain = torch.from_numpy(_unit(drawn)).float().to(device)
-        highest = torch.zeros(brain.shape[1], device=device)
-        for block in units.split(N_ROWS):
-            r = torch.mm(block, brain, out=buffer[: len(block), : brain.shape[1]])
-            torch.maximum(highest, r.abs_().amax(0), out=highest)
-            counts += _histogram(r[::step])
-        maxima[begin : begin + n] = highest.cpu().numpy().reshape(n, n_networks)
-    return Null(maxima, counts.numpy().astype(np.int64))
+        highest, share = _meet(units, brain, counts, buffer, n_layers, cut)
+        maxima[begin : begin + n] = highest.reshape(n, n_networks)
+        if cut is not None:
+            shares[begin : begin + n] = share.reshape(n, n_networks)
+    return Null(maxima, counts.numpy(), shares)
 
 
-def _histogram(r):
-    """Counts of |r|."""
+def _meet(units, brain, counts, buffer, n_layers=None, cut=None):
+    """Neurons, in blocks, with columns of time courses, network by network in turn.
+
+    Returns the largest |r| of every column and the largest share of a layer; adds to
+    ``counts``.
+    """
+    step = max(1, len(units) // N_COUNTED)
+    highest = torch.zeros(brain.shape[1], device=units.device)
+    if cut is not None:
+        beyond = torch.zeros(n_layers, brain.shape[1], device=units.device)
+        layer = torch.arange(len(units), device=units.device) * n_layers // len(units)
+        limits = torch.as_tensor(cut, dtype=torch.float32, device=units.device)
+        limits = limits.repeat(brain.shape[1] // len(limits))
+    for begin in range(0, len(units), N_ROWS):
+        block = units[begin : begin + N_ROWS]
+        r = torch.mm(block, brain, out=buffer[: len(block), : brain.shape[1]]).abs_()
+        torch.maximum(highest, r.amax(0), out=highest)
+        counts += _histograms(r[::step], len(counts))
+        if cut is not None:
+            rows = layer[begin : begin + N_ROWS]
+            beyond.index_add_(0, rows, (r >= limits).float())
+    share = None
+    if cut is not None:
+        share = (beyond.amax(0) * n_layers / len(units)).cpu().numpy()
+    return highest.cpu().numpy(), share
+
+
+def _histograms(r, n_networks):
+    """Counts of |r| for each network, whose columns come in turn."""
     # float32 products may exceed 1 in the last digit
-    return torch.histc(r.clamp(max=1), N_BINS, 0, 1).double().cpu()
+    bins = (r * N_BINS).long().clamp_(max=N_BINS - 1)
+    bins += N_BINS * (torch.arange(r.shape[1], device=r.device) % n_networks)
+    counts = torch.bincount(bins.ravel(), minlength=n_networks * N_BINS)
+    return counts.reshape(n_networks, N_BINS).cpu()
 
 
-def text_null(activations, H, timecourses, basis, *, n_permutations, rng, kept=None):
+def text_null(
+    activations,
+    H,
+    timecourses,
+    basis,
+    *,
+    n_permutations,
+    rng,
+    cut=None,
+):
     """Synchrony of responses to other text, spoken with this story's timing.
 
     Parameters
@@ -155,31 +202,66 @@ def text_null(activations, H, timecourses, basis, *, n_permutations, rng, kept=N
     activations, H
         See ``surrogates.other_texts``.
     timecourses : array of shape (n_times, n_networks)
-        Without confounds.
+        Without confounds. Networks of many subjects can stand side by side: the texts
+        are drawn once for all.
     basis : array of shape (n_times, n_kept)
     n_permutations : int
     rng : numpy Generator
-    kept
-        See ``surrogates.other_texts``.
+    cut : array of shape (n_networks,), optional
+        See ``null``.
 
     Returns
     -------
     null : Null
     """
     brain = torch.from_numpy(_unit(timecourses)).float()
-    step = max(1, int(np.prod(activations.shape[1:])) // N_COUNTED)
+    n_layers, n_units = activations.shape[1:]
     maxima = torch.zeros(n_permutations, brain.shape[1])
-    counts = torch.zeros(N_BINS, dtype=torch.float64)
-    layers = surrogates.other_texts(activations, H, n_permutations, rng, kept=kept)
-    for _, drawn in tqdm(layers, "null", activations.shape[1], mininterval=5):
-        for highest, responses in zip(maxima, drawn, strict=True):
-            r = unit_rows(hemodynamics.remove(responses, basis)) @ brain
-            torch.maximum(highest, r.abs_().amax(0), out=highest)
-            counts += _histogram(r[::step])
-    return Null(maxima.double().numpy(), counts.numpy().astype(np.int64))
+    shares = None if cut is None else np.zeros((n_permutations, brain.shape[1]))
+    counts = torch.zeros(brain.shape[1], N_BINS, dtype=torch.int64)
+    step = max(1, n_layers * n_units // N_COUNTED)
+    layers = surrogates.other_texts(activations, H, n_permutations, rng)
+    for _, drawn in tqdm(layers, "null", n_layers, mininterval=5):
+        for i, responses in enumerate(drawn):
+            r = (unit_rows(hemodynamics.remove(responses, basis)) @ brain).abs_()
+            torch.maximum(maxima[i], r.amax(0), out=maxima[i])
+            counts += _histograms(r[::step], len(counts))
+            if cut is not None:
+                here = (r.numpy() >= cut).mean(0)
+                np.maximum(shares[i], here, out=shares[i])
+    return Null(maxima.double().numpy(), counts.numpy(), shares)
 
 
-def subjects(responses, timecourses, basis, path, *, level=0.05, **drawing):
+def text_synchrony(activations, H, timecourses, basis, *, n_null, rng):
+    """Synchrony of every neuron with responses to other text, draw by draw.
+
+    In place of ``anchors.surrogate_synchrony`` where the null is ``text``.
+
+    Parameters
+    ----------
+    activations, H, timecourses, basis, rng
+        See ``text_null``.
+    n_null : int
+        Takes n_null * n_neurons * n_networks * 2 bytes.
+
+    Returns
+    -------
+    synchrony : float16 array of shape (n_null, n_neurons, n_networks)
+    """
+    brain = torch.from_numpy(_unit(timecourses)).float()
+    n_neurons = int(np.prod(activations.shape[1:]))
+    found = np.empty((n_null, n_neurons, brain.shape[1]), np.float16)
+    layers = surrogates.other_texts(activations, H, n_null, rng)
+    for columns, drawn in tqdm(layers, "null", activations.shape[1], mininterval=5):
+        for one, responses in zip(found, drawn, strict=True):
+            clean = hemodynamics.remove(responses, basis)
+            one[columns] = (unit_rows(clean) @ brain).numpy()
+    return found
+
+
+def subjects(
+    responses, timecourses, basis, path, *, level=0.05, maxima=None, **drawing
+):
     """Synchrony and family-wise threshold of every subject.
 
     Parameters
@@ -193,8 +275,10 @@ def subjects(responses, timecourses, basis, path, *, level=0.05, **drawing):
         Gets the synchrony as ``.npy``, one subject after another.
     level : float
         Family-wise error, over neurons and networks, in each subject.
+    maxima : array of shape (n_subjects, n_permutations, n_networks), optional
+        Of nulls that were drawn before, as by ``text_null`` for all subjects at once.
     drawing
-        Options of ``null``.
+        Options of ``null``, which draws if there are no ``maxima``.
 
     Returns
     -------
@@ -208,68 +292,145 @@ def subjects(responses, timecourses, basis, path, *, level=0.05, **drawing):
         mapped = open_memmap(temporary, "w+", np.float32, shape)
         for i, one in enumerate(tqdm(timecourses, "subjects", mininterval=5)):
             mapped[i] = synchrony(units, one)
-            drawn = null(units, one, basis, **drawing)
-            thresholds.append(familywise_threshold(drawn.maxima, level=level))
+            if maxima is None:
+                drawn = null(units, one, basis, **drawing).maxima
+            else:
+                drawn = maxima[i]
+            thresholds.append(familywise_threshold(drawn, level=level))
         mapped.flush()
     return np.load(path, mmap_mode="r"), np.array(thresholds)
 
 
-def familywise_threshold(maxima, *, level=0.05):
-    """|r| that the largest of all neurons and networks exceeds by chance at ``level``.
+def familywise_threshold(maxima, *, level=0.05, by_network=False):
+    """|r| that the largest of all neurons exceeds by chance at ``level``.
 
     Parameters
     ----------
     maxima : array of shape (n_permutations, n_networks)
         Of ``Null``.
+    level : float
+    by_network : bool
+        Correct over the neurons of each network only, not over networks: with a
+        hundred regions the largest of all leaves no power.
+
+    Returns
+    -------
+    threshold : float, or array of shape (n_networks,)
     """
-    highest = np.sort(maxima.max(1))
+    highest = np.sort(maxima if by_network else maxima.max(1), axis=0)
     # the data count as one permutation: (1 + n) draws
     rank = int(np.ceil((1 - level) * (len(highest) + 1))) - 1
     if rank >= len(highest):
         raise ValueError(
             f"{len(highest)} permutations are too few for a level of {level}"
         )
-    return float(highest[rank])
+    return highest[rank] if by_network else float(highest[rank])
 
 
-def familywise_p(synchrony, maxima):
+def familywise_p(synchrony, maxima, *, by_network=False):
     """p value of every neuron and network, corrected over all of both.
+
+    Parameters
+    ----------
+    synchrony : array of shape (..., n_networks)
+    maxima : array of shape (n_permutations, n_networks)
+        Of ``Null``; its ``shares`` do for ``layer_shares``.
+    by_network : bool
+        Corrected over the neurons of each network only.
 
     Returns
     -------
     p : array of the shape of ``synchrony``
     """
-    highest = np.sort(maxima.max(1))
-    above = len(highest) - np.searchsorted(highest, np.abs(synchrony), side="left")
-    return (1 + above) / (1 + len(highest))
+    size = np.abs(np.asarray(synchrony))
+    if not by_network:
+        return _reached(size, maxima.max(1))
+    columns = zip(np.moveaxis(size, -1, 0), maxima.T, strict=True)
+    return np.stack([_reached(one, null) for one, null in columns], -1)
 
 
-def false_discovery_q(synchrony, counts):
-    """Benjamini-Hochberg q value of every neuron and network, over all of both.
+def _reached(size, null):
+    null = np.sort(null)
+    above = len(null) - np.searchsorted(null, size, side="left")
+    return (1 + above) / (1 + len(null))
 
-    The p value of a pair is the share of |r| in the pooled null that reach its own::
 
-        p = (1 + #(null >= |r|)) / (1 + n_null)
+def cut_at(counts, share=0.01):
+    """|r| that a share of neurons reaches by chance, network by network.
 
-    so that p times the number of pairs estimates the false ones beyond |r|, whether or
-    not neurons have the same null (as in Storey & Tibshirani 2003).
+    To be taken from a null of its own draws, so that what is counted beyond it does not
+    know of the draws that it is held against.
+
+    Parameters
+    ----------
+    counts : array of shape (n_networks, n_bins)
+        Of ``Null``.
+    share : float
+
+    Returns
+    -------
+    cut : array of shape (n_networks,)
+    """
+    beyond = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] / counts.sum(1)[:, None]
+    return (beyond > share).sum(1) / counts.shape[1]
+
+
+def layer_shares(synchrony, n_layers, cut):
+    """Share of each layer's neurons whose |r| reaches a cut: many weak ones count.
+
+    As the mass of a cluster asks less of single voxels, this asks less of single
+    neurons. It is held against ``Null.shares``, the largest of all layers, by
+    ``familywise_p(..., by_network=True)``.
 
     Parameters
     ----------
     synchrony : array of shape (n_neurons, n_networks)
-    counts : array of shape (n_bins,)
+        Neurons layer-major.
+    n_layers : int
+    cut : array of shape (n_networks,)
+
+    Returns
+    -------
+    shares : array of shape (n_layers, n_networks)
+    """
+    size = np.abs(np.asarray(synchrony))
+    return (size >= cut).reshape(n_layers, -1, size.shape[1]).mean(1)
+
+
+def false_discovery_q(synchrony, counts, *, over="network"):
+    """Benjamini-Hochberg q value of every neuron and network.
+
+    The p value of a pair is the share of |r| in the network's own null that reach it::
+
+        p = (1 + #(null >= |r|)) / (1 + n_null)
+
+    so that p times the number of neurons estimates the false ones beyond |r|, whether
+    or not neurons have the same null (as in Storey & Tibshirani 2003). One null for
+    networks of unlike spectra would hide the fast ones and invent slow ones.
+
+    Parameters
+    ----------
+    synchrony : array of shape (n_neurons, n_networks)
+    counts : array of shape (n_networks, n_bins)
         Of ``Null``.
+    over : {"network", "all"}
+        Neurons of each network, or all neurons and networks together.
 
     Returns
     -------
     q : array of shape (n_neurons, n_networks)
     """
-    n_bins = len(counts)
-    reached = np.append(np.cumsum(counts[::-1])[::-1], 0)
-    # a whole bin counts as reached: p errs on the large side
-    p = (1 + reached) / (1 + counts.sum())
+    if over not in ("network", "all"):
+        raise ValueError(f"over must be network or all, found {over!r}")
+    n_bins = counts.shape[1]
     at = (np.abs(synchrony).clip(max=1) * n_bins).astype(int).clip(max=n_bins - 1)
-    return stats.false_discovery_control(p[at].ravel()).reshape(synchrony.shape)
+    # a whole bin counts as reached: p errs on the large side
+    reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+    p = (1 + reached) / (1 + counts.sum(1)[:, None])
+    p = np.take_along_axis(p.T, at, axis=0)
+    if over == "all":
+        return stats.false_discovery_control(p.ravel()).reshape(p.shape)
+    return stats.false_discovery_control(p, axis=0)
 
 
 def parametric_p(synchrony, n_free):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from anbn import uncoupled
 from anbn.plots import COLOURS, _axes, plot_score_distribution
 
 
@@ -74,5 +75,36 @@ def plot_components(scores, ceiling, names, ax=None):
     ax.axhline(0, color="0.5", lw=0.8)
     ax.set_xticks(x, [names[k] for k in order], rotation=30, ha="right")
     ax.set_ylabel("held-out correlation (r)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_uncoupled(table, ax=None, *, level=0.05):
+    """Subjects in which a null finds coupling with a story that was not heard.
+
+    ``table`` is that of ``uncoupled.false_findings``; rows of the group are drawn as
+    their p.
+    """
+    ax = _axes(ax, 9, 3.8)
+    of_group = table["data"] == "group"
+    single = table[~of_group]
+    by_version = single.groupby("version", sort=False)["found"].agg(["sum", "size"])
+    x = np.arange(len(by_version))
+    label = f"subjects: {single['found'].sum()} of {len(single)}"
+    ax.bar(x, by_version["sum"], 0.7, color=COLOURS[0], label=label)
+    high = uncoupled.interval(int(by_version["size"].max()), level)[1]
+    ax.axhspan(0, high, color="0.93", zorder=0, label="99 % by chance, each bar")
+    ax.axhline(
+        level * by_version["size"].mean(), color="k", ls="--", lw=1, label="expected"
+    )
+    group = table[of_group].set_index("version")["p"].reindex(by_version.index)
+    for i, p in enumerate(group):
+        if np.isfinite(p):
+            ax.text(i, high, f"{p:.2f}", ha="center", va="bottom", fontsize=8)
+    if of_group.any():
+        ax.plot([], [], " ", label="figures: p of the group")
+    ax.set_ylim(0, max(high, by_version["sum"].max()) * 1.2)
+    ax.set_xticks(x, by_version.index, rotation=30, ha="right")
+    ax.set_ylabel(f"found at {level:g}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

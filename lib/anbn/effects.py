@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from anbn import matching
+from anbn import inference, matching
 from anbn.anchors import strongest
 
 N_DRAWS = 250  # permutations of a layer's labels held at a time
@@ -42,7 +42,8 @@ def feature_effects(
       coupled neurons as given, also where they are coupled by chance.
 
     So an effect counts where both of the latter are small. No p is below 2 / (1 +
-    draws): for a q of .05 over many rows a null needs hundreds of draws.
+    draws), and a q of .05 over many rows would take thousands of them: ``familywise_*``
+    is corrected over the rows by the largest of each draw, and reaches 1 / (1 + draws).
 
     Parameters
     ----------
@@ -65,8 +66,8 @@ def feature_effects(
     effects : DataFrame, a row a network and feature
         ``network``, ``feature``, ``n_coupled``, ``coupled`` and ``uncoupled`` (weighted
         mean r), ``d``, ``p`` (two-sided) and ``q`` (Benjamini-Hochberg over all rows),
-        and ``p_*`` and ``q_*`` of the nulls that were given. NaN for a network without
-        coupled neurons.
+        and ``p_*``, ``q_*`` and ``familywise_*`` of the nulls that were given. NaN for
+        a network without coupled neurons.
     """
     r, coupled = correlations.to_numpy(), np.asarray(coupled, bool)
     if coupled.shape[1:] != r.shape[1:]:
@@ -99,6 +100,8 @@ def feature_effects(
     for name, draws in (("_surrogate", null), ("_shift", shifted)):
         if draws:
             _add_p(table, name, difference / spread, draws)
+            p = inference.two_sided_max_p(difference / spread, draws)
+            table[f"familywise{name}"] = p.ravel()
     return table
 
 

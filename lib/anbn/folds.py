@@ -92,7 +92,7 @@ def delayed(features, delays, runs=None):
     return out.reshape(len(features), -1)
 
 
-def mean_delayed(data, delays, runs=None):
+def mean_delayed(data, delays, runs=None, kept=slice(None)):
     """Mean of ``delayed`` over the delays: a boxcar in place of a response.
 
     Parameters
@@ -100,18 +100,21 @@ def mean_delayed(data, delays, runs=None):
     data : array or DataFrame of shape (n_times, n_features)
     delays, runs
         As for ``delayed``.
+    kept : slice or bool array of shape (n_times,)
+        Volumes that are given back, from ``regressors.left_over``.
 
     Returns
     -------
-    mean : array or DataFrame of shape (n_times, n_features)
+    mean : array or DataFrame of shape (n_kept, n_features)
         ``data`` itself for a delay of 0 alone.
     """
     if list(delays) == [0]:
-        return data
+        return data if kept == slice(None) else data[kept]
     if isinstance(data, pd.DataFrame):
-        values = mean_delayed(data.to_numpy(float), delays, runs)
-        return pd.DataFrame(values, data.index, data.columns)
-    return sum(delayed(data, [delay], runs) for delay in delays) / len(delays)
+        values = mean_delayed(data.to_numpy(float), delays, runs, kept)
+        return pd.DataFrame(values, data.index[kept], data.columns)
+    mean = sum(delayed(data, [delay], runs) for delay in delays) / len(delays)
+    return mean[kept]
 
 
 def drift_basis(volumes, run, tr, high_pass):

@@ -1,6 +1,7 @@
 """Bootstrap over documents, and corrections over several masks."""
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
@@ -80,3 +81,63 @@ def max_p(values):
     z = (pooled - pooled.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
     largest = z[:, 1:].max(0)
     return (1 + (largest >= z[:, :1] - 1e-9).sum(1)) / n
+
+
+def two_sided_max_p(observed, null):
+    """Family-wise p of many two-sided tests, as ``max_p`` does for one-sided ones.
+
+    Parameters
+    ----------
+    observed : array of shape (...)
+        NaN where nothing was observed, which is left out.
+    null : array of shape (n_draws, ...)
+
+    Returns
+    -------
+    p : array of shape (...)
+        At least 1 / (1 + n_draws), however many tests there are.
+    """
+    observed = np.asarray(observed, float)
+    values = np.concatenate([observed[None], np.asarray(null, float)])
+    values = values.reshape(len(values), -1)
+    tested = np.isfinite(values).all(0)
+    p = np.full(observed.size, np.nan)
+    if tested.any():
+        columns = [*values[:, tested].T, *-values[:, tested].T]
+        p[tested] = np.minimum(*np.split(max_p(columns), 2))
+    return p.reshape(observed.shape)
+
+
+def attainable(tests, level=0.05):
+    """What each test could have found at best, beside what it found.
+
+    A p of n draws cannot be less than 1 / (1 + n), and the q of Benjamini and Hochberg
+    of one test alone cannot be less than that times the number of tests: where this is
+    above the level, "none" would say nothing.
+
+    Parameters
+    ----------
+    tests : DataFrame, a row a test
+        ``draws``, ``least_p`` (see ``surrogates.least_p``), ``tests`` that q corrects
+        for (1 where a p stands for itself or is family-wise), and ``found``.
+    level : float
+
+    Returns
+    -------
+    table : DataFrame, a row a test
+        ``draws``, ``least p``, ``least q`` (of one test alone), and ``found``: a number
+        or "not testable with n draws".
+    """
+    rows = {}
+    for name, test in tests.iterrows():
+        least = min(1.0, test["least_p"] * test["tests"])
+        found = test["found"]
+        if least > level:
+            found = f"not testable with {test['draws']} draws"
+        rows[name] = {
+            "draws": test["draws"],
+            "least p": test["least_p"],
+            "least q": least,
+            "found": found,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -7,7 +7,11 @@ from anbn.readable import listed, number, percent, plural, source
 
 
 def confounds(r):
-    p, of_words = r.params, [c.replace("_", " ") for c in r.params["confounds"]]
+    p = r.params
+    of_words = [
+        "speech, on or off" if c == "speech" else c.replace("_", " ")
+        for c in p["confounds"]
+    ]
     if p["sound_file"]:
         of_words.append(f"the power of {source(p['sound_file'])}")
     if p["confound_table"]:
@@ -18,6 +22,11 @@ def confounds(r):
     return (
         "One projection removed from neurons and networks alike: "
         f"{listed([f'drift slower than {slow:g} s', *of_words])}."
+        + (
+            f" The first {p['leave_out_start']:g} s were left out."
+            if p["leave_out_start"]
+            else ""
+        )
     )
 
 
@@ -41,13 +50,13 @@ def null(r):
         "phase": "time courses with their Fourier phases turned "
         "[@prichard1994surrogates]",
         "shift": "time courses rolled by a random lag",
-        "runs": "runs in another order",
         "text": "responses to other text, spoken with the timing of this story",
     }[r.params["null_method"]]
     return (
         f"Its null are {r.params['n_permutations']:,} surrogates: {drawn}. The largest "
         "|r| over all neurons and networks gives the family-wise threshold at "
-        f"{r.params['level']:g}, all |r| together the rate of false discoveries."
+        f"{r.params['level']:g}, the |r| with each network its rate of false "
+        "discoveries."
     )
 
 

@@ -35,6 +35,13 @@ REPLACED = {
     },
 }
 
+# Values that were choices once, and what took their place.
+GONE = {
+    "null_method": {
+        "runs": "Take shift, which rolls every run of run_lengths on its own."
+    },
+}
+
 _RANGE = re.compile(r"\((-?[\d.e+-]+) to (-?[\d.e+-]+)\)\s*$")
 _CHOICES = re.compile(r"\(one of ([^)]+)\)\s*$")
 
@@ -168,6 +175,10 @@ def _check_one(parameter, kind, value, source):
                 f"{where} must lie in {low:g} to {high:g}, found {value!r}. "
                 f"({parameter.comment})"
             )
+    if value in GONE.get(name, {}):
+        raise ParamError(
+            f"{where}: {value!r} is no longer offered. {GONE[name][value]}"
+        )
     if parameter.choices and value not in parameter.choices:
         raise ParamError(
             f"{where} must be one of {', '.join(parameter.choices)}, found {value!r}"

@@ -9,6 +9,9 @@ from anbn.columns import MISSING, choose, did_you_mean, read_cells, some
 from anbn.paths import resolve
 
 WORD_RATE = "word_rate"
+SPEECH = "speech"
+PAUSE = 1.0  # s; silence that is shorter belongs to speech
+SPEECH_STEP = 0.1  # s, grid on which speech is on or off
 RESPONSES = ("spm", "glover", "none")
 
 
@@ -33,8 +36,8 @@ def story_regressors(
         With ``onset`` (s on the story's clock; NaN for a word without time, which is
         left out) and columns of values, as in stage 01's ``words.parquet``.
     names : sequence of str
-        ``word_rate``, or columns of numbers, each once. A missing value counts as the
-        mean.
+        ``word_rate``, ``speech`` (on or off, see ``speech``), or columns of numbers,
+        each once. A missing value counts as the mean.
     n_times : int
     tr : float
         s.
@@ -58,13 +61,102 @@ def story_regressors(
     """
     names = list(dict.fromkeys([names] if isinstance(names, str) else names))
     columns = [c for c in words if pd.api.types.is_numeric_dtype(words[c])]
-    known = [WORD_RATE, *(c for c in columns if c != WORD_RATE)]
+    known = [WORD_RATE, SPEECH, *(c for c in columns if c not in (WORD_RATE, SPEECH))]
     onset = words["onset"].to_numpy(float)
-    values = [_values(words, name, known, np.isfinite(onset)) for name in names]
+    of_words = [name for name in names if name != SPEECH]
+    values = [_values(words, name, known, np.isfinite(onset)) for name in of_words]
     values = np.column_stack([np.zeros((len(words), 0)), *values])
     clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
     clock["run_lengths"] = run_lengths
-    return pd.DataFrame(impulses(onset, values, **clock), columns=names)
+    found = pd.DataFrame(impulses(onset, values, **clock), columns=of_words)
+    if SPEECH in names:
+        found[SPEECH] = speech(words, **clock)
+    return found[names]
+
+
+def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PAUSE):
+    """Whether anybody speaks, through the haemodynamic response.
+
+    BOLD and responses both rise when speech sets in and fall when it stops, whatever is
+    said: without this regressor the first minute of any story "couples".
+
+    Parameters
+    ----------
+    words : DataFrame of n_words rows
+        With ``onset`` and ``offset`` (s); words without a time are left out.
+    n_times, tr, start, hrf, run_lengths
+        As for ``story_regressors``.
+    pause : float
+        s; words with less between them are one stretch of speech.
+
+    Returns
+    -------
+    regressor : array of shape (n_times,)
+        1 where speech has lasted as long as the response does, 0 where none has been.
+    """
+    if "offset" not in words:
+        raise RegressorError(
+            f"{SPEECH!r} needs the words' offset: found the columns "
+            f"{some(list(words))}. Run stage 01 again, or leave it out of confounds."
+        )
+    onset, offset = (words[name].to_numpy(float) for name in ("onset", "offset"))
+    timed = np.isfinite(onset)
+    order = np.argsort(onset[timed], kind="stable")
+    onset = onset[timed][order]
+    # a word without an end ends where it begins; one inside another ends with it
+    offset = np.fmax(offset[timed][order], onset)
+    offset = np.maximum.accumulate(offset)
+    first = np.r_[True, onset[1:] - offset[:-1] > pause][: len(onset)]
+    begins, ends = onset[first], np.r_[offset[:-1][first[1:]], offset[-1:]]
+    moments = [
+        np.arange(begin, max(end, begin + SPEECH_STEP), SPEECH_STEP) + SPEECH_STEP / 2
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    moments = np.concatenate([*moments, np.zeros(0)])
+    # with hrf none a volume counts the moments that begin in it
+    height = SPEECH_STEP / tr if hrf == "none" else SPEECH_STEP
+    values = np.full((len(moments), 1), height)
+    clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
+    clock["run_lengths"] = run_lengths
+    return impulses(moments, values, **clock)[:, 0]
+
+
+def left_over(run_lengths, tr, seconds):
+    """Volumes that are left when the first seconds of every run are not used.
+
+    Parameters
+    ----------
+    run_lengths : sequence of int
+        Volumes of each run.
+    tr : float
+        s.
+    seconds : float
+        From a run's first volume on; a volume that begins in them is left out.
+
+    Returns
+    -------
+    kept : slice, or bool array of shape (sum of run_lengths,)
+        A slice for one run: what is on disk stays there.
+    lengths : list of int
+        Volumes that are left of each run.
+
+    Raises
+    ------
+    RegressorError
+        If a run has fewer than 10 volumes left.
+    """
+    n_first = int(np.ceil(np.round(seconds / tr, 9)))
+    lengths = [int(n) - n_first for n in run_lengths]
+    if min(lengths) < 10:
+        raise RegressorError(
+            f"leave_out_start: the first {seconds:g} s are {n_first} volumes of {tr:g} "
+            f"s, but the shortest run has {min(run_lengths)}, and 10 must be left. "
+            "Leave out less, or check run_lengths."
+        )
+    if len(lengths) == 1:
+        return slice(n_first, None), lengths
+    kept = [np.arange(int(n)) >= n_first for n in run_lengths]
+    return np.concatenate(kept), lengths
 
 
 def impulses(

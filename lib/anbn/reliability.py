@@ -7,7 +7,7 @@ neurons: the null draws surrogates of the time courses and keeps the neurons as 
 import numpy as np
 import pandas as pd
 
-from anbn import coupling, hemodynamics, matching, regressors, surrogates
+from anbn import coupling, hemodynamics, inference, matching, regressors, surrogates
 from anbn.anchors import anchors, network_index, strongest
 
 NEURON_BLOCK = 8192  # neurons standardised at a time
@@ -161,7 +161,7 @@ def reliability(
     rng,
     high_pass=128.0,
     run_lengths=(),
-    kind="phase",
+    kind="shift",
     n_splits=20,
     n_null=200,
     names=None,
@@ -196,7 +196,8 @@ def reliability(
     -------
     table : DataFrame, a row a network
         ``r_subjects``, ``null_subjects`` (95th percentile), ``p_subjects`` (one-sided),
-        and the same for ``time``. NaN for subjects if there is but one.
+        ``familywise_subjects`` (over networks, ``inference.max_p``), and the same for
+        ``time``. NaN for subjects if there is but one.
     """
     n_subjects, n_times, n_networks = timecourses.shape
     parts = [slice(n_times // 2), slice(n_times // 2, None)]
@@ -207,7 +208,8 @@ def reliability(
         sides = [np.tensordot(w, z, 1).swapaxes(0, 1) for w in weights]
         sides = [side.reshape(n_times, -1) for side in sides]
         pairs = {"subjects": ([slice(None)] * 2, sides)} | pairs
-    columns = dict.fromkeys(("r_subjects", "null_subjects", "p_subjects"), np.nan)
+    of_subjects = ("r", "null", "p", "familywise")
+    columns = dict.fromkeys([f"{x}_subjects" for x in of_subjects], np.nan)
     about = (confounds, tr, high_pass, run_lengths)
     for name, (parts, sides) in pairs.items():
         lengths, bases = zip(*[_stretch(part, *about) for part in parts], strict=True)
@@ -215,15 +217,19 @@ def reliability(
         a, b = map(hemodynamics.remove, sides, bases)
         left = ab.T @ a / np.sqrt((a * (aa @ a)).sum(0))
         r = _correlate(left, b, bb).reshape(-1, n_networks)
-        options = {"kind": kind, "run_lengths": lengths[1], "basis": bases[1]}
+        options = {"kind": kind, "run_lengths": lengths[1]}
+        coloured = surrogates.before_projection(b, bases[1], lengths[1])
         null = []
         for i in range(n_null):
             one = slice(i % len(r) * n_networks, (i % len(r) + 1) * n_networks)
-            drawn = surrogates.draw_one(b[:, one], rng, **options)
+            drawn = surrogates.draw_one(coloured[:, one], rng, **options)
+            drawn = hemodynamics.remove(drawn, bases[1])
             null.append(_correlate(left[:, one], drawn, bb))
         columns[f"r_{name}"] = r = r.mean(0)
         columns[f"null_{name}"] = np.percentile(null, 95, axis=0)
         columns[f"p_{name}"] = matching.p_values(r, null)
+        both = np.vstack([r, null])
+        columns[f"familywise_{name}"] = inference.max_p(list(both.T))
     return pd.DataFrame(columns, network_index(names, r))
 
 

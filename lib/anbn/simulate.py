@@ -266,7 +266,7 @@ def simulate_bold(
         responses, n_neurons, len(FEW), n_drivers, rng, others=of_populations.T
     )
     rate = hemodynamics.zscore(word_rate)[:, None]
-    unknown = [surrogates.draw_one(of_few[:, [0]], rng) for _ in NOTHING]
+    unknown = [surrogates.draw_one(of_few[:, [0]], rng, kind="phase") for _ in NOTHING]
     shared = np.hstack(
         [
             of_few + rate_share * rate,

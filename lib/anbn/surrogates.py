@@ -5,11 +5,13 @@ import torch
 
 from anbn import hemodynamics
 from anbn.hemodynamics import spans
+from anbn.params import GONE
 
-KINDS = ("phase", "shift", "runs")
+KINDS = ("shift", "phase")
+NEAR = 5  # volumes; rolls by less would hold the coupling that is tested
 
 
-def draw(timecourses, n, *, kind="phase", run_lengths=(), rng):
+def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
     """Surrogates of time courses; all networks are treated alike in one surrogate.
 
     Parameters
@@ -17,14 +19,18 @@ def draw(timecourses, n, *, kind="phase", run_lengths=(), rng):
     timecourses : array of shape (n_times, n_networks)
     n : int
         Surrogates.
-    kind : {"phase", "shift", "runs"}
+    kind : {"shift", "phase"}
+        ``shift``: rolled by a random number of volumes, every one equally likely but
+        the nearest (less than ``NEAR`` volumes, at most an eighth of the run), of which
+        only none at all is kept: so p is never less than one in as many as there are.
+        It keeps all that a time course is, bursts and spikes too, and assumes no more
+        than that any moment of it could have fallen on any moment of the story.
         ``phase``: Fourier phases are turned by random angles, the same for all
-        networks: spectra and cross-spectra stay (Prichard & Theiler 1994). ``shift``:
-        rolled by a random number of volumes, every one equally likely. ``runs``: runs
-        of equal length in another order, as of a subject who heard them so.
+        networks: spectra and cross-spectra stay (Prichard & Theiler 1994). It assumes
+        Gaussian noise that is alike at all times, which one subject's BOLD is not.
     run_lengths : sequence of int
-        Volumes of each run that the clock is made of, () for one. ``phase`` and
-        ``shift`` draw for each run anew.
+        Volumes of each run that the clock is made of, () for one. Each run is drawn
+        on its own.
     rng : numpy Generator
 
     Returns
@@ -34,12 +40,14 @@ def draw(timecourses, n, *, kind="phase", run_lengths=(), rng):
     Raises
     ------
     ValueError
-        Unknown kind, lengths that do not add up, too few or unequal runs for ``runs``.
+        Unknown kind, lengths that do not add up.
     """
     data = np.asarray(timecourses, float)
     runs = spans(len(data), run_lengths)
-    if kind == "runs":
-        return _reordered(data, n, runs, rng)
+    if kind in GONE["null_method"]:
+        raise ValueError(
+            f"null_method {kind!r} is no longer offered. {GONE['null_method'][kind]}"
+        )
     if kind not in KINDS:
         raise ValueError(
             f"null_method must be one of {', '.join(KINDS)}; found {kind!r}"
@@ -50,6 +58,39 @@ def draw(timecourses, n, *, kind="phase", run_lengths=(), rng):
     numbers = np.split(rng.random((n, sum(needed))), np.cumsum(needed)[:-1], axis=1)
     pairs = zip(runs, numbers, strict=True)
     return np.concatenate([make(data[run], u) for run, u in pairs])
+
+
+def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
+    """The least p that n draws can give.
+
+    ::
+
+        p = (1 + n / n_distinct) / (1 + n)
+
+    Rolls of one run are few, and the data themselves come back among them, so that no
+    number of draws gives less than one in as many as there are.
+
+    Parameters
+    ----------
+    n : int
+        Draws.
+    kind : str
+        ``shift`` has as many distinct draws as the rolls of its runs multiply to;
+        all others are taken to have any number.
+    n_times : int
+        Volumes; only ``shift`` needs it.
+    run_lengths : sequence of int
+        See ``draw``.
+
+    Returns
+    -------
+    p : float
+    """
+    again = 0.0
+    if kind == "shift":
+        lengths = list(run_lengths) or [n_times]
+        again = n / np.prod([float(_n_rolls(length)[0]) for length in lengths])
+    return float(min(1.0, (1 + again) / (1 + n)))
 
 
 def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
@@ -97,7 +138,7 @@ def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
     return np.concatenate(parts)
 
 
-def draw_one(timecourses, rng, *, basis=None, kind="phase", run_lengths=()):
+def draw_one(timecourses, rng, *, basis=None, kind="shift", run_lengths=()):
     """One surrogate.
 
     Parameters
@@ -131,22 +172,17 @@ def _turned(data, numbers):
     return np.fft.irfft(turned, n=len(data), axis=0)
 
 
+def _n_rolls(length):
+    """How many rolls a run has, and the least of them beside none."""
+    near = max(1, min(NEAR, length // 8))
+    return length - 2 * near + 2, near
+
+
 def _rolled(data, numbers):
-    by = (numbers[:, 0] * len(data)).astype(int)
+    n_rolls, near = _n_rolls(len(data))
+    which = (numbers[:, 0] * n_rolls).astype(int)
+    by = np.where(which == 0, 0, which + near - 1)
     return data[(np.arange(len(data))[:, None] + by) % len(data)]
-
-
-def _reordered(data, n, runs, rng):
-    lengths = {run.stop - run.start for run in runs}
-    if len(runs) < 5 or len(lengths) > 1:
-        raise ValueError(
-            "null_method runs needs five or more runs of one length, found "
-            f"{len(runs)} of {sorted(lengths)} volumes: cut them in run_lengths, or "
-            "take phase"
-        )
-    parts = data.reshape(len(runs), *data[runs[0]].shape)
-    orders = np.stack([rng.permutation(len(runs)) for _ in range(n)])
-    return parts[orders].reshape(n, *data.shape).swapaxes(0, 1)
 
 
 def other_texts(activations, H, n, rng, *, kept=None):

@@ -26,7 +26,7 @@ def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
     Parameters
     ----------
     synchrony : array of shape (n_neurons, n_networks)
-    threshold : float
+    threshold : float or array of shape (n_networks,)
     names : list of str
         Labels of the networks.
     maps : array of shape (n_networks, n_voxels)
