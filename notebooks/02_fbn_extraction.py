@@ -201,6 +201,8 @@ drawn = "subjects" if len(set(brain.subjects)) > 1 else "runs"
 whose = brain.subjects if drawn == "subjects" else brain.run_names
 judged_brain = {"whose": whose, **judging}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
+
+# %%
 if brain_method == "regions":
     assert brain.mask is None, "brain_method: regions is for tables and atlases"
     brain_networks, names = None, brain.names
