@@ -397,6 +397,8 @@ if scan:
 variants = {"massive neurons in": (False, False)}
 variants["massive neurons left out"] = (True, False)
 variants["every neuron standardised"] = (False, True)
+
+# %%
 shown = {}
 for name, (out_of, scaled) in variants.items():
     other, keep = model_found, ~is_massive.ravel() if out_of else None
@@ -572,6 +574,8 @@ artifacts.write_arrays(
     draws=model_networks.stability.index,
     halves=model_networks.stability.halves,
 )
+
+# %%
 if brain.mask is not None:
     images = {"mask": brain.mask, "maps": unmask(maps.astype(np.float32), brain.mask)}
     for name, image in images.items():
