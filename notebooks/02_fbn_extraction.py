@@ -345,7 +345,6 @@ artifacts.write_figure(out, "model_networks", ax.figure)
 # A row is a network, strongest first; colour is how many of its neurons a layer holds.
 # Networks of very few neurons that explain much variance are those of massive neurons.
 
-# %%
 # %% [markdown]
 # ## Stability
 #
