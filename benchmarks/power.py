@@ -1,11 +1,12 @@
 """Power: what of a planted coupling is found, on simulated BOLD.
 
 Group means over subjects, in three networks driven by real recorded responses and four
-that follow noise of the same spectrum, in the noise of ``simulate.simulate_bold``. The noise of n subjects is
-independent, so that its mean is drawn at once, 1 / sqrt(n) as large. Networks' time
-courses and maps come by dual regression from the true maps: decomposition, which would
-add errors of its own, has no part in this, and a map is recovered even where nothing is
-shared, from what a network does in each subject. One setting varies at a time.
+that follow noise of the same spectrum, in the noise of ``simulate.simulate_bold``. The
+noise of n subjects is independent, so that its mean is drawn at once, 1 / sqrt(n) as
+large. Networks' time courses and maps come by dual regression from the true maps:
+decomposition, which would add errors of its own, has no part in this, and a map is
+recovered even where nothing is shared, from what a network does in each subject. One
+setting varies at a time.
 """
 
 import json

@@ -258,6 +258,8 @@ drawn = "subjects" if len(set(brain.subjects)) > 1 else "runs"
 whose = brain.subjects if drawn == "subjects" else brain.run_names
 judged_brain = {"whose": whose, **judging}
 people, series = brain.by_subject() if same_story else (brain.run_names, brain.runs)
+
+# %%
 if brain_method == "regions":
     assert brain.mask is None, "brain_method: regions is for tables and atlases"
     brain_networks, names = None, brain.names
@@ -412,7 +414,6 @@ artifacts.write_figure(out, "model_networks", ax.figure)
 # A row is a network, strongest first; colour is how many of its neurons a layer holds.
 # Networks of very few neurons that explain much variance are those of massive neurons.
 
-# %%
 # %% [markdown]
 # ## Stability
 #
@@ -464,6 +465,8 @@ if scan:
 variants = {"massive neurons in": (False, False)}
 variants["massive neurons left out"] = (True, False)
 variants["every neuron standardised"] = (False, True)
+
+# %%
 shown = {}
 for name, (out_of, scaled) in variants.items():
     other, keep = model_found, ~is_massive.ravel() if out_of else None
@@ -639,6 +642,8 @@ artifacts.write_arrays(
     draws=model_networks.stability.index,
     halves=model_networks.stability.halves,
 )
+
+# %%
 if brain.mask is not None:
     images = {"mask": brain.mask, "maps": unmask(maps.astype(np.float32), brain.mask)}
     for name, image in images.items():
