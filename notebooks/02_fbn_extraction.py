@@ -153,11 +153,12 @@ corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 # %% [markdown]
 # ## The brain: load
 #
-# `quickstart` simulates volumes: some networks of Seitzman's coordinates are driven
-# through the haemodynamic response by groups of real neurons of the model, others by
-# noise with the same spectrum; each subject adds activity of its own, noise with the
-# spectrum and spatial covariance of real rest, and drift. What was planted goes to
-# `truth.npz` and `truth.json`, which only the last section of notebook 03 opens.
+# `quickstart` simulates volumes: networks of Seitzman's coordinates follow, through the
+# haemodynamic response, groups of a few real neurons of the model (three networks),
+# populations of hundreds of neurons (two), the rate of words alone (one), or noise with the
+# same spectrum (one); each subject adds activity of its own, noise with the spectrum and
+# spatial covariance of real rest, and drift. What was planted goes to `truth.npz` and
+# `truth.json`, which only the last section of notebook 03 opens.
 
 # %%
 before01 = manifest01["params"]

@@ -671,10 +671,13 @@ explorer.explore(coupled, figure)
 # %% [markdown]
 # ## Check
 #
-# Against the truth, where BOLD was simulated. A planted network counts as found if a map
-# carries its name and a neuron couples with it beyond the family-wise threshold; another
-# named network with such a neuron counts as false. Components without a name are counted
-# apart: ICA can split a fragment off a driven network, which then couples as well.
+# Against the truth, where BOLD was simulated. A network that few neurons drive counts as
+# found if a map carries its name and a neuron couples with it beyond the family-wise
+# threshold; one that no neuron drives counts as false if it has such a neuron. Components
+# without a name are counted apart: ICA can split a fragment off a driven network, which
+# then couples as well. A network that a population drives is for the encoding model to
+# find: a gain over word rate beyond chance in most of its core, and none where nothing but
+# word rate, or nothing known, drives a network.
 #
 # A second check holds for any data: the story reversed, and rolled, and both. Nobody heard
 # it so, and nothing can be coupled; what the null finds there is chance, or a wrong null.
@@ -694,6 +697,12 @@ if note:
     )
     for found in ("planted_networks_found", "false_networks_found"):
         score[f"{found}_by_network"] = of_own[found]
+    score |= truth.score_encoding(
+        scores["model + word rate"] - scores["word rate"],
+        effect.significant & (effect.t > 0),
+        planted,
+        arrays["maps"],
+    )
     print(pd.Series(score).round(3).to_string())
 
 # %%
