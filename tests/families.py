@@ -292,6 +292,27 @@ OTHERS = {
         },
         _sites("model.language_model.layers.{}", "mlp.down_proj", added=_NORM),
     ),
+    # two attentions in a layer
+    "diffllama": (
+        *(t.DiffLlamaForCausalLM, t.DiffLlamaConfig, SMALL),
+        _sites(*_DOWN, None),
+    ),
+    # experts in attention, too
+    "jetmoe": (
+        *(t.JetMoeForCausalLM, t.JetMoeConfig),
+        {**SMALL, **MOE, "kv_channels": 6},
+        _sites("model.layers.{}", None, None),
+    ),
+    # experts looked up in an embedding; they know of later tokens
+    "doge with experts": (
+        *(t.DogeForCausalLM, t.DogeConfig),
+        {**SMALL, "is_moe": True, "num_experts": 16, "num_experts_per_tok": 2},
+        _sites("model.layers.{}", None),
+    ),
+    "lilt": (
+        *(t.LiltModel, t.LiltConfig, {**PLAIN, "channel_shrink_ratio": 2}),
+        _sites("encoder.layer.{}", "output.dense", None),
+    ),
     "rwkv": (
         *(t.RwkvForCausalLM, t.RwkvConfig),
         {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3},

@@ -95,7 +95,8 @@ def test_silenced_as_a_plain_hook_silences(name, kind, rng):
     assert not torch.equal(silenced, intact)
 
 
-BOTH_WAYS = ("mobilebert", "flaubert", "xlm", "switch", "modernbert")
+BOTH_WAYS = ("mobilebert", "flaubert", "xlm", "switch", "modernbert", "lilt")
+BOTH_WAYS = (*BOTH_WAYS, "doge with experts")
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name not in BOTH_WAYS])

@@ -154,7 +154,13 @@ def input_device(model):
 def _run(model, **options):
     """A pass over two tokens, without the head."""
     ids = torch.tensor(PROBE, device=input_device(model))
-    return getattr(model, "base_model", model)(input_ids=ids, **options)
+    try:
+        return getattr(model, "base_model", model)(input_ids=ids, **options)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise StructureError(
+            f"{type(model).__name__} does not take a text of {len(PROBE[0])} tokens, "
+            f"which it is looked at with: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _tensor(output):
@@ -396,6 +402,11 @@ def _mixture(model, block):
     return mixture, [block.get_submodule(path) for path in paths]
 
 
+def find_experts(model, block):
+    """Modules of a block that hold the stacked weights of experts; [] for none."""
+    return _mixture(model, block)[1]
+
+
 def _configured(model, i):
     """Widths that the configuration gives a block's feed-forward hidden layer."""
     config, widths = _text_config(model), set()
@@ -424,13 +435,9 @@ def find_feedforward_outputs(model):
 
     Returns
     -------
-    linears : list of torch.nn.Module
-        One a layer; None for a layer with a mixture of experts.
-
-    Raises
-    ------
-    StructureError
-        Says what was looked for and lists what was found.
+    found : list of torch.nn.Module, str or None
+        One a layer; None for a layer with a mixture of experts; if there is not exactly
+        one such linear layer, a message that says what was looked for and found.
     """
     found = []
     for i, (block, layer) in enumerate(
@@ -442,6 +449,8 @@ def find_feedforward_outputs(model):
         linear, candidates = _choose_output(model, i, paths, layer)
         if mixture is block or (mixture and candidates):
             listed = [*candidates, "experts"]
+        elif linear and _looks_up(block, paths, linear):
+            listed = [*candidates, "experts that are looked up in an embedding"]
         elif mixture or linear:
             found.append(linear)
             continue
@@ -449,7 +458,7 @@ def find_feedforward_outputs(model):
             listed = candidates
         width = " or ".join(map(str, sorted(_configured(model, i)))) or "any number of"
         shapes = {name: _shape(m) for name, m in paths.items()}
-        raise StructureError(
+        found.append(
             f"{type(model).__name__}, block {i}: looked for one linear layer from a "
             f"feed-forward hidden layer ({width} units) to the residual stream "
             f"({_text_config(model).hidden_size} units), found {len(listed)} that fit"
@@ -487,7 +496,15 @@ def _choose_output(model, i, paths, layer):
     return None, list(chosen or fitting)
 
 
-def find_sites(model, kind, modules=None):
+def _looks_up(block, paths, linear):
+    """Whether the module around a linear layer looks up weights (Doge's experts)."""
+    path = next(name for name, module in paths.items() if module is linear)
+    parent = block.get_submodule(path.rpartition(".")[0])
+    embeddings = [m for m in parent.modules() if isinstance(m, torch.nn.Embedding)]
+    return bool(embeddings) and parent is not block
+
+
+def find_sites(model, kind, modules=None, layers=None):
     """Where a kind of neuron outside of attention lives, layer by layer.
 
     Parameters
@@ -497,10 +514,13 @@ def find_sites(model, kind, modules=None):
         Any but ``qk``; ``attn_out`` needs ``modules``.
     modules : dict of str to str, optional
         For a kind, a pattern of module paths (``fnmatch``), in the order of layers.
+    layers : sequence of int, optional
+        The layers that are wanted, all by default: others need not have such a place.
 
     Returns
     -------
     sites : list of (module, place)
+        One a layer; None for one that is not wanted and has no such place.
         ``place`` is ``"input"``, ``"output"`` or, with the mixture and its experts for
         the module, ``"experts"``. The output of ``ffn_out`` is what is added to the
         residual stream: after a norm, where the layer ends in one (as in Gemma 2).
@@ -521,14 +541,18 @@ def find_sites(model, kind, modules=None):
     if kind == "hidden":
         return [(block, "output") for block in find_stream(model)]
     sites = []
-    layers = zip(
+    found = zip(
         find_blocks(model),
         find_layers(model),
         find_feedforward_outputs(model),
         strict=True,
     )
-    for i, (block, layer, linear) in enumerate(layers):
-        if linear is not None and kind == "ffn_hidden":
+    for i, (block, layer, linear) in enumerate(found):
+        if isinstance(linear, str):
+            if not layers or i in layers:
+                raise StructureError(linear)
+            sites.append(None)
+        elif linear is not None and kind == "ffn_hidden":
             sites.append((linear, "input"))
         elif linear is not None:
             sites.append((layer.after.get(linear, linear), "output"))
@@ -538,6 +562,9 @@ def find_sites(model, kind, modules=None):
         else:
             mixture, experts = _mixture(model, block)
             if len(experts) > 1 or not hasattr(experts[0], "has_gate"):
+                if layers and i not in layers:
+                    sites.append(None)
+                    continue
                 raise StructureError(
                     f"{type(model).__name__}, block {i}: a mixture of experts "
                     f"({type(experts[0]).__name__}) whose units cannot be read: take "

@@ -52,14 +52,16 @@ class Tap(TorchFunctionMode):
         self.on_query, self.on_products = on_query, on_products
         self.on_output = on_output
         self.leave()
+        self.inside = self.several = False
 
     def enter(self, layer, batch, n_tokens):
-        """A block begins, over so many texts and tokens: show its first attention."""
+        """A block begins, over so many texts and tokens: show its attention."""
         self.leave()
         self.layer, self.batch, self.n_tokens = layer, batch, n_tokens
+        self.inside, self.several = True, False
 
     def leave(self):
-        """A block, or its first attention, is over."""
+        """A block, or its attention, is over."""
         self.layer = self.query = self.key = self.logits = None
         self.softened = self.shown = False
         self.unknown = []  # functions that the logits went through, not followed
@@ -67,6 +69,8 @@ class Tap(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if self.layer is None:
+            if self.inside:
+                self.several |= self._is_another(function, args, kwargs)
             return function(*args, **kwargs)
         if function is torch.nn.functional.scaled_dot_product_attention:
             return self._fused(function, dict(zip(_SDPA, args, strict=False)) | kwargs)
@@ -109,6 +113,16 @@ class Tap(TorchFunctionMode):
         self.leave()
         return output
 
+    def _is_another(self, function, args, kwargs):
+        """Whether a block's own tokens attend to each other once more."""
+        given = [x for x in (*args, *kwargs.values()) if torch.is_tensor(x)]
+        if function is torch.nn.functional.scaled_dot_product_attention:
+            return given[0].shape[-2] == given[1].shape[-2] == self.n_tokens
+        if getattr(function, "__name__", "") != "softmax" or not given:
+            return False
+        logits = given[0]
+        return logits.dim() == 4 and logits.shape[-2:] == (self.n_tokens,) * 2
+
     def _is_attention(self, name, args, kwargs):
         """Whether a product is one of every token's query with keys."""
         left, right = _factors(name, args, kwargs)
@@ -148,7 +162,9 @@ class Tap(TorchFunctionMode):
         given = [*args, *kwargs.values()]
         if name == "softmax":
             self.softened = True
-            if self.on_products and any(x is self.logits for x in given):
+            if not any(x is self.logits for x in given):
+                self.several |= self._is_another(torch.softmax, args, kwargs)
+            elif self.on_products:
                 self._show()
             return
         if name in _JOINED:

@@ -32,6 +32,7 @@ from anbn.architecture import (
     NAME_IT,
     StructureError,
     find_blocks,
+    find_experts,
     find_sites,
     input_device,
 )
@@ -107,8 +108,8 @@ def capture(model, kinds, receive, *, layers=None, modules=None, qk_pooling="mea
     kinds : list of str
     receive : callable
         Called as ``receive(kind, i, activations)`` while the model runs, with the
-        activations (batch, position, n_neurons) of the i-th of the layers. The tensor
-        is the model's own: copy what is to be kept.
+        activations (batch, position, n_neurons) of the i-th of the layers (OPT joins
+        batch and position). The tensor is the model's own: copy what is to be kept.
     layers : list of int, optional
         0-based; all by default.
     modules : dict of str to str, optional
@@ -133,7 +134,7 @@ def capture(model, kinds, receive, *, layers=None, modules=None, qk_pooling="mea
     taps = {"qk": ("on_products", products), "attn_out": ("on_output", output)}
     taps = {k: v for k, v in taps.items() if k in kinds and k not in (modules or {})}
     # a model is looked at before it is hooked
-    places = {k: find_sites(model, k, modules) for k in kinds if k not in taps}
+    places = {k: find_sites(model, k, modules, layers) for k in kinds if k not in taps}
     if taps:
         find_blocks(model)
     with ExitStack() as stack:
@@ -194,7 +195,7 @@ def edit(model, kind, functions, *, modules=None):
             on = "on_query" if kind == "qk" else "on_output"
             _enter_tap(stack, model, _choose(model, layers), {on: change})
         else:
-            sites = find_sites(model, kind, modules)
+            sites = find_sites(model, kind, modules, layers)
             for layer in _choose(model, layers, sites):
                 _hook(stack, sites[layer], functions[layer])
         yield
@@ -203,25 +204,47 @@ def edit(model, kind, functions, *, modules=None):
 def _enter_tap(stack, model, layers, callbacks):
     """Watch attention in some of the blocks until the stack is left."""
     tap = stack.enter_context(attention.Tap(**callbacks))
-    blocks = find_blocks(model)
+    blocks, routed = find_blocks(model), []
+
+    def route(*_):
+        if tap.layer is not None:  # before the block's attention
+            routed.append(True)
+
     for i, layer in enumerate(layers):
+        for experts in find_experts(model, blocks[layer]):
+            stack.callback(experts.register_forward_pre_hook(route).remove)
 
         def enter(_, args, given, i=i):
             stream = next(x for x in (*args, *given.values()) if torch.is_tensor(x))
+            routed.clear()
             tap.enter(i, len(stream), stream.shape[-2])
 
         def leave(*_, layer=layer):
             missed, unknown = tap.layer is not None, tap.unknown
             tap.leave()
+            tap.inside = False
+            where = f"{type(model).__name__}, block {layer}"
             if missed:
                 through = f": its logits went through {unknown}" if unknown else ""
                 raise StructureError(
-                    f"{type(model).__name__}, block {layer}: looked for attention as "
+                    f"{where}: looked for attention as "
                     "torch's scaled_dot_product_attention or as a matrix product of "
                     "(batch, head, token, dimension), scaled, masked and given to a "
                     f"softmax, found neither{through}. qk and attn_out cannot be read "
                     "here; attn_out can be had by naming the output projections with "
                     "the parameter `modules`."
+                )
+            if tap.several:
+                raise StructureError(
+                    f"{where}: looked for one attention, found several (as in "
+                    "DiffLlama): their units cannot be told apart. Take another kind, "
+                    "or name the output projections for attn_out with the parameter "
+                    "`modules`."
+                )
+            if routed:
+                raise StructureError(
+                    f"{where}: experts come before attention (as in JetMoe): a unit is "
+                    "another one for every token. Take another kind of neuron."
                 )
 
         hook = blocks[layer].register_forward_pre_hook(enter, with_kwargs=True)
