@@ -101,6 +101,58 @@ def test_other_units_by_name_are_refused(tmp_path, unit):
         transcripts.read_words(path)
 
 
+@pytest.mark.parametrize(
+    "onset, end, is_duration",
+    [
+        ("onset_ms", "offset_ms", False),
+        ("onset", "duration_ms", True),
+        ("onset_ms", "duration", True),
+        ("onset", "offset_ms", False),
+        ("onset_ms", "offset", False),
+        ("onset_s", "duration_ms", True),
+        ("start_ms", "end_s", False),
+    ],
+)
+def test_each_column_is_converted_by_its_own_name(tmp_path, onset, end, is_duration):
+    rows = [
+        (
+            w,
+            round(on * 1000 ** onset.endswith("_ms"), 3),
+            round((off - on * is_duration) * 1000 ** end.endswith("_ms"), 3),
+        )
+        for w, on, off in WORDS
+    ]
+    found = transcripts.read(write(tmp_path, rows, ("word", onset, end)))
+    np.testing.assert_allclose(found.words["onset"], [on for _, on, _ in WORDS])
+    np.testing.assert_allclose(found.words["offset"], [off for *_, off in WORDS])
+    assert found.n_clipped == 0
+    assert any("milliseconds" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "names, rows, expected",
+    [
+        # milliseconds in a column that names no unit, beside one that does
+        ("onset_s,offset", "The,0.5,700\nold,0.7,1000", "lasts 849.4? s in the median"),
+        ("onset_ms,offset_ms", "The,0.5,0.7\nold,0.7,1", "lasts 0.00025 s"),
+        (
+            "onset,duration_ms",
+            "The,100500,200\nold,200700,300",
+            "'onset' does not.*Name it onset_ms or onset_s",
+        ),
+        ("onset,duration_frames", "The,0.5,8", "'duration_frames' are in frames"),
+        ("start,end", "The,00:00:01:12,00:00:03:00", "'start' holds time codes"),
+        ("start,end", "The,00;00;01;12,00;00;03;00", "'start' holds time codes"),
+    ],
+)
+def test_units_that_cannot_be(tmp_path, names, rows, expected):
+    path = tmp_path / "a.csv"
+    path.write_text(f"word,{names}\n{rows}\n")
+    with pytest.raises(StimulusError, match=expected) as error:
+        transcripts.read_words(path)
+    assert str(path) in str(error.value)
+
+
 @pytest.mark.parametrize("scale", [1, 1000])
 @pytest.mark.parametrize("name, separator", [("a.tsv", "\t"), ("a.csv", ";")])
 def test_a_row_a_sentence(tmp_path, name, separator, scale):
@@ -184,7 +236,6 @@ def test_speakers_in_a_table(tmp_path):
     [
         ("text,token,start,end", "'text', 'token' can each be the word"),
         ("word,start,begin,end", "'start', 'begin' can each be the onset"),
-        ("word,start_ms,end_s,x", "milliseconds, all in one unit"),
         ("w,start,end,x", r"found \['w', 'start', 'end', 'x'\]"),
         ("word,start,x,y", r"expected the columns word, onset and offset"),
         ("The,0.5,0.7,x", r"expected the columns word, onset and offset"),

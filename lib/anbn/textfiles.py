@@ -47,7 +47,7 @@ class Found(NamedTuple):
     notes: list  # of str: what a user should know of how it was read
     left_out: Counter = Counter()  # marks that are no words
     n_clipped: int = 0  # rows that ended after the next began
-    unit: str | None = None  # of the times: "s", "ms", or not said
+    unit: str | None = None  # of the times: "s", or not said
 
 
 def decode(path):

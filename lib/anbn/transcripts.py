@@ -34,6 +34,7 @@ SLOWEST = 4  # s, a word of many in the median
 HELD = 10  # s, one of a few words
 IN_MILLISECONDS = (80, 2000)
 IN_100_NANOSECONDS = (8e5, 2e7)  # of HTK
+SHORTEST = 0.001  # s, a word in the median
 FASTEST = 0.03  # s between words in the mean: nobody speaks faster
 ANEW = 0.5  # a time under this part of the latest one begins a section
 
@@ -192,7 +193,7 @@ def _in_seconds(rows, path, kind, unit):
     middle = float(each.median())
     known = times.to_numpy()[np.isfinite(times.to_numpy())]
     whole = bool((known == np.round(known)).all())
-    scale = {"s": 1.0, "ms": 1e-3}.get(unit)
+    scale = 1.0 if unit == "s" else None
     if scale is None and whole and _within(middle, IN_MILLISECONDS):
         scale = 1e-3
     if (
@@ -207,6 +208,7 @@ def _in_seconds(rows, path, kind, unit):
     slow = middle * scale > (SLOWEST if many else HELD)
     span = (np.nanmax(known) - np.nanmin(known)) * scale / max(n_words.sum(), 1)
     fast = many and span < FASTEST and middle * scale < FASTEST
+    fast = fast or middle * scale < SHORTEST
     if slow or fast:
         raise StimulusError(
             f"{path}: in seconds a word lasts {middle * scale:.4g} s in the median "
@@ -220,8 +222,7 @@ def _in_seconds(rows, path, kind, unit):
         found = times[column] * scale
         rows[column] = found.astype(object).where(found.notna(), rows[column])
     name = "milliseconds" if scale == 1e-3 else "units of 100 ns"
-    why = "by the names of columns" if unit else f"a word lasts {middle:.0f} of them"
-    return rows, [f"times read as {name} ({why})"]
+    return rows, [f"times read as {name} (a word lasts {middle:.0f} of them)"]
 
 
 def _within(value, limits):

@@ -29,8 +29,11 @@ TIME_NAME = re.compile(
     rf"{NAMES['duration']})(?:times?|timestamp)?(?:in)?"
     rf"(?:(?P<s>{UNITS['s']})|(?P<ms>{UNITS['ms']})|(?P<other>{UNITS['']}))?"
 )
+KNOWN = (None, "s", "ms")
+FAR_APART = 60  # s between onsets whose unit is not named beside a duration_ms
 KINDS_OF_ROW = ("trial_type", "type", "tier", "tier_name")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+TIMECODE = re.compile(r"\d{1,2}[:;]\d\d[:;]\d\d[:;]\d{1,3}")  # of films: with frames
 STAMPED = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:[.,]\d+)?)")
 
 
@@ -113,11 +116,11 @@ def read(path):
     -------
     found : Found
         With the columns ``word``, ``onset``, ``offset``; where there, ``aligned`` (of
-        Gentle) and ``speaker``. Times are as they stand in the file; their unit is
-        known where the names of the columns say it.
+        Gentle) and ``speaker``. Where the name of a column tells the unit, times are
+        in seconds; else they are as they stand in the file.
     """
     table = read_table(path)
-    chosen, unit = _columns(table, path)
+    chosen, units = _columns(table, path)
     for column in KINDS_OF_ROW:
         if column in table and column not in chosen.values():
             spoken = table[column].str.lower().isin(["word", "words"])
@@ -126,9 +129,7 @@ def read(path):
     for column in ("aligned", "speaker"):
         if column in table:
             rows[column] = table[column]
-    notes = []
-    for column in {"onset", "offset", "duration"} & set(rows):
-        rows[column] = rows[column].map(_number)
+    rows, notes = _converted(rows, chosen, units, path)
     if "offset" not in rows:
         times = [pd.to_numeric(rows[c], "coerce") for c in ("onset", "duration")]
         end = times[0] + times[1]
@@ -138,11 +139,55 @@ def read(path):
     named = [f"{chosen[k]!r} as {k}" for k in chosen if chosen[k] != k]
     if named:
         notes.append(f"columns read: {', '.join(named)}")
+    unit = "s" if any(units.values()) else None
     return Found(rows[~rows["word"].isin(BLANK)], notes, unit=unit)
 
 
+def _converted(rows, chosen, units, path):
+    """Rows with times as numbers, in seconds where a column's name tells a unit.
+
+    A column that names no unit beside one that does is in seconds: times far from what
+    words last are found later on, but onsets alone are looked at here.
+    """
+    times = [column for column in ("onset", "offset", "duration") if column in rows]
+    for column in times:
+        codes = rows[column][rows[column].astype(str).str.fullmatch(TIMECODE)]
+        if len(codes):
+            raise StimulusError(
+                f"{path}: the column {chosen[column]!r} holds time codes "
+                f"({codes.iloc[0]}), whose last number counts frames. Convert them to "
+                "seconds."
+            )
+        rows[column] = rows[column].map(_number)
+    named = [column for column in times if units[column]]
+    if not named:
+        return rows, []
+    for column in named:
+        if units[column] == "ms":
+            in_ms = pd.to_numeric(rows[column], errors="coerce")
+            in_s = (in_ms / 1000).astype(object)
+            rows[column] = in_s.where(in_ms.notna(), rows[column])
+    steps = pd.to_numeric(rows["onset"], errors="coerce").diff().abs()
+    if "onset" not in named and steps.median() > FAR_APART:
+        raise StimulusError(
+            f"{path}: {', '.join(repr(chosen[c]) for c in named)} names its unit, and "
+            f"{chosen['onset']!r} does not; in seconds its words begin "
+            f"{steps.median():.4g} s apart. Name it onset_ms or onset_s."
+        )
+    in_ms = [column for column in named if units[column] == "ms"]
+    if in_ms == times:
+        return rows, ["times read as milliseconds (by the names of columns)"]
+    if not in_ms:
+        return rows, []
+    others = [column for column in times if column not in in_ms]
+    return rows, [
+        f"read as milliseconds by its name: {', '.join(repr(chosen[c]) for c in in_ms)}"
+        f"; as seconds: {', '.join(repr(chosen[c]) for c in others)}"
+    ]
+
+
 def _columns(table, path):
-    """The columns that hold words and times, and the unit of the times."""
+    """The columns that hold words and times, and for each the unit it names."""
     kinds = {column: _kind(column) for column in table}
     chosen = {}
     for kind in NAMES:
@@ -164,14 +209,15 @@ def _columns(table, path):
             "end), or, of BIDS events, onset, duration and word; found "
             f"{list(table)}."
         )
-    units = {kinds[column][1] for kind, column in chosen.items() if kind != "word"}
-    if not units <= {None, "s", "ms"} or len(units - {None}) > 1:
+    units = {kind: kinds[column][1] for kind, column in chosen.items()}
+    other = {chosen[kind]: unit for kind, unit in units.items() if unit not in KNOWN}
+    if other:
         raise StimulusError(
-            f"{path}: expected times in seconds or milliseconds, all in one unit; by "
-            f"their names, {', '.join(map(repr, chosen.values()))} are in "
-            f"{', '.join(sorted(filter(None, units)))}. Convert them to seconds."
+            f"{path}: expected times in seconds or milliseconds; by their names, "
+            f"{', '.join(map(repr, other))} are in "
+            f"{', '.join(sorted(set(other.values())))}. Convert them to seconds."
         )
-    return chosen, next(iter(units - {None}), None)
+    return chosen, units
 
 
 def _number(cell):
