@@ -128,6 +128,44 @@ def test_pieces_of_words_in_json(tmp_path):
     assert words["offset"].tolist()[0] == 3
 
 
+TOKENS = {
+    "[_BEG_]": (0, 0),
+    " Anna": (0, 400),
+    " har": (400, 600),
+    "bour": (600, 800),
+    "ed": (800, 900),
+    " doubts": (900, 1300),
+    ",": (1300, 1350),
+    "[_TT_100]": (2000, 2000),
+}
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_tokens_of_whisper_cpp(tmp_path, is_whole):
+    tokens = [
+        {"text": text, "offsets": {"from": a, "to": b}, "id": 1}
+        for text, (a, b) in TOKENS.items()
+    ]
+    if not is_whole:  # a token that holds half a character
+        tokens[3]["text"] = "bo\ufffd"
+    segment = {"text": " Anna harboured doubts,", "offsets": {"from": 0, "to": 2000}}
+    path = tmp_path / "ojf.json"
+    path.write_text(json.dumps({"transcription": [segment | {"tokens": tokens}]}))
+    words = transcripts.read_words(path)
+    assert stimuli.join_words(words) == "Anna harboured doubts,"
+    if is_whole:
+        assert words["onset"].tolist() == [0, 0.4, 0.9]
+        assert words["offset"].tolist() == [0.4, 0.9, 1.35]
+    assert words["timed"].tolist() == [True, is_whole, is_whole]
+
+
+def test_json_lines_are_named(tmp_path):
+    path = tmp_path / "vosk.json"
+    path.write_text('{"result": []}\n{"result": []}\n')
+    with pytest.raises(StimulusError, match=r"vosk.json holds JSON lines \(2 objects"):
+        transcripts.read(path)
+
+
 def test_gentle_in_json(tmp_path):
     text = '"Well," the Gryphon slept.\nOn'
     found = [

@@ -251,7 +251,7 @@ def test_columns_that_do_not_fit(tmp_path, head, expected):
 
 def test_whisper_cpp_quotes_all_words(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text('start,end,text\n0,400," Oh,"\n400,900,"lamp"\n900,1200,"lit"\n')
+    path.write_text('start,end,text\n0,400," Oh,"\n400,900," lamp"\n900,1200," lit"\n')
     words = transcripts.read_words(path)
     assert words["word"].tolist() == ["Oh,", "lamp", "lit"]
     assert words["offset"].tolist() == [0.4, 0.9, 1.2]
@@ -269,6 +269,73 @@ def test_cells_are_those_of_the_table(tmp_path):
     path.write_text('start,end,text\n0,4,"Oh, the lamp"\n4,5,"It was lit."\n5,6,"Oh"\n')
     table = word_tables.read_table(path)
     assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", "Oh"]
+    # where commas part the cells, quotation marks around one are the table's
     path.write_text('start,end,text\n0,4,"Oh, the lamp"\n4,5,It was lit.\n5,6,"Oh"\n')
-    table = word_tables.read_table(path)  # the table does not quote: the word does
-    assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", '"Oh"']
+    table = word_tables.read_table(path)
+    assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", "Oh"]
+    # where tabs do, they are the word's
+    path = tmp_path / "a.tsv"
+    path.write_text('start\tend\ttext\n0\t4\tOh, the lamp\n5\t6\t"Oh"\n')
+    assert word_tables.read_table(path)["text"].tolist() == ["Oh, the lamp", '"Oh"']
+
+
+@pytest.mark.parametrize(
+    "rows, text",
+    [
+        ('"“",0.5,0.5\nOh,0.5,0.9\n"”",0.9,0.9\n', "“Oh”"),
+        ('"Yes, sir",0.5,0.8\nhe,0.9,1.3\n"said",1.4,1.7\n', "Yes, sir he said"),
+        ('Yes,0.5,0.8\n",",0.8,0.8\nhe,0.9,1.3\n".",1.4,1.4\n', "Yes, he."),
+        ('"Oh,0.5,0.8\nlamp",0.9,1.3\n', '"Oh lamp"'),  # these are the words' own
+        ('"The lamp\nwent",0.5,1.2\nout,1.3,1.6\n', "The lamp went out"),
+        ('"The lamp,\n\nit\nwent",0.5,1.2\n"out",1.3,1.6\n', "The lamp, it went out"),
+    ],
+)
+def test_quoted_cells(tmp_path, rows, text):
+    path = tmp_path / "a.csv"
+    path.write_text(f"word,onset,offset\n{rows}", encoding="utf-8")
+    words = transcripts.read_words(path)
+    assert stimuli.join_words(words) == text
+    assert words["onset"].iloc[0] == 0.5
+
+
+TOKENS = [
+    (" Anna", 0, 400),
+    (" har", 400, 600),
+    ("bour", 600, 800),
+    ("ed", 800, 900),
+    (" doubts", 900, 1300),
+    (",", 1300, 1350),
+    (" he", 1400, 1600),
+    (" said", 1600, 1900),
+    (".", 1900, 2000),
+]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda piece: f'"{piece}"',  # whisper.cpp
+        lambda piece: piece.replace(" ", "Ġ"),
+        lambda piece: piece.replace(" ", "▁"),
+        lambda piece: piece.strip() if piece[0] in " ,." else f"##{piece}",
+    ],
+)
+@pytest.mark.parametrize("names", ["start_ms;end_ms", "start_ms;duration_ms"])
+def test_pieces_of_words_are_joined(tmp_path, form, names):
+    path = tmp_path / "a.csv"
+    ends = [off - on * ("duration" in names) for _, on, off in TOKENS]
+    rows = "".join(
+        f"{on};{end};{form(w)}\n" for (w, on, _), end in zip(TOKENS, ends, strict=True)
+    )
+    path.write_text(f"{names};token\n{rows}", encoding="utf-8")
+    found = transcripts.read(path)
+    assert stimuli.join_words(found.words) == "Anna harboured doubts, he said."
+    np.testing.assert_allclose(found.words["onset"], [0, 0.4, 0.9, 1.4, 1.6])
+    np.testing.assert_allclose(found.words["offset"].iloc[1], 0.9)
+    assert any(note.startswith("pieces of words, joined") for note in found.notes)
+
+
+def test_a_comment_before_the_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("# made by hand\nword,onset,offset\nThe,0.5,0.7\n")
+    assert transcripts.read_words(path)["word"].tolist() == ["The"]

@@ -1,6 +1,7 @@
 """Tables of words: TSV, CSV, BIDS events, Gentle's align.csv, labels, CTM."""
 
 import csv
+import io
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from anbn import pieces
 from anbn.textfiles import Found, StimulusError, decode
 
 BLANK = {"", "n/a"}  # BIDS writes n/a
@@ -30,6 +32,7 @@ TIME_NAME = re.compile(
     rf"(?:(?P<s>{UNITS['s']})|(?P<ms>{UNITS['ms']})|(?P<other>{UNITS['']}))?"
 )
 KNOWN = (None, "s", "ms")
+LONGEST_CELL = 20  # lines
 FAR_APART = 60  # s between onsets whose unit is not named beside a duration_ms
 KINDS_OF_ROW = ("trial_type", "type", "tier", "tier_name")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
@@ -47,11 +50,19 @@ def read_table(path):
 
     A line with more or fewer columns than the first is a StimulusError.
     """
+    table = _read_cells(path)
+    return table.map(str.strip)
+
+
+def _read_cells(path):
+    """``read_table`` with the blanks that stand within quotation marks."""
     lines = [(n, s) for n, s in enumerate(decode(path).split("\n"), 1) if s.strip()]
     if re.fullmatch(r"sep=.", lines[0][1].strip()) and len(lines) > 1:  # of Excel
         lines = lines[1:]
+    while len(lines) > 1 and lines[0][1].startswith("#") and has_header(lines[1][1]):
+        lines = lines[1:]  # a comment
     separator = _separator(lines[0][1], Path(path).suffix.lower())
-    names = _cells(lines[0][1], separator)
+    names = [name.strip() for name in _cells(lines[0][1], separator)]
     n_plain = len(names) if '"' not in lines[0][1] else 0
     if len(names) == 4 and all(re.fullmatch(r"[\d.]*", cell) for cell in names[2:]):
         names = ["word", "aligned", "onset", "offset"]
@@ -60,14 +71,41 @@ def read_table(path):
     quoted = re.compile(rf'(?:^|{separator})\s*"[^"]*"\s*(?:{separator}|$)')
     if len(lines) > 1 and all(quoted.search(line) for _, line in lines):
         n_plain = 0  # the table quotes all its words
-    rows = [_cells(line, separator, n_plain) for _, line in lines]
-    for (number, _), row in zip(lines, rows, strict=True):
+    # commas part the cells, and no quotation mark is a word's own
+    opens = re.compile(rf'(?:^|{separator})\s*"[^"{separator}]*(?:{separator}|$)')
+    pairs = separator != "\t" and not any(
+        line.count(separator) + 1 == len(names) and opens.search(line)
+        for _, line in lines
+    )
+    rows = []
+    while lines:
+        number, line = lines.pop(0)
+        row = _cells(line, separator, n_plain, pairs)
+        if len(row) != len(names):
+            row, lines = _over_lines(line, lines, separator, len(names)) or (row, lines)
         if len(row) != len(names):
             raise StimulusError(
                 f"{path}, line {number}: expected {len(names)} columns "
                 f"({', '.join(names)}), found {len(row)}: {row!r:.200}"
             )
+        rows.append(row)
     return pd.DataFrame(rows, columns=[name.lower() for name in names], dtype=object)
+
+
+def _over_lines(line, lines, separator, n_cells):
+    """A row whose quoted cell is broken over lines, and the lines after it, or None."""
+    if line.count('"') % 2 == 0:
+        return None
+    for n in range(1, min(len(lines), LONGEST_CELL) + 1):
+        line += "\n" + lines[n - 1][1]
+        if line.count('"') % 2 == 0:
+            with suppress(csv.Error):
+                text = io.StringIO(line, newline="")
+                found = list(csv.reader(text, delimiter=separator, strict=True))
+                if len(found) == 1 and len(found[0]) == n_cells:
+                    return [" ".join(cell.split("\n")) for cell in found[0]], lines[n:]
+            return None
+    return None
 
 
 def _separator(line, suffix):
@@ -78,21 +116,23 @@ def _separator(line, suffix):
     return "\t" if suffix == ".tsv" and "," not in line else ","
 
 
-def _cells(line, separator, n_plain=0):
+def _cells(line, separator, n_plain=0, pairs=True):
     # a quotation mark is the word's own ("Oh) unless the table quotes its names, or it
     # is doubled or holds a separator; alone, it must not take the next lines along
     cells = line.split(separator)
     if len(cells) != n_plain or '""' in line:
         with suppress(csv.Error):
             cells = next(csv.reader([line], delimiter=separator, strict=True))
-    # around several words they are the table's: no more of them are within
-    return [re.sub(r'^"([^"]*\s[^"]*)"$', r"\1", cell.strip()) for cell in cells]
+    # around several words a pair is the table's; around one where ``pairs``
+    own = r'"([^"]*)"' if pairs else r'"([^"]*\s[^"]*)"'
+    quoted = [re.fullmatch(own, cell.strip()) for cell in cells]
+    return [q[1] if q else cell for q, cell in zip(quoted, cells, strict=True)]
 
 
 def has_header(line):
     """Whether a line names the columns of a table of words."""
     names = _cells(line, _separator(line, ""))
-    kinds = {_kind(name.lower())[0] for name in names}
+    kinds = {_kind(name.strip().lower())[0] for name in names}
     return {"word", "onset"} <= kinds and bool(kinds & {"offset", "duration"})
 
 
@@ -119,7 +159,8 @@ def read(path):
         Gentle) and ``speaker``. Where the name of a column tells the unit, times are
         in seconds; else they are as they stand in the file.
     """
-    table = read_table(path)
+    cells = _read_cells(path)
+    table = cells.map(str.strip)
     chosen, units = _columns(table, path)
     for column in KINDS_OF_ROW:
         if column in table and column not in chosen.values():
@@ -140,7 +181,24 @@ def read(path):
     if named:
         notes.append(f"columns read: {', '.join(named)}")
     unit = "s" if any(units.values()) else None
-    return Found(rows[~rows["word"].isin(BLANK)], notes, unit=unit)
+    rows = rows[~rows["word"].isin(BLANK)]
+    rows, joined = _of_pieces(rows, cells.loc[rows.index, chosen["word"]])
+    return Found(rows, notes + joined, unit=unit)
+
+
+def _of_pieces(rows, words):
+    """Rows of words from those of pieces, where the cells tell what begins a word.
+
+    Blanks within quotation marks do (whisper.cpp) where not all cells have one, and
+    the signs of a tokenizer.
+    """
+    if not len(rows) or words.str.match(r"\s").all():
+        return rows, []
+    found = pieces.joined(rows.assign(word=words))
+    n_joined = len(rows) - len(found)
+    if not n_joined:
+        return rows, []
+    return found, [f"pieces of words, joined to them: {n_joined}"]
 
 
 def _converted(rows, chosen, units, path):
