@@ -71,7 +71,7 @@ def test_punctuation_has_no_time_of_its_own(tmp_path):
     assert found.words["onset"].tolist() == [1, 4]
     assert found.words["offset"].tolist() == [2, 5]
     assert found.words["timed"].all()
-    assert "3 rows of punctuation alone joined to their words" in found.notes
+    assert "rows of punctuation alone, joined to their words: 3" in found.notes
 
 
 @pytest.mark.parametrize(

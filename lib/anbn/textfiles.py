@@ -36,6 +36,12 @@ POINTERS = re.compile(
 )
 
 
+# zero-width blanks and joiners, soft hyphens, marks of the direction of writing; but
+# not U+200C and U+200D, which Persian, Hindi and emoji need
+INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+LOST = "\ufffd"
+
+
 class StimulusError(ValueError):
     """A transcript or text cannot be used."""
 
@@ -55,11 +61,15 @@ def decode(path):
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     StimulusError
         If the file is empty, in another encoding, no text, or stands for content that
         was not fetched (git-annex, Git LFS).
     """
     path = Path(path)
+    if not path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"{path} is not there: expected a transcript or text.")
     if path.is_symlink() and not path.exists():
         raise StimulusError(
             f"{path} is a link to {os.readlink(path)!r:.200}, which is not here: fetch "
@@ -97,3 +107,19 @@ def decode(path):
     if not text.strip():
         raise StimulusError(f"{path} is empty: expected text.")
     return re.sub(r"\r\n?", "\n", text)
+
+
+def visible(text):
+    """Text without characters that nobody sees, and how many were taken out."""
+    return INVISIBLE.subn("", text)
+
+
+def check_whole(text, path):
+    """Raise StimulusError for a text in which characters were lost (U+FFFD)."""
+    lost = [word for word in text.split() if LOST in word]
+    if lost:
+        raise StimulusError(
+            f"{path} holds U+FFFD, which stands where a character was lost, in "
+            f"{len(lost)} words, such as {lost[0]!r:.60}. Convert the file again from "
+            "its source, or correct these words."
+        )

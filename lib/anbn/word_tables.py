@@ -132,11 +132,11 @@ def _cells(line, separator, n_plain=0, pairs=True):
 def has_header(line):
     """Whether a line names the columns of a table of words."""
     names = _cells(line, _separator(line, ""))
-    kinds = {_kind(name.strip().lower())[0] for name in names}
+    kinds = {kind_of(name.strip().lower())[0] for name in names}
     return {"word", "onset"} <= kinds and bool(kinds & {"offset", "duration"})
 
 
-def _kind(name):
+def kind_of(name):
     """What a column holds by its name, and the unit that the name tells."""
     letters = re.sub(r"[^a-z]", "", name)
     if re.fullmatch(NAMES["word"], letters):
@@ -144,9 +144,9 @@ def _kind(name):
     found = TIME_NAME.fullmatch(letters)
     if not found:
         return None, None
-    kind = next(k for k in NAMES if re.fullmatch(NAMES[k], found["kind"]))
+    named = next(k for k in NAMES if re.fullmatch(NAMES[k], found["kind"]))
     unit = "s" if found["s"] else "ms" if found["ms"] else None
-    return kind, found["other"] or unit
+    return named, found["other"] or unit
 
 
 def read(path):
@@ -216,7 +216,7 @@ def _converted(rows, chosen, units, path):
                 f"({codes.iloc[0]}), whose last number counts frames. Convert them to "
                 "seconds."
             )
-        rows[column] = rows[column].map(_number)
+        rows[column] = rows[column].map(time_of)
     named = [column for column in times if units[column]]
     if not named:
         return rows, []
@@ -246,7 +246,7 @@ def _converted(rows, chosen, units, path):
 
 def _columns(table, path):
     """The columns that hold words and times, and for each the unit it names."""
-    kinds = {column: _kind(column) for column in table}
+    kinds = {column: kind_of(column) for column in table}
     chosen = {}
     for kind in NAMES:
         fits = [column for column in table if kinds[column][0] == kind]
@@ -278,7 +278,7 @@ def _columns(table, path):
     return chosen, units
 
 
-def _number(cell):
+def time_of(cell):
     """A time as a number can be read from it: 0,5 and 0:01.5 as well."""
     cell = cell.strip() if isinstance(cell, str) else cell
     if cell in BLANK:
@@ -325,7 +325,7 @@ def read_labels(path):
         if Path(path).suffix.lower() == ".lab":  # a score may follow the word
             rows = [(re.sub(r"\s+-?\d+\.\d+$", "", w), a, b) for w, a, b in rows]
     rows = pd.DataFrame(rows, columns=["word", "onset", "offset"], dtype=object)
-    rows[["onset", "offset"]] = rows[["onset", "offset"]].map(_number)
+    rows[["onset", "offset"]] = rows[["onset", "offset"]].map(time_of)
     return Found(rows[rows["word"] != ""], [])
 
 
