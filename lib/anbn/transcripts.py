@@ -134,7 +134,13 @@ def read(path, *, missing="interpolate", tier=""):
             f"rows of several words: {n_several}; times are spread over them, and "
             f"those of {n_more} words are not measured"
         )
+    n_hyphens = int(words["word"].astype(str).str.strip().isin(["-", "‐"]).sum())
     words, n_joined = orthography.as_written(words)
+    if n_hyphens:
+        notes.append(
+            f"rows of a hyphen alone: {n_hyphens}, written without blanks, as in "
+            "well-known. One that stands for a dash must be – in the file"
+        )
     if n_joined:
         notes.append(f"rows of punctuation alone, joined to their words: {n_joined}")
     if missing == "interpolate":
