@@ -85,7 +85,7 @@ def _read_prose(path, start_at):
         sought = r"\s+".join(map(re.escape, start_at.split()))
         found = re.search(sought, text)
         if not found:
-            raise StimulusError(f"{path} does not hold {start_at!r}. Check `start_at`.")
+            raise _without(path, start_at)
         text = text[found.start() :]
     text = text.strip()
     if not text:
@@ -214,6 +214,13 @@ def read_story(
     return Story(words, text, True, notes, Counter(), 0)
 
 
+def _without(path, start_at):
+    return StimulusError(
+        f"{path} does not hold {start_at!r}. Check `start_at` (parameter story_start): "
+        "words of the text, or empty to read all of it."
+    )
+
+
 def _from(words, start_at, path):
     """Words from where a phrase first occurs."""
     if not start_at:
@@ -221,7 +228,7 @@ def _from(words, start_at, path):
     sought = r"\s+".join(map(re.escape, start_at.split()))
     found = re.search(sought, join_words(words))
     if not found:
-        raise StimulusError(f"{path} does not hold {start_at!r}. Check `start_at`.")
+        raise _without(path, start_at)
     words = words[words["end"] > found.start()].reset_index(drop=True)
     first = words["start"].iloc[0]
     return words.assign(start=words["start"] - first, end=words["end"] - first)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 
 READ = (
-    "Can be read: Praat .TextGrid, ELAN .eaf; .json of Whisper, WhisperX, whisper.cpp, "
-    "Gentle, Vosk or the Montreal Forced Aligner; .tsv and .csv with word, onset and "
+    "Can be read: Praat .TextGrid, ELAN .eaf and the tables it exports; .json of "
+    "Whisper, WhisperX, whisper.cpp, Gentle, Vosk or the Montreal Forced Aligner; .tsv and .csv with word, onset and "
     "offset, BIDS events, Gentle's align.csv; captions .srt, .vtt, .ass; labels of "
     "Audacity (.txt), .lab, .ctm; and, without times, plain text in .txt or .md"
 )

@@ -26,7 +26,8 @@ CHAT = re.compile(
 )
 KEY = re.compile(r"\s*(?:- )?([A-Za-z]\w*):(?:\s|$)")
 CONLL = re.compile(r"\d+(?:-\d+)?\t(?:[^\t]*\t){6,}[^\t]*")
-LATEX = re.compile(r"\\(?:documentclass|begin\{|section|chapter)")
+LATEX = re.compile(r"\\(?:documentclass\b|begin\{document\})")
+COMMAND = re.compile(r"\s*\\[a-z]+\*?[\[{]")  # of LaTeX, at the beginning of a line
 TAGGED = re.compile(r"\S+[/_](?:[A-Z]{2,5}[$]?|[.,:;])")
 ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{90,}")
 READABLE = "as captions (.srt, .vtt), .TextGrid, .json or a table of words"
@@ -52,8 +53,8 @@ def _share(pattern, lines):
 def _marked_up(text, lines):
     if _share(CHAT, lines) > 1 / 4:
         return f"CHAT ({lines[0]:.40}): convert it to .TextGrid (CLAN's chat2praat)"
-    if LATEX.search(text):
-        return f"LaTeX ({LATEX.search(text)[0]}): save it as plain text"
+    if LATEX.search(text) or _share(COMMAND, lines) > 1 / 4:
+        return f"LaTeX ({lines[0].strip():.40}): save it as plain text"
     if ENCODED.search(text) and len(ENCODED.search(text)[0]) > len(text) / 2:
         return "encoded data"
     keys = [match[1].lower() for match in map(KEY.match, lines) if match]
@@ -82,7 +83,7 @@ def _rows(text, lines):
         return f"CoNLL ({lines[0]:.40}): save its text, or word, onset and offset"
     of_table = [line for line in lines if line.strip()[0] == line.strip()[-1] == "|"]
     if len(of_table) > max(2, 0.8 * len(lines)):
-        return f"a Markdown table ({lines[0].strip():.60}): save it as .tsv or .csv"
+        return f"a Markdown table ({of_table[0].strip():.60}): save it as .tsv or .csv"
     if _share(MICRODVD, lines) > 1 / 2:
         return f"MicroDVD captions ({lines[0]:.40}): convert them to .srt or .vtt"
     if sum(bool(RANGES.fullmatch(line)) for line in lines) > len(lines) / 2:
