@@ -277,6 +277,17 @@ def test_names_of_speakers(tmp_path, said, text, left_out):
     assert any("may name who speaks" in n for n in found.notes) == ("(Perhaps" in text)
 
 
+def test_names_of_speakers_in_ass(tmp_path):
+    path = tmp_path / "a.ass"
+    lines = [
+        f"Dialogue: 0,0:00:0{i}.00,0:00:0{i + 1}.00,D,,0,0,0,,(Ann) Hi" for i in (1, 3)
+    ]
+    path.write_text("\n".join(["[Script Info]", *lines]) + "\n")
+    found = transcripts.read(path)
+    assert found.words["word"].tolist() == ["Hi", "Hi"]
+    assert found.left_out == {"(Ann)": 2}
+
+
 def test_times_that_are_shared_out_are_said(tmp_path):
     found = transcripts.read(write(tmp_path, [(0, 1, "Oh"), (1, 2, "we sailed home")]))
     assert found.notes == [

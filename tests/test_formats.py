@@ -92,6 +92,7 @@ KNOWN = {
         f"\t{b - a:.3f}\t{w}\n"
         for w, a, b in WORDS
     ),
+    "elan_whole.txt": rows("wort\t\t{1}\t{2}\t{0}\n").replace("1.0", "1"),
     "elan_s.tsv": rows("wort\t\t{1}\t{2}\t{0}\n"),
     "elan_duration.txt": rows("wort\t\t{1}\t{2}\t{3:.3f}\t{0}\n"),
     "elan_ms.txt": "".join(
@@ -240,6 +241,9 @@ STAMPED = {  # how a transcript's lines show times, and what it is called
     "[00:0{i}] The lamp [00:0{i}] went out.": "text with time stamps",
     "Ann  0:0{i}\n{said}\n": "text with time stamps",
     "Speaker 1: (00:0{i})\n{said}\n": "text with time stamps",
+    "Ann (00:0{i}): {said}": "text with time stamps",
+    ">> Ann [0:0{i}]: {said}": "text with time stamps",
+    "<00:0{i}> {said}": "text with time stamps",
     "[Ann] 15:0{i}:11\n{said}\n": "text with time stamps",
     "15:0{i}:11 From Ann : {said}": "with time",
     "00:{i}3 {said}": "with time",

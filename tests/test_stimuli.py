@@ -137,6 +137,9 @@ The [ferryman](http://x.org) \\*slept\\* at `home`.<br>
 
 ***
 
+| a | table |
+|---|---|
+
 1. one thing
 - a_b and 2 * 3 * 4
 

@@ -180,7 +180,7 @@ def _parse_ass(text, path):
                 f"0:00:01.00, found {line!r:.100}"
             )
         body = re.sub(r"\\[Nn]", "\n", cells.get("Text", "")).replace(r"\h", " ")
-        event = (*(seconds(*t.groups()) for t in times), body)
+        event = (*(seconds(*t.groups()) for t in times), body.split("\n"))
         if r"\p1" in body:  # a drawing
             continue
         said = (*event[:2], " ".join(MARKUP.sub("", body).split()))
@@ -189,11 +189,15 @@ def _parse_ass(text, path):
             n_twice += 1
             continue
         shown.append(event)
-    left_out = Counter()
     notes = [f"captions drawn in several layers, read once: {n_twice}"] * bool(n_twice)
+    shown, left_out, more = _without_names(shown)
     # the lines of such a file stand in any order
     shown = sorted(shown, key=lambda event: event[0])
-    return [_cue(*event, False, left_out) for event in shown], left_out, notes
+    cues = [
+        _cue(onset, offset, "\n".join(lines), False, left_out)
+        for onset, offset, lines in shown
+    ]
+    return cues, left_out, notes + more
 
 
 def seconds(hours, minutes, seconds, fraction):

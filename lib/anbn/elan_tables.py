@@ -100,7 +100,7 @@ def _without_names(rows, path):
             "Export it again, with names of columns."
         )
     cells = np.array(rows, dtype=object)
-    times = np.array([[_seconds(cell) for cell in row[2:-1]] for row in rows])
+    times = np.column_stack([_seconds(column) for column in cells[:, 2:-1].T])
     # the forms of a time stand side by side
     repeats = np.isclose(times[:, 1:], times[:, :-1], atol=1.5e-3).all(axis=0)
     times = times[:, np.r_[True, ~repeats]]
@@ -116,10 +116,11 @@ def _without_names(rows, path):
     return _tiers(pd.DataFrame(columns))
 
 
-def _seconds(cell):
-    """A time: a whole number is in milliseconds."""
-    cell = cell.strip()
-    return int(cell) / 1000 if cell.isdigit() else float(word_tables.time_of(cell))
+def _seconds(column):
+    """Times of a column: whole numbers alone are milliseconds."""
+    column = [cell.strip() for cell in column]
+    scale = 1e-3 if all(cell.isdigit() for cell in column) else 1.0
+    return [float(word_tables.time_of(cell)) * scale for cell in column]
 
 
 def _tiers(rows):

@@ -8,6 +8,7 @@ CODE = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 # what is taken out, by name: the pattern, and what stays of it
 SIGNS = (
     ("comments", re.compile(r"<!--.*?-->", re.DOTALL), ""),
+    ("rows of tables", re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE), ""),
     ("images", re.compile(r"!\[[^\]\n]*\](?:\([^()\n]*\)|\[[^\]\n]*\])"), ""),
     ("notes", re.compile(r"^\[\^?[^\]\n]+\]:[^\n]*$", re.MULTILINE), ""),
     ("marks of notes", re.compile(r"\[\^[^\]\n]+\]"), ""),
@@ -36,7 +37,7 @@ def plain(text):
     """The prose of Markdown.
 
     Words of headings, links, lists and emphasis stay; front matter, images, notes,
-    rules and fenced code go.
+    tables, rules and fenced code go.
 
     Parameters
     ----------

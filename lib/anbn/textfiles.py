@@ -11,9 +11,10 @@ import pandas as pd
 
 READ = (
     "Can be read: Praat .TextGrid, ELAN .eaf and the tables it exports; .json of "
-    "Whisper, WhisperX, whisper.cpp, Gentle, Vosk or the Montreal Forced Aligner; .tsv and .csv with word, onset and "
-    "offset, BIDS events, Gentle's align.csv; captions .srt, .vtt, .ass; labels of "
-    "Audacity (.txt), .lab, .ctm; and, without times, plain text in .txt or .md"
+    "Whisper, WhisperX, whisper.cpp, Gentle, Vosk or the Montreal Forced Aligner; .tsv "
+    "and .csv with word, onset and offset, BIDS events, Gentle's align.csv; captions "
+    ".srt, .vtt, .ass; labels of Audacity (.txt), .lab, .ctm; and, without times, "
+    "plain text in .txt or .md"
 )
 BEGINNINGS = {
     b"PK\x03\x04": "a zip archive, as .docx, .xlsx and .odt are: save it as plain text",

@@ -15,7 +15,7 @@ MICRODVD = re.compile(r"\s*\{\d+\}\{\d+\}")
 RANGE = rf"[\[(]?{DECIMAL}\s?s?\s*(?:-|–|->|-->|to)\s*{DECIMAL}\s?s?[\])]?"
 RANGES = re.compile(rf"\s*{RANGE}(?:\W.*)?|.*\s{RANGE}\s*")
 PAIR = re.compile(
-    r"\s*(?:(-?\d+(?:[.,]\d+)?)[\s,;]+\S+|\S+[\s,;]+(-?\d+(?:[.,]\d+)?))\s*"
+    r"\s*(?:(-?\d+(?:[.,]\d+)?)[\s,;]+[^\s,;]+|[^\s,;]+[\s,;]+(-?\d+(?:[.,]\d+)?))\s*"
 )
 CLOCK = r"(\d{1,2}:)?(\d{1,3}):(\d\d)(?:[.,-]\d+)?"
 VERSE = re.compile(r"\s*\d{1,3}:\d(?!\d)")  # 1:3 of a chapter is no time
@@ -92,8 +92,9 @@ def _rows(text, lines):
     times = [(match[1] or match[2]).replace(",", ".") for match in pairs if match]
     rising = all(float(a) <= float(b) for a, b in pairwise(times))
     with_tabs = all("\t" in line for line in lines)
-    several = len(times) > max(2, 0.8 * len(lines))
-    if several and (with_tabs or (rising and any("." in time for time in times))):
+    with_points = rising and any("." in time for time in times)
+    several = len(times) > max(1 if with_points else 2, 0.8 * len(lines))
+    if several and (with_tabs or with_points):
         return (
             f"a table of two columns without names ({lines[0]:.60}): expected word, "
             "onset and offset"
@@ -132,9 +133,13 @@ def _stamped(text, lines):
 
 
 def _at_an_edge(line, pattern):
-    found = list(pattern.finditer(line.strip()))
+    """Whether a time begins or ends a line, or a colon follows: Ann (0:03): So."""
+    line = line.strip()
+    found = list(pattern.finditer(line))
     return bool(found) and (
-        found[0].start() == 0 or found[-1].end() == len(line.strip())
+        found[0].start() == 0
+        or found[-1].end() == len(line)
+        or line[found[0].end() :].startswith(":")
     )
 
 
