@@ -235,3 +235,63 @@ def test_ass(tmp_path):
     path.write_text(HEAD + row.format(0, "soon", "0:00:02.20", "Oh"))
     with pytest.raises(StimulusError, match="line 4: expected a Dialogue with times"):
         transcripts.read_words(path)
+
+
+def test_layers_that_say_the_same_at_once(tmp_path):
+    layers = (r"0,{0},{1},Shadow,,0,0,0,,{{\blur5}}", "1,{0},{1},Default,,0,0,0,,")
+    path = tmp_path / "a.ass"
+    lines = [
+        "Dialogue: "
+        + layer.format(f"0:00:0{on}.00", f"0:00:0{on + 1}.00")
+        + "We sailed"
+        for on in (1, 3)
+        for layer in layers
+    ]
+    path.write_text("\n".join(["[Script Info]", *lines]) + "\n")
+    found = transcripts.read(path)
+    assert found.words["word"].tolist() == ["We", "sailed"] * 2
+    np.testing.assert_allclose(found.words["onset"], [1, 1.25, 3, 3.25])
+    assert "captions drawn in several layers, read once: 2" in found.notes
+
+
+@pytest.mark.parametrize(
+    "said, text, left_out",
+    [
+        # names in round brackets are names where one recurs
+        (["(Anna) Come in.", "So.", "(Anna) Sit."], "Come in. So. Sit.", {"(Anna)": 2}),
+        (["(Anna B.): Oh.", "(Bob) No.", "(Bob) So."], "Oh. No. So.", {"(Bob)": 2}),
+        (["(Perhaps) he came.", "So."], "(Perhaps) he came. So.", {}),
+        # a line of its own is a name where all captions begin with one
+        (["Ann\nThe lamp.", "Bob\nWho?"], "The lamp. Who?", {"Ann": 1, "Bob": 1}),
+        (["Ann Lee\nThe lamp.", "Speaker 2\nWho?"], "The lamp. Who?", {"Ann Lee": 1}),
+        (["Ann\nand Bob", "Bob\ncame"], "Ann and Bob Bob came", {}),
+        (["Ann\nThe lamp.", "Who?"], "Ann The lamp. Who?", {}),
+    ],
+)
+def test_names_of_speakers(tmp_path, said, text, left_out):
+    path = write(tmp_path, [(2 * i, 2 * i + 1, s) for i, s in enumerate(said)])
+    found = transcripts.read(path)
+    assert stimuli.join_words(found.words) == text
+    assert left_out.items() <= found.left_out.items()
+    assert bool(found.left_out) == bool(left_out)
+    assert any("may name who speaks" in n for n in found.notes) == ("(Perhaps" in text)
+
+
+def test_names_of_speakers_in_ass(tmp_path):
+    path = tmp_path / "a.ass"
+    lines = [
+        f"Dialogue: 0,0:00:0{i}.00,0:00:0{i + 1}.00,D,,0,0,0,,(Ann) Hi" for i in (1, 3)
+    ]
+    path.write_text("\n".join(["[Script Info]", *lines]) + "\n")
+    found = transcripts.read(path)
+    assert found.words["word"].tolist() == ["Hi", "Hi"]
+    assert found.left_out == {"(Ann)": 2}
+
+
+def test_times_that_are_shared_out_are_said(tmp_path):
+    found = transcripts.read(write(tmp_path, [(0, 1, "Oh"), (1, 2, "we sailed home")]))
+    assert found.notes == [
+        "captions of several words: times are spread over them, and those of 2 words "
+        "are not measured"
+    ]
+    assert transcripts.read(write(tmp_path, [(0, 1, "Oh"), (1, 2, "we")])).notes == []

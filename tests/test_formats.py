@@ -1,6 +1,7 @@
 """What a file is: read where it can be, refused by name where it cannot."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,6 +86,29 @@ KNOWN = {
     ),
     "xwaves.lab": "signal x\nnfields 1\n#\n0.5 121 sp\n0.7 121 The\n1.0 121 old\n"
     "1.6 121 keeper\n1.7 121 sp\n2.2 121 slept\n",
+    "printed.txt": "".join(f"[{a:.2f}s -> {b:.2f}s] {w}\n" for w, a, b in WORDS),
+    "elan.txt": "".join(
+        f"wort\tAnn\t00:00:0{a:.3f}\t{a}\t00:00:0{b:.3f}\t{b}\t00:00:0{b - a:.3f}"
+        f"\t{b - a:.3f}\t{w}\n"
+        for w, a, b in WORDS
+    ),
+    "elan_whole.txt": rows("wort\t\t{1}\t{2}\t{0}\n").replace("1.0", "1"),
+    "elan_s.tsv": rows("wort\t\t{1}\t{2}\t{0}\n"),
+    "elan_duration.txt": rows("wort\t\t{1}\t{2}\t{3:.3f}\t{0}\n"),
+    "elan_ms.txt": "".join(
+        f"w\t\t{1e3 * a:.0f}\t{1e3 * b:.0f}\t{w}\n" for w, a, b in WORDS
+    ),
+    "elan_names.tsv": "Tier\tBegin Time - ss.msec\tEnd Time - ss.msec\tAnnotation\n"
+    + rows("words\t{1}\t{2}\t{0}\n")
+    + rows("utterance\t0.5\t2.2\tThe old keeper slept\n").split("\n")[0],
+    "elan_names.txt": "Begin Time - hh:mm:ss.ms\tBegin Time - msec\t"
+    "Duration - msec\twort\n"
+    + "".join(
+        f"00:00:0{a:.3f}\t{1e3 * a:.0f}\t{1e3 * (b - a):.0f}\t{w}\n"
+        for w, a, b in WORDS
+    ),
+    "elan.csv": "Begin Time - hh:mm:ss.ms,End Time - hh:mm:ss.ms,wort\n"
+    + rows("00:00:0{1:.3f},00:00:0{2:.3f},{0}\n"),
     "story.ctm": ";; made up\n" + rows("story 1 {1} {3:.3f} {0} 0.9\n"),
     "story.eaf": EAF,
     "named.eaf.txt": EAF,
@@ -126,6 +150,44 @@ def test_pieces_of_words_in_json(tmp_path):
     assert stimuli.join_words(words) == "unbelievable it's"
     assert words["word"].tolist()[0] == "unbelievable"
     assert words["offset"].tolist()[0] == 3
+
+
+TOKENS = {
+    "[_BEG_]": (0, 0),
+    " Anna": (0, 400),
+    " har": (400, 600),
+    "bour": (600, 800),
+    "ed": (800, 900),
+    " doubts": (900, 1300),
+    ",": (1300, 1350),
+    "[_TT_100]": (2000, 2000),
+}
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_tokens_of_whisper_cpp(tmp_path, is_whole):
+    tokens = [
+        {"text": text, "offsets": {"from": a, "to": b}, "id": 1}
+        for text, (a, b) in TOKENS.items()
+    ]
+    if not is_whole:  # a token that holds half a character
+        tokens[3]["text"] = "bo\ufffd"
+    segment = {"text": " Anna harboured doubts,", "offsets": {"from": 0, "to": 2000}}
+    path = tmp_path / "ojf.json"
+    path.write_text(json.dumps({"transcription": [segment | {"tokens": tokens}]}))
+    words = transcripts.read_words(path)
+    assert stimuli.join_words(words) == "Anna harboured doubts,"
+    if is_whole:
+        assert words["onset"].tolist() == [0, 0.4, 0.9]
+        assert words["offset"].tolist() == [0.4, 0.9, 1.35]
+    assert words["timed"].tolist() == [True, is_whole, is_whole]
+
+
+def test_json_lines_are_named(tmp_path):
+    path = tmp_path / "vosk.json"
+    path.write_text('{"result": []}\n{"result": []}\n')
+    with pytest.raises(StimulusError, match=r"vosk.json holds JSON lines \(2 objects"):
+        transcripts.read(path)
 
 
 def test_gentle_in_json(tmp_path):
@@ -170,6 +232,48 @@ def test_speakers_in_json(tmp_path):
     assert found.n_clipped == 3
 
 
+SAID = ["The lamp went out.", "Who saw it go?", "Nobody did, said Ann."]
+STAMPED = {  # how a transcript's lines show times, and what it is called
+    "{said} #00:0{i}:03-1#": "text with time stamps",
+    "{said} [00:0{i}]": "text with time stamps",
+    "[00:0{i}:12] {said}": "text with time stamps",
+    "Ann: [00:0{i}:12] {said}": "text with time stamps",
+    "[00:0{i}] The lamp [00:0{i}] went out.": "text with time stamps",
+    "Ann  0:0{i}\n{said}\n": "text with time stamps",
+    "Speaker 1: (00:0{i})\n{said}\n": "text with time stamps",
+    "Ann (00:0{i}): {said}": "text with time stamps",
+    ">> Ann [0:0{i}]: {said}": "text with time stamps",
+    "<00:0{i}> {said}": "text with time stamps",
+    "[Ann] 15:0{i}:11\n{said}\n": "text with time stamps",
+    "15:0{i}:11 From Ann : {said}": "with time",
+    "00:{i}3 {said}": "with time",
+    "00:00:0{i}:12 - 00:00:0{i}:20\nSpeaker 1\n{said}\n": "that count frames",
+    "00;00;0{i};12 - 00;00;0{i};20\n{said}\n": "that count frames",
+    "{{2{i}}}{{3{i}}}{said}": "MicroDVD captions",
+    "{i}.5-{i}.9: said": "words with their times",
+    "said [{i}.5-{i}.9]": "words with their times",
+    "{i}.5 said": "a table of two columns without names",
+    "said\t{i}": "a table of two columns without names",
+    "- word: said\n  onset: {i}.5\n  offset: {i}.7": "YAML",
+    "| said | {i}.5 | {i}.7 |": "a Markdown table",
+    "{i}\tsaid\tsay\tVERB\tVBD\t_\t0\troot\t_\t_": "CoNLL",
+    "*PAR:\t{said} \x15{i}00_{i}50\x15": "CHAT",
+    "\\section{{One}} {said}": "LaTeX",
+    "The/DT lamp/NN went/VBD out/RP ./.": "words with tags",
+}
+
+
+@pytest.mark.parametrize("line", STAMPED)
+@pytest.mark.parametrize("name", ["a.txt", "a.md"])
+def test_times_and_markup_are_no_prose(tmp_path, name, line):
+    path = tmp_path / name
+    lines = [line.format(said=said, i=i) for i, said in enumerate(SAID)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(StimulusError, match=STAMPED[line]) as error:
+        stimuli.load_story(path)
+    assert str(path) in str(error.value) and "Can be read" in str(error.value)
+
+
 REFUSED = {
     "story.docx": (b"PK\x03\x04", "a Word document: save it as plain text"),
     "story.xml": (b"<a/>", "is XML"),
@@ -201,8 +305,8 @@ REFUSED = {
     "tags.txt": (b"<p>The old</p>\n<p>keeper</p>\n", "markup"),
     "named.txt": (b"The 0.5 0.7\nold 0.7 1.0\n", "a table of times without names"),
     "comma.txt": (b"The,0.5,0.7\nold,0.7,1.0\n", "a table of times without names"),
-    "clocks.txt": (b"0:01\nThe old\n0:05\nkeeper\n", "a transcript with times"),
-    "lyrics.txt": (b"[00:12.00]The\n[00:15.30]old\n", "a transcript with times"),
+    "clocks.txt": (b"0:01\nThe old\n0:05\nkeeper\n", "text with time stamps"),
+    "lyrics.txt": (b"[00:12.00]The\n[00:15.30]old\n", "text with time stamps"),
     "praat.txt": (
         b'File type = "ooTextFile"\nObject class = "PitchTier"\n',
         "a Praat object that is no TextGrid",
@@ -248,6 +352,12 @@ def test_a_link_without_its_content(tmp_path):
         "# Title\n\nThe *old* keeper `slept` <b>well</b>.\n\nIt was dark.\n\nSo.\n",
         "word, onset and offset are columns.\nThe old keeper knew.\n",
         "In 1912 3 men\ncame, and 4 went.\n",
+        "1:10 And God\n1:11 And God\n1:12 And the\n1:13 And the evening\n",
+        "In 1911 there were 3 ships. 12 men at 10:45, 4.5 miles out; 0.7 % lived.\n",
+        "10:30 Woke late. The ferry had gone.\n\nI walked to the harbour.\nCold.\n",
+        "He read (3:16) and\nthen he slept.\nIt was late.\nSo (4:12) he left.\n",
+        "At 10:30 he came.\nAt 11:15 he ate.\nAt 12:00 he left.\n",
+        "Ann: who is it?\nBob: me.\nAnn: at 10:30?\n",
     ],
 )
 @pytest.mark.parametrize("name", ["a.txt", "a.MD"])
@@ -256,6 +366,8 @@ def test_prose_is_prose(tmp_path, name, text):
     path.write_text(text)
     words, read, synthetic = stimuli.load_story(path, rng=np.random.default_rng(0))
     assert synthetic
+    if name == "a.MD":
+        text = re.sub(r"^# |[*`]|</?b>", "", text)
     assert read == " ".join(text.split())
     assert " ".join(words["word"]) == read
 

@@ -9,7 +9,16 @@ WRITTEN = [
     ("The | apple | fell | , | not | far | :", "The apple fell, not far:"),
     ('" | the | tree | " | . | ( | Why | ? | )', '"the tree". (Why?)'),
     ("He | said | , | “ | Oh | ! | ” | “ | No | . | ”", "He said, “Oh!” “No.”"),
-    ("`` | Oh | , | '' | he | said | ...", "``Oh,'' he said..."),
+    # tokens of the Penn Treebank
+    ("`` | Oh | , | '' | he | said | ...", '"Oh," he said...'),
+    ("-LRB- | nearly | -RRB- | so | -LSB- | on | -RSB-", "(nearly) so [on]"),
+    ("rock | 'n' | roll | , | fish | ’n’ | chips", "rock 'n' roll, fish ’n’ chips"),
+    ("rock | n' | roll | is | n't | don | 't", "rock n' roll isn't don't"),
+    ("# | 1 | of | b | + | c | = | d", "#1 of b + c = d"),
+    # Dutch
+    ("om | 's | ochtends | hij | 't | schip | zag", "om 's ochtends hij 't schip zag"),
+    ("’s | Avonds | in | 's-Hertogenbosch | z'n", "’s Avonds in 's-Hertogenbosch z'n"),
+    ("van | 't | jaar | Piet | 's | hoed", "van 't jaar Piet's hoed"),
     ("ca | n't | he | 'll | 's | rabbit-hole", "can't he'll's rabbit-hole"),
     ("rabbit | - | hole | and | / | or", "rabbit-hole and/or"),
     ("rabbit | -hole | th- | the | -5", "rabbit-hole th- the -5"),
@@ -71,7 +80,7 @@ def test_punctuation_has_no_time_of_its_own(tmp_path):
     assert found.words["onset"].tolist() == [1, 4]
     assert found.words["offset"].tolist() == [2, 5]
     assert found.words["timed"].all()
-    assert "3 rows of punctuation alone joined to their words" in found.notes
+    assert "rows of punctuation alone, joined to their words: 3" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -104,3 +113,11 @@ def test_punctuation_alone_stays():
     rows = pd.DataFrame({"word": ["...", "!"], "onset": 0.0, "offset": 1.0})
     words, n_joined = orthography.as_written(rows)
     assert words["word"].tolist() == ["...", "!"] and n_joined == 0
+
+
+def test_hyphens_of_their_own_are_said(tmp_path):
+    path = tmp_path / "story.tsv"
+    path.write_text("word\tonset\toffset\nwell\t0\t1\n-\t1\t1\nknown\t1\t2\n")
+    found = transcripts.read(path)
+    assert stimuli.join_words(found.words) == "well-known"
+    assert any(note.startswith("rows of a hyphen alone: 1") for note in found.notes)

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from anbn import stimuli, transcripts
+from anbn.textfiles import StimulusError
 
 
 @pytest.mark.parametrize("missing", ["interpolate", "drop"])
@@ -120,3 +121,121 @@ def test_shared_sentences():
     theirs = ["Nothing here.", "the  CAT sat on the old mat! yes."]
     assert stimuli.shared_sentences(ours, theirs) == ["The cat sat on the old mat."]
     assert stimuli.shared_sentences(ours, ["yes."]) == []
+
+
+MARKDOWN = """---
+title: The Lamp
+---
+# The *Lamp*
+
+It was _late_, **very** late.[^1]
+The [ferryman](http://x.org) \\*slept\\* at `home`.<br>
+
+> He said no.
+
+![a picture](a.png)
+
+***
+
+| a | table |
+|---|---|
+
+1. one thing
+- a_b and 2 * 3 * 4
+
+[^1]: A note.
+"""
+
+
+def test_the_signs_of_markdown_are_no_words(tmp_path):
+    path = tmp_path / "story.md"
+    path.write_text(MARKDOWN)
+    story = stimuli.read_story(path)
+    assert story.text == (
+        "The Lamp It was late, very late. The ferryman *slept* at home. He said no. "
+        "one thing a_b and 2 * 3 * 4"
+    )
+    note = next(note for note in story.notes if "Markdown" in note)
+    for kind in ("front matter 1", "headings 1", "emphasis 3", "links 1", "images 1"):
+        assert kind in note
+    assert stimuli.read_text(path).split() == story.text.split()
+    path = tmp_path / "story.txt"
+    path.write_text("It was _late_ * so *.\n")
+    story = stimuli.read_story(path)  # a .txt file is no Markdown
+    assert story.text == "It was _late_ * so *."
+    assert any("between underscores ('_late_'): 1" in note for note in story.notes)
+
+
+def test_characters_that_nobody_sees(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text(
+        "The ferry\u00adman \u202bslept\u202c\u200b. می\u200cخواهم\n", "utf-8"
+    )
+    story = stimuli.read_story(path)
+    assert story.text == "The ferryman slept. می\u200cخواهم"
+    assert "characters that nobody sees, left out: 4" in story.notes
+    path = tmp_path / "story.tsv"
+    rows = "The\t0\t1\nferry\u00adman\t1\t2\n\u200b\t2\t3\n\u202bslept\u202c\t3\t4\n"
+    path.write_text("word\tonset\toffset\n" + rows, "utf-8")
+    story = stimuli.read_story(path)
+    assert story.text == "The ferryman slept"
+    assert story.words["onset"].tolist() == [0, 1, 3]
+    assert "characters that nobody sees, left out: 4" in story.notes
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.txt", "The sa\ufffdl went.\n"),
+        ("a.tsv", "word\tonset\toffset\nsa\ufffdl\t0\t1\n"),
+    ],
+)
+def test_lost_characters_are_refused(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    with pytest.raises(StimulusError, match=r"U\+FFFD.*in 1 words, such as 'sa.l'"):
+        stimuli.read_story(path)
+
+
+def test_a_hyphen_at_the_end_of_a_line(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text("The well-\nknown man - he\nslept -\nsnored.\n")
+    story = stimuli.read_story(path)
+    assert story.text == "The well-known man - he slept - snored."
+    assert any("ends of lines: 1, such as 'well-known'" in n for n in story.notes)
+
+
+def test_a_story_that_starts_late(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text("Title\n\nIt was\n  late. The lamp\n")
+    assert (
+        stimuli.read_story(path, start_at="It was late").text == "It was late. The lamp"
+    )
+    path = tmp_path / "story.tsv"
+    words = "Title It was late , so we slept".split()
+    rows = "".join(f"{w}\t{i}\t{i + 0.5}\n" for i, w in enumerate(words))
+    path.write_text("word\tonset\toffset\n" + rows)
+    story = stimuli.read_story(path, start_at="was late,", n_words=3)
+    assert story.text == "was late, so"
+    assert story.words["onset"].tolist() == [2, 3, 5]  # on the clock of the file
+    for a, b, word in zip(
+        *(story.words[c] for c in ("start", "end", "word")), strict=True
+    ):
+        assert story.text[a:b] == word
+    for path in (tmp_path / "story.tsv", tmp_path / "story.txt"):
+        with pytest.raises(
+            StimulusError, match=r"does not hold 'Once'. Check `start_at`"
+        ):
+            stimuli.read_story(path, start_at="Once")
+
+
+def test_parameters_that_cannot_be(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text("It was late.\n")
+    with pytest.raises(StimulusError, match=r"story.txt: expected n_words .* found -5"):
+        stimuli.read_story(path, n_words=-5)
+    with pytest.raises(FileNotFoundError, match=r"none.txt is not there"):
+        stimuli.read_story(tmp_path / "none.txt")
+    once, again = (stimuli.read_story(path).words for _ in range(2))
+    assert once.equals(again)  # without a generator, the same times
+    assert once.equals(stimuli.read_story(path, rng=np.random.default_rng(0)).words)

@@ -1,5 +1,6 @@
 """Which tier holds the words, and marks that are none."""
 
+import numpy as np
 import pytest
 
 from anbn import nonwords, stimuli, transcripts
@@ -194,3 +195,51 @@ def test_many_marks_are_named_shortly():
     left, left_out = nonwords.blank_out(" ".join(f"[m{i}]" for i in range(30)))
     assert not left.strip()
     assert nonwords.name_them(left_out, shown=2) == "[m0] 1, [m1] 1 and 28 other kinds"
+
+
+def test_words_of_elan_that_have_one_of_their_times(tmp_path):
+    times = {"a": 500, "b": None, "c": None, "d": 1400, "e": 1600, "f": 2000}
+    slots = "".join(
+        f'<TIME_SLOT TIME_SLOT_ID="{name}"'
+        + (f' TIME_VALUE="{time}"/>' if time else "/>")
+        for name, time in times.items()
+    )
+    words = zip(("Wir", "sie", "heim."), ("ab", "cd", "ef"), strict=True)
+    path = tmp_path / "a.eaf"
+    path.write_text(
+        f"<ANNOTATION_DOCUMENT><TIME_ORDER>{slots}</TIME_ORDER>"
+        '<TIER TIER_ID="words">'
+        + "".join(
+            f'<ALIGNABLE_ANNOTATION TIME_SLOT_REF1="{on}" TIME_SLOT_REF2="{off}">'
+            f"<ANNOTATION_VALUE>{word}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>"
+            for word, (on, off) in words
+        )
+        + "</TIER></ANNOTATION_DOCUMENT>"
+    )
+    found = transcripts.read(path)
+    np.testing.assert_allclose(found.words["onset"], [0.5, 0.95, 1.6])
+    np.testing.assert_allclose(found.words["offset"], [0.95, 1.4, 2.0])
+    assert found.words["timed"].tolist() == [True, False, True]
+
+
+def test_marks_of_aligners_alone(tmp_path):
+    said = ["pau", "we", "xx", "%fp", "sail", "#", "home"]
+    rows = [(word, i, i + 1) for i, word in enumerate(said)]
+    found = transcripts.read(write(tmp_path, [("words", rows)]))
+    assert found.words["word"].tolist() == ["we", "sail", "home"]
+    assert found.left_out == {"pau": 1, "xx": 1, "%fp": 1, "#": 1}
+    path = tmp_path / "a.tsv"  # a story's own words
+    lines = [f"{word}\t{on}\t{off}" for word, on, off in rows[:3]]
+    path.write_text("\n".join(["word\tonset\toffset", *lines]))
+    assert transcripts.read_words(path)["word"].tolist() == ["pau", "we", "xx"]
+
+
+@pytest.mark.parametrize("mark, n", [("breath", 4), ("cough", 1)])
+def test_breaths_are_marks_where_they_recur(tmp_path, mark, n):
+    said = ["we", "sail", "home"] * 4
+    for i in range(n):
+        said.insert(4 * i + 1, mark)
+    rows = [(word, i, i + 1) for i, word in enumerate(said)]
+    found = transcripts.read(write(tmp_path, [("words", rows)]))
+    assert len(found.words) == 12 + (n == 1)
+    assert found.left_out == ({mark: n} if n > 1 else {})

@@ -424,3 +424,54 @@ def test_bad_captions(tmp_path, name):
         StimulusError, match="before that of the word before, at word 3"
     ):
         read_words(write(tmp_path, text, name))
+
+
+@pytest.mark.parametrize(
+    "times, onset, offset, timed, n_ends, n_onsets",
+    [
+        # a word without its end lasts until the next begins
+        (
+            [(0.5, 0.7), (0.9, ""), (1.4, 1.8)],
+            [0.5, 0.9, 1.4],
+            [0.7, 1.4, 1.8],
+            3,
+            1,
+            0,
+        ),
+        # the last one as long as words do in the median
+        (
+            [(0.5, 0.7), (0.9, 1.3), (1.4, "")],
+            [0.5, 0.9, 1.4],
+            [0.7, 1.3, 1.7],
+            3,
+            1,
+            0,
+        ),
+        # one without its beginning begins where the one before ends
+        (
+            [(0.5, 0.7), ("", 1.2), (1.4, 1.8)],
+            [0.5, 0.7, 1.4],
+            [0.7, 1.2, 1.8],
+            2,
+            0,
+            1,
+        ),
+        # two that share two known times share what is between
+        ([(0.5, ""), ("", 1.3), (1.4, 1.8)], [0.5, 0.9, 1.4], [0.9, 1.3, 1.8], 2, 1, 1),
+        # and so does one between them that has no time at all
+        ([(0.5, ""), ("", ""), (1.5, 1.8)], [0.5, 1.0, 1.5], [1.0, 1.5, 1.8], 2, 1, 0),
+    ],
+)
+def test_words_that_have_one_of_their_times(
+    tmp_path, times, onset, offset, timed, n_ends, n_onsets
+):
+    path = tmp_path / "story.tsv"
+    rows = [("abc"[i], a, b) for i, (a, b) in enumerate(times)]
+    path.write_text(table(rows, separator="\t"))
+    found = transcripts.read(path)
+    np.testing.assert_allclose(found.words["onset"], onset)
+    np.testing.assert_allclose(found.words["offset"], offset)
+    assert found.words["timed"].sum() == timed and found.n_clipped == 0
+    notes = " ".join(found.notes)
+    assert ("without an end, which last until the next: 1" in notes) == n_ends
+    assert ("without an onset, begun with the end before: 1" in notes) == n_onsets

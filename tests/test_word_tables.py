@@ -101,6 +101,58 @@ def test_other_units_by_name_are_refused(tmp_path, unit):
         transcripts.read_words(path)
 
 
+@pytest.mark.parametrize(
+    "onset, end, is_duration",
+    [
+        ("onset_ms", "offset_ms", False),
+        ("onset", "duration_ms", True),
+        ("onset_ms", "duration", True),
+        ("onset", "offset_ms", False),
+        ("onset_ms", "offset", False),
+        ("onset_s", "duration_ms", True),
+        ("start_ms", "end_s", False),
+    ],
+)
+def test_each_column_is_converted_by_its_own_name(tmp_path, onset, end, is_duration):
+    rows = [
+        (
+            w,
+            round(on * 1000 ** onset.endswith("_ms"), 3),
+            round((off - on * is_duration) * 1000 ** end.endswith("_ms"), 3),
+        )
+        for w, on, off in WORDS
+    ]
+    found = transcripts.read(write(tmp_path, rows, ("word", onset, end)))
+    np.testing.assert_allclose(found.words["onset"], [on for _, on, _ in WORDS])
+    np.testing.assert_allclose(found.words["offset"], [off for *_, off in WORDS])
+    assert found.n_clipped == 0
+    assert any("milliseconds" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "names, rows, expected",
+    [
+        # milliseconds in a column that names no unit, beside one that does
+        ("onset_s,offset", "The,0.5,700\nold,0.7,1000", "lasts 849.4? s in the median"),
+        ("onset_ms,offset_ms", "The,0.5,0.7\nold,0.7,1", "lasts 0.00025 s"),
+        (
+            "onset,duration_ms",
+            "The,100500,200\nold,200700,300",
+            "'onset' does not.*Name it onset_ms or onset_s",
+        ),
+        ("onset,duration_frames", "The,0.5,8", "'duration_frames' are in frames"),
+        ("start,end", "The,00:00:01:12,00:00:03:00", "'start' holds time codes"),
+        ("start,end", "The,00;00;01;12,00;00;03;00", "'start' holds time codes"),
+    ],
+)
+def test_units_that_cannot_be(tmp_path, names, rows, expected):
+    path = tmp_path / "a.csv"
+    path.write_text(f"word,{names}\n{rows}\n")
+    with pytest.raises(StimulusError, match=expected) as error:
+        transcripts.read_words(path)
+    assert str(path) in str(error.value)
+
+
 @pytest.mark.parametrize("scale", [1, 1000])
 @pytest.mark.parametrize("name, separator", [("a.tsv", "\t"), ("a.csv", ";")])
 def test_a_row_a_sentence(tmp_path, name, separator, scale):
@@ -184,7 +236,6 @@ def test_speakers_in_a_table(tmp_path):
     [
         ("text,token,start,end", "'text', 'token' can each be the word"),
         ("word,start,begin,end", "'start', 'begin' can each be the onset"),
-        ("word,start_ms,end_s,x", "milliseconds, all in one unit"),
         ("w,start,end,x", r"found \['w', 'start', 'end', 'x'\]"),
         ("word,start,x,y", r"expected the columns word, onset and offset"),
         ("The,0.5,0.7,x", r"expected the columns word, onset and offset"),
@@ -200,7 +251,7 @@ def test_columns_that_do_not_fit(tmp_path, head, expected):
 
 def test_whisper_cpp_quotes_all_words(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text('start,end,text\n0,400," Oh,"\n400,900,"lamp"\n900,1200,"lit"\n')
+    path.write_text('start,end,text\n0,400," Oh,"\n400,900," lamp"\n900,1200," lit"\n')
     words = transcripts.read_words(path)
     assert words["word"].tolist() == ["Oh,", "lamp", "lit"]
     assert words["offset"].tolist() == [0.4, 0.9, 1.2]
@@ -218,6 +269,73 @@ def test_cells_are_those_of_the_table(tmp_path):
     path.write_text('start,end,text\n0,4,"Oh, the lamp"\n4,5,"It was lit."\n5,6,"Oh"\n')
     table = word_tables.read_table(path)
     assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", "Oh"]
+    # where commas part the cells, quotation marks around one are the table's
     path.write_text('start,end,text\n0,4,"Oh, the lamp"\n4,5,It was lit.\n5,6,"Oh"\n')
-    table = word_tables.read_table(path)  # the table does not quote: the word does
-    assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", '"Oh"']
+    table = word_tables.read_table(path)
+    assert table["text"].tolist() == ["Oh, the lamp", "It was lit.", "Oh"]
+    # where tabs do, they are the word's
+    path = tmp_path / "a.tsv"
+    path.write_text('start\tend\ttext\n0\t4\tOh, the lamp\n5\t6\t"Oh"\n')
+    assert word_tables.read_table(path)["text"].tolist() == ["Oh, the lamp", '"Oh"']
+
+
+@pytest.mark.parametrize(
+    "rows, text",
+    [
+        ('"“",0.5,0.5\nOh,0.5,0.9\n"”",0.9,0.9\n', "“Oh”"),
+        ('"Yes, sir",0.5,0.8\nhe,0.9,1.3\n"said",1.4,1.7\n', "Yes, sir he said"),
+        ('Yes,0.5,0.8\n",",0.8,0.8\nhe,0.9,1.3\n".",1.4,1.4\n', "Yes, he."),
+        ('"Oh,0.5,0.8\nlamp",0.9,1.3\n', '"Oh lamp"'),  # these are the words' own
+        ('"The lamp\nwent",0.5,1.2\nout,1.3,1.6\n', "The lamp went out"),
+        ('"The lamp,\n\nit\nwent",0.5,1.2\n"out",1.3,1.6\n', "The lamp, it went out"),
+    ],
+)
+def test_quoted_cells(tmp_path, rows, text):
+    path = tmp_path / "a.csv"
+    path.write_text(f"word,onset,offset\n{rows}", encoding="utf-8")
+    words = transcripts.read_words(path)
+    assert stimuli.join_words(words) == text
+    assert words["onset"].iloc[0] == 0.5
+
+
+TOKENS = [
+    (" Anna", 0, 400),
+    (" har", 400, 600),
+    ("bour", 600, 800),
+    ("ed", 800, 900),
+    (" doubts", 900, 1300),
+    (",", 1300, 1350),
+    (" he", 1400, 1600),
+    (" said", 1600, 1900),
+    (".", 1900, 2000),
+]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda piece: f'"{piece}"',  # whisper.cpp
+        lambda piece: piece.replace(" ", "Ġ"),
+        lambda piece: piece.replace(" ", "▁"),
+        lambda piece: piece.strip() if piece[0] in " ,." else f"##{piece}",
+    ],
+)
+@pytest.mark.parametrize("names", ["start_ms;end_ms", "start_ms;duration_ms"])
+def test_pieces_of_words_are_joined(tmp_path, form, names):
+    path = tmp_path / "a.csv"
+    ends = [off - on * ("duration" in names) for _, on, off in TOKENS]
+    rows = "".join(
+        f"{on};{end};{form(w)}\n" for (w, on, _), end in zip(TOKENS, ends, strict=True)
+    )
+    path.write_text(f"{names};token\n{rows}", encoding="utf-8")
+    found = transcripts.read(path)
+    assert stimuli.join_words(found.words) == "Anna harboured doubts, he said."
+    np.testing.assert_allclose(found.words["onset"], [0, 0.4, 0.9, 1.4, 1.6])
+    np.testing.assert_allclose(found.words["offset"].iloc[1], 0.9)
+    assert any(note.startswith("pieces of words, joined") for note in found.notes)
+
+
+def test_a_comment_before_the_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("# made by hand\nword,onset,offset\nThe,0.5,0.7\n")
+    assert transcripts.read_words(path)["word"].tolist() == ["The"]

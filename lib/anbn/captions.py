@@ -19,12 +19,20 @@ from anbn.textfiles import Found, StimulusError, decode
 STAMP = r"(?:(\d{1,4}):)?(\d{1,6}):([0-5]?\d)[.,](\d{1,9})"
 CUE = re.compile(rf"^[ \t]*{STAMP}[ \t]*-->[ \t]*{STAMP}(?!\S).*$", re.MULTILINE)
 # what whisper prints while it listens: [00:00.000 --> 00:04.200]  The old keeper
+# and faster-whisper: [0.00s -> 4.20s] The old keeper
 PRINTED = re.compile(
-    rf"^[ \t]*\[(?P<on>{STAMP})[ \t]*-->[ \t]*(?P<off>{STAMP})\](?P<said>.*)$",
+    rf"^[ \t]*\[(?P<on>{STAMP}|\d+\.\d+s)[ \t]*--?>[ \t]*(?P<off>{STAMP}|\d+\.\d+s)\]"
+    r"(?P<said>.*)$",
     re.MULTILINE,
 )
 MARKUP = re.compile(rf"<{STAMP}>|<(/?)([A-Za-z]\w*)[^<>\n]*>|\{{(\\[^}}\n]*)\}}")
 HIGHLIGHTS = frozenset("b c em font i span strong u".split())
+# (Anna) and what she says; or Anna, alone in the first line
+IN_ROUND = re.compile(
+    r"[ \t]*(\([A-Z][\w.'’-]*(?: [A-Z][\w.'’-]*){0,2}\)):?(?=[ \t]+\S)"
+)
+NAME = re.compile(r"[ \t]*[A-Z]\w+(?: (?:[A-Z]\w*\.?|\d+)){0,2}[ \t]*")
+NAME_GOES_ON = re.compile(r"[ \t]*[a-z]")  # the second line of a sentence
 ASS_STYLE = re.compile(r"\\(?:[biursc]\d?(?![a-z])|[1-4]?[ca]&|alpha|fs|fn|bord|shad)")
 
 
@@ -52,7 +60,7 @@ def read(path, *, ass=False):
         With the columns ``word``, ``onset``, ``offset``, ``timed``, ``blank``.
     """
     text = decode(path)
-    cues, left_out = _parse_ass(text, path) if ass else _parse(text, path)
+    cues, left_out, notes = _parse_ass(text, path) if ass else _parse(text, path)
     cues, n_clipped = _in_time(cues, path)
     cues = _grown(cues)
     rows, n_highlighted = [], 0
@@ -65,18 +73,24 @@ def read(path, *, ass=False):
             for cue in run:
                 _add(rows, cue)
     columns = ["word", "onset", "offset", "timed", "blank"]
-    notes = []
     if n_clipped:
         notes.append(f"captions that ended after the next began, clipped: {n_clipped}")
     if n_highlighted:
         notes.append(f"lines shown once for each word, read once: {n_highlighted}")
     rows = pd.DataFrame(rows, columns=columns)
+    n_spread = int((~rows["timed"].astype(bool)).sum())
+    if n_spread:
+        notes.append(
+            f"captions of several words: times are spread over them, and those of "
+            f"{n_spread} words are not measured"
+        )
     return Found(rows, notes, left_out, n_clipped, "s")
 
 
 def _parse(text, path):
     text = PRINTED.sub(
-        lambda m: f"{m['on']} --> {m['off']}\n{m['said'].strip()}\n", text
+        lambda m: f"{_clock(m['on'])} --> {_clock(m['off'])}\n{m['said'].strip()}\n",
+        text,
     )
     vtt = text.lstrip().startswith("WEBVTT") or path.suffix.lower() == ".vtt"
     stamp = re.compile(f"<{STAMP}>")
@@ -99,19 +113,57 @@ def _parse(text, path):
     begins_blank = [bool(lines) and lines[0][0].isspace() for *_, lines in shown]
     # whisper.cpp writes a blank before every word, and none before the rest of one
     pieces = bool(shown) and begins_blank[0] and 3 * sum(begins_blank) >= len(shown)
-    cues, left_out = [], Counter()
+    cues = []
+    shown, left_out, notes = _without_names(shown)
     for (onset, offset, lines), blank in zip(
         _unrolled(shown), begins_blank, strict=True
     ):
         if lines:
             continues = pieces and not blank
             cues.append(_cue(onset, offset, "\n".join(lines), continues, left_out))
-    return cues, left_out
+    return cues, left_out, notes
+
+
+def _without_names(shown):
+    """Captions without names of speakers that stand apart from what is said.
+
+    Such are ``(Anna)`` at the beginning of lines, where it recurs; and a line of its
+    own, where every caption begins with one.
+    """
+    left_out, notes = Counter(), []
+    lines = [line for *_, cue in shown for line in cue]
+    names = Counter(match[1] for match in map(IN_ROUND.match, lines) if match)
+    if names and max(names.values()) > 1:
+        left_out += names
+        shown = [
+            (on, off, [IN_ROUND.sub("", line) for line in cue])
+            for on, off, cue in shown
+        ]
+    elif names:
+        notes.append(
+            f"{', '.join(names)} begins a line, and may name who speaks: read as "
+            "words. Take it out, or write it in capitals with a colon"
+        )
+    if len(shown) > 1 and all(
+        len(cue) > 1 and NAME.fullmatch(cue[0]) and not NAME_GOES_ON.match(cue[1])
+        for *_, cue in shown
+    ):
+        left_out += Counter(cue[0].strip() for *_, cue in shown)
+        shown = [(on, off, cue[1:]) for on, off, cue in shown]
+    return shown, left_out, notes
+
+
+def _clock(time):
+    """A time as it stands in captions: also one of so many seconds, 3.50s."""
+    if not time.endswith("s"):
+        return time
+    minutes, seconds = divmod(float(time[:-1]), 60)
+    return f"{minutes:.0f}:{seconds:06.3f}"
 
 
 def _parse_ass(text, path):
     columns = "Layer Start End Style Name MarginL MarginR MarginV Effect Text".split()
-    shown = []
+    shown, layers, n_twice = [], {}, 0
     for number, line in enumerate(text.split("\n"), 1):
         kind, _, rest = line.partition(":")
         if kind == "Format" and "Text" in rest and "Start" in rest:
@@ -128,14 +180,24 @@ def _parse_ass(text, path):
                 f"0:00:01.00, found {line!r:.100}"
             )
         body = re.sub(r"\\[Nn]", "\n", cells.get("Text", "")).replace(r"\h", " ")
-        event = (*(seconds(*t.groups()) for t in times), body)
-        if r"\p1" not in body and event not in shown:  # no drawing, no second layer
-            shown.append(event)
-    left_out = Counter()
+        event = (*(seconds(*t.groups()) for t in times), body.split("\n"))
+        if r"\p1" in body:  # a drawing
+            continue
+        said = (*event[:2], " ".join(MARKUP.sub("", body).split()))
+        layer = cells.get("Layer", "").strip(), cells.get("Style", "").strip()
+        if event in shown or layers.setdefault(said, layer) != layer:
+            n_twice += 1
+            continue
+        shown.append(event)
+    notes = [f"captions drawn in several layers, read once: {n_twice}"] * bool(n_twice)
+    shown, left_out, more = _without_names(shown)
     # the lines of such a file stand in any order
-    return [
-        _cue(*e, False, left_out) for e in sorted(shown, key=lambda e: e[0])
-    ], left_out
+    shown = sorted(shown, key=lambda event: event[0])
+    cues = [
+        _cue(onset, offset, "\n".join(lines), False, left_out)
+        for onset, offset, lines in shown
+    ]
+    return cues, left_out, notes + more
 
 
 def seconds(hours, minutes, seconds, fraction):

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from anbn import word_tables
+from anbn import elan_tables, unread, word_tables
 from anbn.captions import CUE, PRINTED
 from anbn.textfiles import READ, StimulusError, decode
 
@@ -14,7 +14,6 @@ TIMES_AT_AN_EDGE = re.compile(
     rf"\s*{NUMBER}[\s,;]+{NUMBER}(?![^\s,;]).*|.*(?<![^\s,;]){NUMBER}[\s,;]+{NUMBER}\s*"
 )
 CLOCK = re.compile(r"\s*[\[(]?\d{1,3}:(?:\d{1,2}:)?\d{1,2}(?:[.,]\d+)?[\])]?(?!\w)")
-VERSE = re.compile(r"\s*\d{1,3}:\d(?!\d)")  # 1:3 of a chapter is no time
 TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 OF_A_CORPUS = re.compile(r"</?doc\b[^<>]*>|<\|endoftext\|>")  # parts of prose
 
@@ -73,7 +72,7 @@ def format_of(path):
     Returns
     -------
     kind : str
-        One of the values of ``FORMATS``.
+        One of the values of ``FORMATS``, or "elan": a table that ELAN exports.
 
     Raises
     ------
@@ -85,6 +84,8 @@ def format_of(path):
         what = OTHERS.get(suffix, f"of a kind that is not known ({suffix or 'no'!r})")
         raise StimulusError(f"{path} is {what}. {READ}.")
     kind = FORMATS[suffix]
+    if kind == "table" and elan_tables.is_export(decode(path)):
+        return "elan"
     if kind != "prose":
         return kind
     kind, problem = _look(decode(path))
@@ -106,7 +107,7 @@ def _look(text):
         return "textgrid", ""
     if "ooTextFile" in lines[0]:
         return "", f"a Praat object that is no TextGrid ({lines[1]:.60})"
-    for check in (_as_json, _as_markup, _as_table, _as_times):
+    for check in (_as_json, _as_markup, _as_table, _as_unread, _as_times):
         found = check(text, lines)
         if found:
             return found
@@ -140,9 +141,16 @@ def _as_markup(text, lines):
 
 
 def _as_table(text, lines):
+    if elan_tables.is_export(text):
+        return "elan", ""
     if word_tables.has_header(lines[0]):
         return "table", ""
     return None
+
+
+def _as_unread(text, lines):
+    found = unread.name(text, lines)
+    return ("", found) if found else None
 
 
 def _as_times(text, lines):
@@ -152,10 +160,9 @@ def _as_times(text, lines):
     edges = [line for line in lines if TIMES_AT_AN_EDGE.fullmatch(line)]
     if len(edges) > len(lines) / 2 and any(len(line.split()) < 9 for line in edges):
         return "", f"a table of times without names of columns ({edges[0]:.60})"
-    if sum("-->" in line for line in lines) > len(lines) / 6:
+    if sum("-->" in line and "<!--" not in line for line in lines) > len(lines) / 6:
         return "", "captions with damaged times"
     clocks = [line for line in lines if CLOCK.match(line)]
-    verses = any(VERSE.match(line) for line in lines)
-    if len(clocks) > max(1, len(lines) / 3) and not verses:
+    if len(clocks) > max(1, len(lines) / 3) and not unread.has_verses(lines):
         return "", f"a transcript with times ({clocks[0]:.60})"
     return None

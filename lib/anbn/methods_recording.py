@@ -77,14 +77,17 @@ def comparisons(r):
 def story(r):
     words = f"{plural(r.summary['n_words'], 'word')} of {source(r.params['story'])}"
     tokens = plural(r.summary["n_tokens"], "token")
+    start = r.params["story_start"]
+    start = f", beginning at “{start}”" * bool(start)
     if r.simulated:
-        start = r.params["story_start"]
-        start = f", beginning at “{start}”" * bool(start)
         return (
             f"The story was {words}{start} ({tokens}). The text has no times: word "
             "onsets are those of a simulated reader, not of real speech."
         )
-    return f"The story was {words} ({tokens}), with the word times of that transcript."
+    return (
+        f"The story was {words}{start} ({tokens}), with the word times of that "
+        "transcript."
+    )
 
 
 def untimed(r):

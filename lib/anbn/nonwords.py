@@ -16,8 +16,10 @@ BARE = frozenset(
     "sentence_start sentence_end utterance_start utterance_end xxx yyy www "
     "vocnoise iver <p>".split()
 )
+IN_TIERS = frozenset("pau xx %fp".split())  # of the marks in aligners' tiers alone
 # also words of a story: see ``_ambiguous``
 AMBIGUOUS = frozenset("noise silence laughter".split())
+BREATHED = frozenset("breath cough".split())
 SHOUTED = frozenset("laugh breath cough music pause unknown click".split())
 # before a spoken "silence" or "noise"
 BEFORE_NOUNS = frozenset(
@@ -129,8 +131,9 @@ def remove(rows, *, bare=True, tiers=False):
     tiers : bool
         Whether the rows come from an aligner's or a lab's tier, in which ``noise`` and
         ``silence`` (``AMBIGUOUS``) are marks unless they are spoken: they follow a word
-        such as *the* or *in* at once, or are rarer than one row in a hundred. These
-        and ``SHOUTED`` are marks where they alone stand in capitals.
+        such as *the* or *in* at once, or are rarer than one row in a hundred. So
+        are ``BREATHED`` that stand there three times or more. These and ``SHOUTED``
+        are marks where they alone stand in capitals.
 
     Returns
     -------
@@ -145,7 +148,8 @@ def remove(rows, *, bare=True, tiers=False):
         words[first : last + 1] = [""] * (last + 1 - first)
     for i, word in enumerate(words):
         plain = word.strip().lower()
-        if (bare and plain in BARE) or (plain and SYMBOLS.fullmatch(plain)):
+        mark = (bare and plain in BARE) or (tiers and plain in IN_TIERS)
+        if mark or (plain and _is_symbol(words, i, tiers)):
             left_out[word.strip()] += 1
             words[i] = ""
             continue
@@ -158,6 +162,17 @@ def remove(rows, *, bare=True, tiers=False):
     rows = rows.assign(word=pd.Series(words, index=rows.index, dtype=object))
     kept = rows["word"].str.strip() != ""
     return rows[kept].reset_index(drop=True), left_out
+
+
+def _is_symbol(words, i, tiers):
+    """Whether a row holds nothing but symbols, and they are not read: # 1, b + c."""
+    plain = words[i].strip()
+    following = words[i + 1].strip() if i + 1 < len(words) else ""
+    if plain == "#" and following[:1].isdigit():
+        return False
+    if plain in ("+", "=") and not tiers:
+        return False
+    return bool(SYMBOLS.fullmatch(plain))
 
 
 def _open_brackets(words):
@@ -192,12 +207,12 @@ def _ambiguous(words, rows):
         if word.isupper() and others and not shouted:
             marks.append(i)
             continue
-        if word.lower() in SHOUTED:
+        same = sum(words[j].strip().lower() == word.lower() for j in at)
+        if word.lower() in SHOUTED and not (word.lower() in BREATHED and same > 2):
             continue
         before = words[i - 1].strip().lower() if i else ""
         at_once = i > 0 and onset[i] - offset[i - 1] < 0.05
         spoken = at_once and before in BEFORE_NOUNS
-        same = sum(words[j].strip().lower() == word.lower() for j in at)
         if not spoken and same > OFTEN * len(words):
             marks.append(i)
     return marks

@@ -31,15 +31,32 @@ BY_CHARACTER = re.compile(
 LONGEST_WORD = 8  # characters of Chinese or Japanese; more are a sentence
 
 # English: said wouldn't, Alice's
-CLITIC = re.compile(r"(?:n['’]t|['’](?:s|m|d|t|re|ve|ll))(?!\w)", re.IGNORECASE)
+CLITIC = re.compile(r"(?:n['’]t|['’](?:s|m|d|t|re|ve|ll))(?![\w-])", re.IGNORECASE)
+NOT = re.compile(  # before 't: don 't, isn 't; hij 't schip is Dutch
+    r"(?:do|does|did|is|are|was|were|ca|could|would|should|wo|have|has|had|must|might|"
+    r"need|ai|sha|dare|ought|may)n",
+    re.IGNORECASE,
+)
+# Dutch: 's ochtends, 's zomers, 's lands are words of their own
+AFTER_S = re.compile(
+    r"(?:morgens|ochtends|middags|namiddags|avonds|nachts|anderendaags|daags|"
+    r"winters|zomers|lands|konings|keizers|hemels|werelds|maandags|dinsdags|woensdags|"
+    r"donderdags|vrijdags|zaterdags|zondags|mensen)\b",
+    re.IGNORECASE,
+)
 # French, Italian, Catalan: what is elided before a vowel. Italian po', di', fa' and
 # English boys', goin', o' are no such words: a blank follows them
 ELIDED = re.compile(
-    r"(?:.*\W)?(?:[cçdjlmnst]|qu|(?:jus|lors|puis|quoi|quel|pres)qu|aujourd|entr|grand|"
+    r"(?:.*[^\w'’])?(?:[cçdjlmnst]|qu|(?:jus|lors|puis|quoi|quel|pres)qu|aujourd|entr|grand|"
     r"(?:de|ne|a|da|su|co)ll|un|(?:nessun|alcun|ciascun|qualcun)|que(?:st|ll)|be?ll|"
     r"sant|c|gl|degl|quand|anch|senz|tutt|mezz|dov|cos|com|ov|cent|bell)['’]",
     re.IGNORECASE,
 )
+# rock n' roll: of these letters, n' is elided before a vowel alone
+NO_VOWEL = re.compile(r"(?i)(?=[^\W\d_])[^haeiouyàâæáäèéêëìíîïòóôöœùúûü]")
+# of the Penn Treebank
+TOKENS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
+TOKENS |= {"-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
 HYPHENATED = re.compile(r"[-‐‑][^\W\d_]")  # -hole after rabbit; but not -5
 QUOTES = {'"': '"', "“": "”", "„": "“”", "‚": "‘’", "‘": "’", "«": "»", "‹": "›"}
 QUOTES |= {"»": "«"}  # »so in German«
@@ -110,7 +127,7 @@ def roles(words):
     found, quotes = [], []
     even = sum(word == "'" for word in words) % 2 == 0
     for word, following in pairwise([*words, ""]):
-        if word in MONEY and following[:1].isdigit():
+        if (word in MONEY or word == "#") and following[:1].isdigit():
             found.append("open")
             continue
         mark = bool(word) and all(
@@ -121,8 +138,7 @@ def roles(words):
             for c in re.findall('"', word):  # "Oh, with its quotation mark attached
                 _quote(c, quotes)
             continue
-        plain = word.replace("``", "“").replace("''", "”")  # as in treebanks
-        role = [_role(c, quotes, found, words, even) for c in plain]
+        role = [_role(c, quotes, found, words, even) for c in word]
         found.append(role[0] if set(word) != {"-"} or len(word) == 1 else "apart")
     return found
 
@@ -153,6 +169,22 @@ def _quote(c, quotes):
     return "close"
 
 
+def _is_clitic(word, last, following):
+    """Whether a piece belongs to the word before: Alice 's, don 't."""
+    if not CLITIC.match(word):
+        return False
+    if word[:2].lower() in ("'t", "’t"):
+        return bool(NOT.fullmatch(last))
+    return not (word[:2].lower() in ("'s", "’s") and AFTER_S.match(following))
+
+
+def _is_elided(last, word):
+    """Whether a word is written at once after one that was elided before it."""
+    if not ELIDED.fullmatch(last):
+        return False
+    return not (re.fullmatch(r"(?i)n['’]", last) and NO_VOWEL.match(word))
+
+
 def as_written(words):
     """Join punctuation to its words, and give each word its place in the text.
 
@@ -179,6 +211,7 @@ def as_written(words):
         Rows of punctuation.
     """
     text = words["word"].astype(str).str.strip().tolist()
+    text = [TOKENS.get(word, word) for word in text]
     said = words["blank"].tolist() if "blank" in words else [None] * len(words)
     part = roles(text)
     blank = _blanks(text, part, said)
@@ -223,8 +256,8 @@ def _blanks(text, part, said):
             not last
             or part[i] in ("close", "join")
             or part[i - 1] in ("open", "join")
-            or CLITIC.match(word)
-            or ELIDED.fullmatch(last)
+            or _is_clitic(word, last, text[i + 1] if i + 1 < len(text) else "")
+            or _is_elided(last, word)
             or (HYPHENATED.match(word) and word[1].islower() and last[-1:].isalnum())
             or all(sides)
             or (mostly and any(sides))

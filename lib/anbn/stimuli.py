@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from anbn import formats, orthography, transcripts, word_tables
-from anbn.textfiles import READ, StimulusError, decode
+from anbn import formats, markdown, orthography, transcripts, word_tables
+from anbn.textfiles import READ, StimulusError, check_whole, decode, visible
+
+AT_LINE_END = re.compile(r"(\w[-‐])[ \t]*\n[ \t]*(\w)")
 
 
 def read_text(path, *, start_at=""):
@@ -25,14 +27,27 @@ def read_text(path, *, start_at=""):
     path : path-like
         ``.txt``, ``.md`` or ``.utf8``.
     start_at : str
-        The text begins where these words first occur; "" keeps all.
+        The text begins where these words first occur, also if a line ends between
+        them; "" keeps all.
+
+    Returns
+    -------
+    text : str
+        Of ``.md`` without the signs of Markdown; without characters that nobody sees.
+        A hyphen at the end of a line is joined to what follows.
 
     Raises
     ------
     StimulusError
         If the file is empty, in another encoding, no prose (captions, a table of
-        times, markup, JSON), or does not hold ``start_at``.
+        times, text with time stamps, markup, JSON), has lost characters (U+FFFD), or
+        does not hold ``start_at``.
     """
+    return _read_prose(path, start_at)[0]
+
+
+def _read_prose(path, start_at):
+    """Text of a file of prose, and what a user should know of how it was read."""
     kind = formats.format_of(path)
     if kind != "prose":
         raise StimulusError(f"{path}: expected prose, found {kind}. {READ}.")
@@ -41,15 +56,41 @@ def read_text(path, *, start_at=""):
         r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL
     )
     text = book[1] if book else text
+    notes = []
+    if Path(path).suffix.lower() == ".md":
+        text, signs = markdown.plain(text)
+        if signs:
+            counts = ", ".join(f"{name} {n}" for name, n in signs.items())
+            notes.append(f"read as Markdown, its signs are left out: {counts}")
+    text, n_invisible = visible(text)
+    if n_invisible:
+        notes.append(f"characters that nobody sees, left out: {n_invisible}")
+    check_whole(text, path)
+    broken = re.search(rf"\w*{AT_LINE_END.pattern}\w*", text)
+    if broken:
+        example = AT_LINE_END.sub(r"\1\2", broken[0])
+        text, n_broken = AT_LINE_END.subn(r"\1\2", text)
+        notes.append(
+            f"hyphens at ends of lines: {n_broken}, such as {example!r}: joined, "
+            "with their hyphen, to what follows. If they only part syllables, take "
+            "them out of the file"
+        )
+    in_italics = re.findall(r"(?<!\w)_[^_\s](?:[^_]*[^_\s])?_(?!\w)", text)
+    if in_italics:
+        notes.append(
+            f"words between underscores ({in_italics[0]!r:.40}): {len(in_italics)}, "
+            "read as they are written"
+        )
     if start_at:
-        _, found, rest = text.partition(start_at)
+        sought = r"\s+".join(map(re.escape, start_at.split()))
+        found = re.search(sought, text)
         if not found:
-            raise StimulusError(f"{path} does not hold {start_at!r}. Check `start_at`.")
-        text = found + rest
+            raise _without(path, start_at)
+        text = text[found.start() :]
     text = text.strip()
     if not text:
         raise StimulusError(f"{path} is empty: expected text.")
-    return text
+    return text, notes
 
 
 def join_words(words):
@@ -131,9 +172,11 @@ def read_story(
     n_words : int
         Keep the first so many words; 0 keeps all.
     start_at : str
-        Plain text begins where these words first occur.
+        The story begins where these words first occur; the times of a transcript stay
+        those of the file.
     rng : numpy Generator
-        For the synthetic timing of plain text.
+        For the synthetic timing of plain text; None: ``default_rng(0)``, the same each
+        time.
     missing : {"interpolate", "drop"}
         What happens to words whose time a transcript does not hold, see
         ``transcripts.read``.
@@ -153,16 +196,42 @@ def read_story(
     StimulusError
         If the file can be read as neither, or does not hold what was asked for.
     """
+    if n_words < 0:
+        raise StimulusError(
+            f"{path}: expected n_words of 0 (all words) or more, found {n_words}."
+        )
     n_words = n_words or None
     if formats.format_of(path) != "prose":
         found = transcripts.read(path, missing=missing, tier=tier)
-        words = found.words.iloc[:n_words]
+        words = _from(found.words, start_at, path).iloc[:n_words]
         return Story(words, join_words(words), False, *found[1:])
-    text = re.sub(r"\s+", " ", read_text(path, start_at=start_at))
+    text, notes = _read_prose(path, start_at)
+    text = re.sub(r"\s+", " ", text)
+    rng = np.random.default_rng(0) if rng is None else rng
     words = synthetic_timing(split_words(text, n_words=n_words), rng)
-    notes = ["plain text, with the timing of a simulated reader"]
+    notes = ["plain text, with the timing of a simulated reader", *notes]
     text = text[: words["end"].iloc[-1]]
     return Story(words, text, True, notes, Counter(), 0)
+
+
+def _without(path, start_at):
+    return StimulusError(
+        f"{path} does not hold {start_at!r}. Check `start_at` (parameter story_start): "
+        "words of the text, or empty to read all of it."
+    )
+
+
+def _from(words, start_at, path):
+    """Words from where a phrase first occurs."""
+    if not start_at:
+        return words
+    sought = r"\s+".join(map(re.escape, start_at.split()))
+    found = re.search(sought, join_words(words))
+    if not found:
+        raise _without(path, start_at)
+    words = words[words["end"] > found.start()].reset_index(drop=True)
+    first = words["start"].iloc[0]
+    return words.assign(start=words["start"] - first, end=words["end"] - first)
 
 
 def story_onset(events, audio):

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import pandas as pd
 
 READ = (
-    "Can be read: Praat .TextGrid, ELAN .eaf; .json of Whisper, WhisperX, whisper.cpp, "
-    "Gentle, Vosk or the Montreal Forced Aligner; .tsv and .csv with word, onset and "
-    "offset, BIDS events, Gentle's align.csv; captions .srt, .vtt, .ass; labels of "
-    "Audacity (.txt), .lab, .ctm; and, without times, plain text in .txt or .md"
+    "Can be read: Praat .TextGrid, ELAN .eaf and the tables it exports; .json of "
+    "Whisper, WhisperX, whisper.cpp, Gentle, Vosk or the Montreal Forced Aligner; .tsv "
+    "and .csv with word, onset and offset, BIDS events, Gentle's align.csv; captions "
+    ".srt, .vtt, .ass; labels of Audacity (.txt), .lab, .ctm; and, without times, "
+    "plain text in .txt or .md"
 )
 BEGINNINGS = {
     b"PK\x03\x04": "a zip archive, as .docx, .xlsx and .odt are: save it as plain text",
@@ -36,6 +37,12 @@ POINTERS = re.compile(
 )
 
 
+# zero-width blanks and joiners, soft hyphens, marks of the direction of writing; but
+# not U+200C and U+200D, which Persian, Hindi and emoji need
+INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+LOST = "\ufffd"
+
+
 class StimulusError(ValueError):
     """A transcript or text cannot be used."""
 
@@ -47,7 +54,7 @@ class Found(NamedTuple):
     notes: list  # of str: what a user should know of how it was read
     left_out: Counter = Counter()  # marks that are no words
     n_clipped: int = 0  # rows that ended after the next began
-    unit: str | None = None  # of the times: "s", "ms", or not said
+    unit: str | None = None  # of the times: "s", or not said
 
 
 def decode(path):
@@ -55,11 +62,15 @@ def decode(path):
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     StimulusError
         If the file is empty, in another encoding, no text, or stands for content that
         was not fetched (git-annex, Git LFS).
     """
     path = Path(path)
+    if not path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"{path} is not there: expected a transcript or text.")
     if path.is_symlink() and not path.exists():
         raise StimulusError(
             f"{path} is a link to {os.readlink(path)!r:.200}, which is not here: fetch "
@@ -97,3 +108,19 @@ def decode(path):
     if not text.strip():
         raise StimulusError(f"{path} is empty: expected text.")
     return re.sub(r"\r\n?", "\n", text)
+
+
+def visible(text):
+    """Text without characters that nobody sees, and how many were taken out."""
+    return INVISIBLE.subn("", text)
+
+
+def check_whole(text, path):
+    """Raise StimulusError for a text in which characters were lost (U+FFFD)."""
+    lost = [word for word in text.split() if LOST in word]
+    if lost:
+        raise StimulusError(
+            f"{path} holds U+FFFD, which stands where a character was lost, in "
+            f"{len(lost)} words, such as {lost[0]!r:.60}. Convert the file again from "
+            "its source, or correct these words."
+        )

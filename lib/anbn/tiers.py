@@ -94,13 +94,13 @@ def read_textgrid(path):
 
 def make(name, rows):
     """A tier from (label, onset, offset), without its empty labels."""
-    rows = pd.DataFrame(rows, columns=["word", "onset", "offset"])
+    rows = pd.DataFrame(rows, columns=["word", "onset", "offset"]).copy()
     rows["word"] = rows["word"].astype(str).str.strip()
     return Tier(str(name), rows[rows["word"] != ""].reset_index(drop=True))
 
 
 def read_eaf(path):
-    """Tiers of an ELAN file; annotations without a time of their own get NaN.
+    """Tiers of an ELAN file; times that an annotation has not of its own are NaN.
 
     Returns
     -------
@@ -127,8 +127,6 @@ def read_eaf(path):
             times = [
                 slots.get(annotation.get(f"TIME_SLOT_REF{i}"), np.nan) for i in (1, 2)
             ]
-            # within a sentence a word may have but one of its two times
-            times = times if np.isfinite(times).all() else [np.nan, np.nan]
             rows.append((annotation.findtext("ANNOTATION_VALUE") or "", *times))
         if rows:
             tiers.append(make(tier.get("TIER_ID", ""), rows))

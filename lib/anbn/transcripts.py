@@ -16,6 +16,7 @@ import pandas as pd
 
 from anbn import (
     captions,
+    elan_tables,
     formats,
     nonwords,
     orthography,
@@ -24,7 +25,7 @@ from anbn import (
     word_tables,
 )
 from anbn.captions import spread
-from anbn.textfiles import Found, StimulusError
+from anbn.textfiles import Found, StimulusError, check_whole, visible
 
 ROUNDING = 1e-3  # s, overlap that any file may have
 SLACK_OF_GENTLE = 0.05  # s: it rounds to frames of 10 ms, and lets words swap
@@ -34,6 +35,7 @@ SLOWEST = 4  # s, a word of many in the median
 HELD = 10  # s, one of a few words
 IN_MILLISECONDS = (80, 2000)
 IN_100_NANOSECONDS = (8e5, 2e7)  # of HTK
+SHORTEST = 0.001  # s, a word in the median
 FASTEST = 0.03  # s between words in the mean: nobody speaks faster
 ANEW = 0.5  # a time under this part of the latest one begins a section
 
@@ -58,12 +60,13 @@ def read(path, *, missing="interpolate", tier=""):
     Parameters
     ----------
     path : path-like
-        ``.TextGrid``, ELAN's ``.eaf``: the tier that holds single words, or one for
-        each speaker; else sentences. ``.tsv``, ``.csv``: the columns ``word``,
-        ``onset``, ``offset`` (or their like: ``text``, ``start_time``, ``end_ms``); or
-        BIDS events with ``onset``, ``duration`` and ``word``; or Gentle's four columns
-        without names. ``.srt``, ``.vtt``, ``.ass``: captions. ``.json`` of Whisper,
-        WhisperX, whisper.cpp, Gentle, Vosk, MFA. ``.lab``, ``.ctm``, Audacity's labels.
+        ``.TextGrid``, ELAN's ``.eaf`` and the tables it exports: the tier that holds
+        single words, or one for each speaker; else sentences. ``.tsv``, ``.csv``: the
+        columns ``word``, ``onset``, ``offset`` (or their like: ``text``,
+        ``start_time``, ``end_ms``); or BIDS events with ``onset``, ``duration`` and
+        ``word``; or Gentle's four columns without names. ``.srt``, ``.vtt``, ``.ass``:
+        captions. ``.json`` of Whisper, WhisperX, whisper.cpp, Gentle, Vosk, MFA.
+        ``.lab``, ``.ctm``, Audacity's labels.
     missing : {"interpolate", "drop"}
         What happens to words whose time is not in the file. "interpolate" spreads
         them, in proportion to their characters, over the gap between their neighbours
@@ -98,9 +101,10 @@ def read(path, *, missing="interpolate", tier=""):
         )
     found = _find(path, kind, tier)
     left_out, notes, shown = found.left_out, [*found.notes], kind in ("captions", "ass")
-    rows = found.rows
+    rows, hidden = _visible(found.rows, path)
+    notes += hidden
     if not shown:
-        aligner = kind in ("textgrid", "eaf", "labels", "ctm", "json")
+        aligner = kind in ("textgrid", "eaf", "elan", "labels", "ctm", "json")
         rows, more = nonwords.remove(rows, tiers=aligner)
         left_out = left_out + more
     if left_out:
@@ -111,6 +115,8 @@ def read(path, *, missing="interpolate", tier=""):
     rows, converted = _in_seconds(rows, path, kind, found.unit)
     rows, in_order = _by_speaker(rows)
     notes += converted + in_order
+    rows, completed = _completed(rows)
+    notes += completed
     ends = pd.to_numeric(rows["offset"], errors="coerce").to_numpy(float)
     rows = check_words(rows, path, slack=SLACK_OF_GENTLE * ("aligned" in rows))
     over = ends - rows["offset"].to_numpy()
@@ -128,7 +134,13 @@ def read(path, *, missing="interpolate", tier=""):
             f"rows of several words: {n_several}; times are spread over them, and "
             f"those of {n_more} words are not measured"
         )
+    n_hyphens = int(words["word"].astype(str).str.strip().isin(["-", "‐"]).sum())
     words, n_joined = orthography.as_written(words)
+    if n_hyphens:
+        notes.append(
+            f"rows of a hyphen alone: {n_hyphens}, written without blanks, as in "
+            "well-known. One that stands for a dash must be – in the file"
+        )
     if n_joined:
         notes.append(f"rows of punctuation alone, joined to their words: {n_joined}")
     if missing == "interpolate":
@@ -140,13 +152,83 @@ def read(path, *, missing="interpolate", tier=""):
     return Transcript(words, notes, left_out, n_clipped + found.n_clipped)
 
 
+def _visible(rows, path):
+    """Rows without characters that nobody sees; StimulusError where some are lost."""
+    n_invisible, words = 0, []
+    for word in rows["word"].astype(str):
+        word, n = visible(word)
+        n_invisible += n
+        words.append(word)
+    check_whole(" ".join(words), path)
+    if not n_invisible:
+        return rows, []
+    rows = rows.assign(word=pd.Series(words, index=rows.index, dtype=object))
+    rows = rows[rows["word"].str.strip() != ""].reset_index(drop=True)
+    return rows, [f"characters that nobody sees, left out: {n_invisible}"]
+
+
+def _completed(rows):
+    """Rows in which a word that has one of its two times gets the other.
+
+    A word without its end lasts until the next begins, one without its beginning begins
+    where the one before ends. If words without any time stand between two known times,
+    all share what lies between. The last word of a file lasts as long as words do in
+    the median.
+    """
+    times = rows[["onset", "offset"]].apply(pd.to_numeric, errors="coerce")
+    onset, offset = times.to_numpy(float).T.copy()
+    empty = rows[["onset", "offset"]].isna().to_numpy().copy()
+    half = empty[:, 0] != empty[:, 1]
+    if not half.any() or np.isnan(offset).all():
+        return rows, []
+    whole = ~empty.any(axis=1)
+    lasts = np.median((offset - onset)[whole]) if whole.any() else np.nan
+    length = rows["word"].astype(str).str.len().to_numpy()
+    timed = ~empty[:, 0]
+    for i in np.flatnonzero(half):
+        first, last, begin, end = i, i, onset[i], offset[i]
+        if np.isnan(begin):  # an end alone: back to where a time is known
+            while first > 0 and empty[first - 1].all():
+                first -= 1
+            begin = offset[first - 1] if first else np.nan
+        elif np.isnan(end):  # a beginning alone: on to where one is known
+            while last + 1 < len(rows) and empty[last + 1].all():
+                last += 1
+            if last + 1 == len(rows):
+                last, end = i, begin + lasts
+            elif empty[last + 1, 0]:
+                last, end = last + 1, offset[last + 1]
+            else:
+                end = onset[last + 1]
+        if np.isfinite([begin, end]).all() and begin <= end:
+            part = slice(first, last + 1)
+            onset[part], offset[part] = spread(length[part], begin, end)
+            empty[part] = False
+    rows = rows.assign(timed=timed)
+    for column, values in (("onset", onset), ("offset", offset)):
+        known = np.isfinite(values)
+        values = pd.Series(values, index=rows.index, dtype=object)
+        rows[column] = values.where(known, rows[column])
+    n_ends, n_onsets = int((half & timed).sum()), int((half & ~timed).sum())
+    notes = []
+    if n_ends:
+        notes.append(f"words without an end, which last until the next: {n_ends}")
+    if n_onsets:
+        notes.append(f"words without an onset, begun with the end before: {n_onsets}")
+    return rows, notes
+
+
 def _find(path, kind, tier):
     """What the reader of a file's format finds in it."""
     if kind in ("captions", "ass"):
         return captions.read(path, ass=kind == "ass")
-    if kind in ("textgrid", "eaf"):
-        reader = tiers.read_textgrid if kind == "textgrid" else tiers.read_eaf
-        found, notes = reader(path)
+    of_tiers = {
+        "textgrid": tiers.read_textgrid,
+        "eaf": tiers.read_eaf,
+        "elan": elan_tables.read,
+    }
+    if kind in of_tiers:
+        found, notes = of_tiers[kind](path)
         rows, more = tiers.choose(found, path, tier)
         return Found(rows, notes + more)
     if kind == "json":
@@ -192,7 +274,7 @@ def _in_seconds(rows, path, kind, unit):
     middle = float(each.median())
     known = times.to_numpy()[np.isfinite(times.to_numpy())]
     whole = bool((known == np.round(known)).all())
-    scale = {"s": 1.0, "ms": 1e-3}.get(unit)
+    scale = 1.0 if unit == "s" else None
     if scale is None and whole and _within(middle, IN_MILLISECONDS):
         scale = 1e-3
     if (
@@ -207,6 +289,7 @@ def _in_seconds(rows, path, kind, unit):
     slow = middle * scale > (SLOWEST if many else HELD)
     span = (np.nanmax(known) - np.nanmin(known)) * scale / max(n_words.sum(), 1)
     fast = many and span < FASTEST and middle * scale < FASTEST
+    fast = fast or middle * scale < SHORTEST
     if slow or fast:
         raise StimulusError(
             f"{path}: in seconds a word lasts {middle * scale:.4g} s in the median "
@@ -220,8 +303,7 @@ def _in_seconds(rows, path, kind, unit):
         found = times[column] * scale
         rows[column] = found.astype(object).where(found.notna(), rows[column])
     name = "milliseconds" if scale == 1e-3 else "units of 100 ns"
-    why = "by the names of columns" if unit else f"a word lasts {middle:.0f} of them"
-    return rows, [f"times read as {name} ({why})"]
+    return rows, [f"times read as {name} (a word lasts {middle:.0f} of them)"]
 
 
 def _within(value, limits):

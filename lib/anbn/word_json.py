@@ -1,12 +1,14 @@
 """Words in JSON as Whisper, WhisperX, whisper.cpp, Gentle, Vosk and MFA write it."""
 
 import json
+import re
 
 import pandas as pd
 
-from anbn import orthography, tiers
+from anbn import pieces, tiers
 from anbn.textfiles import READ, Found, StimulusError, decode
 
+SPECIAL = re.compile(r"\[_\w+\]|<\|.*\|>")  # [_BEG_], [_TT_100]
 TEXTS = ("word", "text", "punctuated_word")
 
 
@@ -24,9 +26,16 @@ def read(path, *, tier=""):
     StimulusError
         If it is no JSON, or of a structure that is not known.
     """
+    text = decode(path)
     try:
-        found = json.loads(decode(path))
+        found = json.loads(text)
     except ValueError as error:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(lines) > 1 and all(re.match(r"\s*\{.*\}\s*$", line) for line in lines):
+            raise StimulusError(
+                f"{path} holds JSON lines ({len(lines)} objects, one a line), expected "
+                "one JSON value: write one .json, or word, onset and offset to .tsv."
+            ) from error
         raise StimulusError(
             f"{path} cannot be read as JSON: {error}. Is the file whole?"
         ) from error
@@ -43,7 +52,7 @@ def read(path, *, tier=""):
     rows = pd.DataFrame(rows)
     if isinstance(found, dict) and isinstance(found.get("transcript"), str):
         rows = _from_transcript(rows, found["transcript"])
-    rows = _joined(rows)
+    rows = pieces.joined(rows)
     return Found(rows.drop(columns=["first", "end"], errors="ignore"), [])
 
 
@@ -85,6 +94,9 @@ def _rows(item):
     offsets = item.get("offsets")
     if isinstance(offsets, dict):  # whisper.cpp, in milliseconds
         onset, offset = (_thousandth(offsets.get(name)) for name in ("from", "to"))
+        tokens = _tokens(item, text)
+        if tokens:
+            return tokens
     row = {"word": text, "onset": onset, "offset": offset}
     if item.get("speaker") is not None:
         row["speaker"] = str(item["speaker"])
@@ -93,6 +105,31 @@ def _rows(item):
     ):
         row |= {"first": item["startOffset"], "end": item["endOffset"]}
     return [row]
+
+
+def _tokens(segment, text):
+    """Rows of whisper.cpp's tokens joined to words, or none if they are not the text.
+
+    A token may hold part of a character, and its time may be missing.
+    """
+    tokens = [
+        {"word": token["text"], "onset": times.get("from"), "offset": times.get("to")}
+        for token in segment.get("tokens") or []
+        if isinstance(token, dict)
+        and isinstance(token.get("text"), str)
+        and isinstance(times := token.get("offsets"), dict)
+        and not SPECIAL.fullmatch(token["text"].strip())
+    ]
+    if "".join(token["word"] for token in tokens).strip() != text.strip():
+        return []
+    for token in tokens:
+        token["onset"] = _thousandth(token["onset"])
+        token["offset"] = _thousandth(token["offset"])
+    rows = pd.DataFrame(tokens, columns=["word", "onset", "offset"])
+    words = pieces.joined(rows).drop(columns="blank").to_dict("records")
+    if words and segment.get("speaker") is not None:
+        words = [word | {"speaker": str(segment["speaker"])} for word in words]
+    return words
 
 
 def _thousandth(time):
@@ -119,31 +156,6 @@ def _from_transcript(rows, text):
         words.append(blank + text[first:end])
         last = end
     return rows.assign(word=words)
-
-
-def _joined(rows):
-    """Rows with ``blank``; a piece that goes on with the word before is joined to it.
-
-    Words of Whisper and whisper.cpp begin with their blank, the rest of one has none.
-    Where too few begin so, the file does not say where blanks stand.
-    """
-    begins = rows["word"].str.match(r"\s")
-    if begins.mean() < 1 / 3:
-        return rows.assign(blank=None)
-    words = []
-    for row, blank in zip(rows.to_dict("records"), begins, strict=True):
-        if blank or not words or _is_apart(words[-1]["word"], row["word"]):
-            words.append(row | {"blank": blank})
-            continue
-        words[-1]["word"] += row["word"]
-        words[-1]["offset"] = row["offset"]
-    return pd.DataFrame(words)
-
-
-def _is_apart(before, piece):
-    """Whether a piece is a word of its own: in scripts that have no blanks."""
-    ends = before[-1:], piece[:1]
-    return all(orthography.WITHOUT_BLANKS.match(end) for end in ends)
 
 
 def _tiers(found, path):

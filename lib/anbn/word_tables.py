@@ -1,6 +1,7 @@
 """Tables of words: TSV, CSV, BIDS events, Gentle's align.csv, labels, CTM."""
 
 import csv
+import io
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from anbn import pieces
 from anbn.textfiles import Found, StimulusError, decode
 
 BLANK = {"", "n/a"}  # BIDS writes n/a
@@ -29,8 +31,12 @@ TIME_NAME = re.compile(
     rf"{NAMES['duration']})(?:times?|timestamp)?(?:in)?"
     rf"(?:(?P<s>{UNITS['s']})|(?P<ms>{UNITS['ms']})|(?P<other>{UNITS['']}))?"
 )
+KNOWN = (None, "s", "ms")
+LONGEST_CELL = 20  # lines
+FAR_APART = 60  # s between onsets whose unit is not named beside a duration_ms
 KINDS_OF_ROW = ("trial_type", "type", "tier", "tier_name")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+TIMECODE = re.compile(r"\d{1,2}[:;]\d\d[:;]\d\d[:;]\d{1,3}")  # of films: with frames
 STAMPED = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:[.,]\d+)?)")
 
 
@@ -44,11 +50,19 @@ def read_table(path):
 
     A line with more or fewer columns than the first is a StimulusError.
     """
+    table = _read_cells(path)
+    return table.map(str.strip)
+
+
+def _read_cells(path):
+    """``read_table`` with the blanks that stand within quotation marks."""
     lines = [(n, s) for n, s in enumerate(decode(path).split("\n"), 1) if s.strip()]
     if re.fullmatch(r"sep=.", lines[0][1].strip()) and len(lines) > 1:  # of Excel
         lines = lines[1:]
+    while len(lines) > 1 and lines[0][1].startswith("#") and has_header(lines[1][1]):
+        lines = lines[1:]  # a comment
     separator = _separator(lines[0][1], Path(path).suffix.lower())
-    names = _cells(lines[0][1], separator)
+    names = [name.strip() for name in _cells(lines[0][1], separator)]
     n_plain = len(names) if '"' not in lines[0][1] else 0
     if len(names) == 4 and all(re.fullmatch(r"[\d.]*", cell) for cell in names[2:]):
         names = ["word", "aligned", "onset", "offset"]
@@ -57,14 +71,41 @@ def read_table(path):
     quoted = re.compile(rf'(?:^|{separator})\s*"[^"]*"\s*(?:{separator}|$)')
     if len(lines) > 1 and all(quoted.search(line) for _, line in lines):
         n_plain = 0  # the table quotes all its words
-    rows = [_cells(line, separator, n_plain) for _, line in lines]
-    for (number, _), row in zip(lines, rows, strict=True):
+    # commas part the cells, and no quotation mark is a word's own
+    opens = re.compile(rf'(?:^|{separator})\s*"[^"{separator}]*(?:{separator}|$)')
+    pairs = separator != "\t" and not any(
+        line.count(separator) + 1 == len(names) and opens.search(line)
+        for _, line in lines
+    )
+    rows = []
+    while lines:
+        number, line = lines.pop(0)
+        row = _cells(line, separator, n_plain, pairs)
+        if len(row) != len(names):
+            row, lines = _over_lines(line, lines, separator, len(names)) or (row, lines)
         if len(row) != len(names):
             raise StimulusError(
                 f"{path}, line {number}: expected {len(names)} columns "
                 f"({', '.join(names)}), found {len(row)}: {row!r:.200}"
             )
+        rows.append(row)
     return pd.DataFrame(rows, columns=[name.lower() for name in names], dtype=object)
+
+
+def _over_lines(line, lines, separator, n_cells):
+    """A row whose quoted cell is broken over lines, and the lines after it, or None."""
+    if line.count('"') % 2 == 0:
+        return None
+    for n in range(1, min(len(lines), LONGEST_CELL) + 1):
+        line += "\n" + lines[n - 1][1]
+        if line.count('"') % 2 == 0:
+            with suppress(csv.Error):
+                text = io.StringIO(line, newline="")
+                found = list(csv.reader(text, delimiter=separator, strict=True))
+                if len(found) == 1 and len(found[0]) == n_cells:
+                    return [" ".join(cell.split("\n")) for cell in found[0]], lines[n:]
+            return None
+    return None
 
 
 def _separator(line, suffix):
@@ -75,25 +116,27 @@ def _separator(line, suffix):
     return "\t" if suffix == ".tsv" and "," not in line else ","
 
 
-def _cells(line, separator, n_plain=0):
+def _cells(line, separator, n_plain=0, pairs=True):
     # a quotation mark is the word's own ("Oh) unless the table quotes its names, or it
     # is doubled or holds a separator; alone, it must not take the next lines along
     cells = line.split(separator)
     if len(cells) != n_plain or '""' in line:
         with suppress(csv.Error):
             cells = next(csv.reader([line], delimiter=separator, strict=True))
-    # around several words they are the table's: no more of them are within
-    return [re.sub(r'^"([^"]*\s[^"]*)"$', r"\1", cell.strip()) for cell in cells]
+    # around several words a pair is the table's; around one where ``pairs``
+    own = r'"([^"]*)"' if pairs else r'"([^"]*\s[^"]*)"'
+    quoted = [re.fullmatch(own, cell.strip()) for cell in cells]
+    return [q[1] if q else cell for q, cell in zip(quoted, cells, strict=True)]
 
 
 def has_header(line):
     """Whether a line names the columns of a table of words."""
     names = _cells(line, _separator(line, ""))
-    kinds = {_kind(name.lower())[0] for name in names}
+    kinds = {kind_of(name.strip().lower())[0] for name in names}
     return {"word", "onset"} <= kinds and bool(kinds & {"offset", "duration"})
 
 
-def _kind(name):
+def kind_of(name):
     """What a column holds by its name, and the unit that the name tells."""
     letters = re.sub(r"[^a-z]", "", name)
     if re.fullmatch(NAMES["word"], letters):
@@ -101,9 +144,9 @@ def _kind(name):
     found = TIME_NAME.fullmatch(letters)
     if not found:
         return None, None
-    kind = next(k for k in NAMES if re.fullmatch(NAMES[k], found["kind"]))
+    named = next(k for k in NAMES if re.fullmatch(NAMES[k], found["kind"]))
     unit = "s" if found["s"] else "ms" if found["ms"] else None
-    return kind, found["other"] or unit
+    return named, found["other"] or unit
 
 
 def read(path):
@@ -113,11 +156,12 @@ def read(path):
     -------
     found : Found
         With the columns ``word``, ``onset``, ``offset``; where there, ``aligned`` (of
-        Gentle) and ``speaker``. Times are as they stand in the file; their unit is
-        known where the names of the columns say it.
+        Gentle) and ``speaker``. Where the name of a column tells the unit, times are
+        in seconds; else they are as they stand in the file.
     """
-    table = read_table(path)
-    chosen, unit = _columns(table, path)
+    cells = _read_cells(path)
+    table = cells.map(str.strip)
+    chosen, units = _columns(table, path)
     for column in KINDS_OF_ROW:
         if column in table and column not in chosen.values():
             spoken = table[column].str.lower().isin(["word", "words"])
@@ -126,9 +170,7 @@ def read(path):
     for column in ("aligned", "speaker"):
         if column in table:
             rows[column] = table[column]
-    notes = []
-    for column in {"onset", "offset", "duration"} & set(rows):
-        rows[column] = rows[column].map(_number)
+    rows, notes = _converted(rows, chosen, units, path)
     if "offset" not in rows:
         times = [pd.to_numeric(rows[c], "coerce") for c in ("onset", "duration")]
         end = times[0] + times[1]
@@ -138,12 +180,73 @@ def read(path):
     named = [f"{chosen[k]!r} as {k}" for k in chosen if chosen[k] != k]
     if named:
         notes.append(f"columns read: {', '.join(named)}")
-    return Found(rows[~rows["word"].isin(BLANK)], notes, unit=unit)
+    unit = "s" if any(units.values()) else None
+    rows = rows[~rows["word"].isin(BLANK)]
+    rows, joined = _of_pieces(rows, cells.loc[rows.index, chosen["word"]])
+    return Found(rows, notes + joined, unit=unit)
+
+
+def _of_pieces(rows, words):
+    """Rows of words from those of pieces, where the cells tell what begins a word.
+
+    Blanks within quotation marks do (whisper.cpp) where not all cells have one, and
+    the signs of a tokenizer.
+    """
+    if not len(rows) or words.str.match(r"\s").all():
+        return rows, []
+    found = pieces.joined(rows.assign(word=words))
+    n_joined = len(rows) - len(found)
+    if not n_joined:
+        return rows, []
+    return found, [f"pieces of words, joined to them: {n_joined}"]
+
+
+def _converted(rows, chosen, units, path):
+    """Rows with times as numbers, in seconds where a column's name tells a unit.
+
+    A column that names no unit beside one that does is in seconds: times far from what
+    words last are found later on, but onsets alone are looked at here.
+    """
+    times = [column for column in ("onset", "offset", "duration") if column in rows]
+    for column in times:
+        codes = rows[column][rows[column].astype(str).str.fullmatch(TIMECODE)]
+        if len(codes):
+            raise StimulusError(
+                f"{path}: the column {chosen[column]!r} holds time codes "
+                f"({codes.iloc[0]}), whose last number counts frames. Convert them to "
+                "seconds."
+            )
+        rows[column] = rows[column].map(time_of)
+    named = [column for column in times if units[column]]
+    if not named:
+        return rows, []
+    for column in named:
+        if units[column] == "ms":
+            in_ms = pd.to_numeric(rows[column], errors="coerce")
+            in_s = (in_ms / 1000).astype(object)
+            rows[column] = in_s.where(in_ms.notna(), rows[column])
+    steps = pd.to_numeric(rows["onset"], errors="coerce").diff().abs()
+    if "onset" not in named and steps.median() > FAR_APART:
+        raise StimulusError(
+            f"{path}: {', '.join(repr(chosen[c]) for c in named)} names its unit, and "
+            f"{chosen['onset']!r} does not; in seconds its words begin "
+            f"{steps.median():.4g} s apart. Name it onset_ms or onset_s."
+        )
+    in_ms = [column for column in named if units[column] == "ms"]
+    if in_ms == times:
+        return rows, ["times read as milliseconds (by the names of columns)"]
+    if not in_ms:
+        return rows, []
+    others = [column for column in times if column not in in_ms]
+    return rows, [
+        f"read as milliseconds by its name: {', '.join(repr(chosen[c]) for c in in_ms)}"
+        f"; as seconds: {', '.join(repr(chosen[c]) for c in others)}"
+    ]
 
 
 def _columns(table, path):
-    """The columns that hold words and times, and the unit of the times."""
-    kinds = {column: _kind(column) for column in table}
+    """The columns that hold words and times, and for each the unit it names."""
+    kinds = {column: kind_of(column) for column in table}
     chosen = {}
     for kind in NAMES:
         fits = [column for column in table if kinds[column][0] == kind]
@@ -164,17 +267,18 @@ def _columns(table, path):
             "end), or, of BIDS events, onset, duration and word; found "
             f"{list(table)}."
         )
-    units = {kinds[column][1] for kind, column in chosen.items() if kind != "word"}
-    if not units <= {None, "s", "ms"} or len(units - {None}) > 1:
+    units = {kind: kinds[column][1] for kind, column in chosen.items()}
+    other = {chosen[kind]: unit for kind, unit in units.items() if unit not in KNOWN}
+    if other:
         raise StimulusError(
-            f"{path}: expected times in seconds or milliseconds, all in one unit; by "
-            f"their names, {', '.join(map(repr, chosen.values()))} are in "
-            f"{', '.join(sorted(filter(None, units)))}. Convert them to seconds."
+            f"{path}: expected times in seconds or milliseconds; by their names, "
+            f"{', '.join(map(repr, other))} are in "
+            f"{', '.join(sorted(set(other.values())))}. Convert them to seconds."
         )
-    return chosen, next(iter(units - {None}), None)
+    return chosen, units
 
 
-def _number(cell):
+def time_of(cell):
     """A time as a number can be read from it: 0,5 and 0:01.5 as well."""
     cell = cell.strip() if isinstance(cell, str) else cell
     if cell in BLANK:
@@ -221,7 +325,7 @@ def read_labels(path):
         if Path(path).suffix.lower() == ".lab":  # a score may follow the word
             rows = [(re.sub(r"\s+-?\d+\.\d+$", "", w), a, b) for w, a, b in rows]
     rows = pd.DataFrame(rows, columns=["word", "onset", "offset"], dtype=object)
-    rows[["onset", "offset"]] = rows[["onset", "offset"]].map(_number)
+    rows[["onset", "offset"]] = rows[["onset", "offset"]].map(time_of)
     return Found(rows[rows["word"] != ""], [])
 
 
