@@ -697,3 +697,82 @@ def test_maps_and_mask_are_there_or_none(tmp_path, rng):
     image = nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4))
     nibabel.save(image, tmp_path / "mask.nii.gz")
     assert bold.maps_of(tmp_path)[1].shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "lengths, cut, expected",
+    [
+        ((20, 35), (0, 0), True),
+        ((20, 40), (0, 0), True),
+        ((90, 90), (0, 0), False),
+        ((100, 95), (5, 5), True),
+        ((100, 100), (5, 5), False),
+        ((100, 95), (0, 0), "npy has 100 volumes .* clock of stage 01 .90 volumes"),
+        ((100, 100), (0, 5), "Set runs_are: repeats if each .* or parts if each"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npy", "csv", "nii", "arrays"])
+def test_files_that_hold_the_whole_clock_are_no_parts(
+    tmp_path, rng, kind, lengths, cut, expected
+):
+    runs = []
+    for k, n in enumerate(lengths):
+        path, data = tmp_path / f"sub-1_run-{k}.{kind}", rng.normal(size=(n, 3))
+        if kind == "npy":
+            np.save(path, data)
+        elif kind == "csv":
+            pd.DataFrame(data, columns=list("abc")).to_csv(path, index=False)
+        elif kind == "nii":
+            save(path, np.broadcast_to(data[:, 0], (2, 2, 2, n)))
+        runs.append(str(path))
+    if kind == "arrays":
+        if expected is not True and expected is not False:
+            expected = expected.replace("npy", "s")
+        # a subject has one array: a clock of one file is none of parts
+        found = {"s": (rng.normal(size=(lengths[0], 3)), None)}
+        assert sources.are_parts(found, "auto", (45, 45), cut) is False
+        return
+    found = sources.runs_of_files(runs)
+    if isinstance(expected, bool):
+        assert sources.are_parts(found, "auto", (45, 45), cut) is expected
+        return
+    with pytest.raises(bold.BoldError, match=expected.replace("npy", kind)):
+        sources.are_parts(found, "auto", (45, 45), cut)
+
+
+@pytest.mark.parametrize(
+    "n_volumes, n_regions, n_times",
+    [(300, 400, 280), (300, 60, None), (60, 60, 60), (60, 90, 40)],
+)
+def test_time_runs_along_the_smoother_axis(
+    tmp_path, rng, capsys, n_volumes, n_regions, n_times
+):
+    walk = 100 * rng.normal(size=n_regions) + rng.normal(
+        size=(n_volumes, n_regions)
+    ).cumsum(0)
+    cleaning.check_orientation(walk, "right.npy", n_times, (0, 0))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(bold.BoldError, match=r"turned\.npy: found shape .* Turn it"):
+        cleaning.check_orientation(walk.T, "turned.npy", n_times, (0, 0))
+    noise = rng.normal(size=(60, 60))
+    cleaning.check_orientation(noise, "noise.npy", 60, (0, 0))
+
+
+def test_volumes_that_hold_nothing_are_refused(tmp_path, arrays):
+    for rows in ([11, 12], list(range(50, 60))):
+        empty = {name: data.copy() for name, data in arrays.items()}
+        empty["s2"][rows] = 0
+        listed = ", ".join(map(str, rows))
+        message = f"s2: {len(rows)} of 60 volumes are 0 .*{listed}.*cut_start or cut_e"
+        with pytest.raises(bold.BoldError, match=message):
+            bold.prepare(empty, tmp_path, **CLOCK)
+    brain = bold.prepare(empty, tmp_path, cut=(0, 10), **CLOCK)
+    assert len(brain.runs[1]) == 50
+
+
+def test_volumes_that_stand_still_are_said(tmp_path, arrays, capsys):
+    arrays["s2"][52:] = arrays["s2"][51]
+    bold.prepare(arrays, tmp_path, cut=(3, 0), **CLOCK)
+    said = capsys.readouterr().out
+    assert "s2: 8 volumes are a copy of the one before (number 52, 53" in said
+    assert "s1" not in said

@@ -351,6 +351,7 @@ def _prepare_run(
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
     nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None
     data = cleaning.check_values(data[rows], run.bold, constant=not strict, names=names)
+    cleaning.check_volumes(data, run.bold, first=rows.start)
     spread = np.ptp(data, axis=0)
     for span in hemodynamics.spans(len(data), run_lengths):
         regressors = hemodynamics.drift(span.stop - span.start, tr, high_pass)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from anbn import bids, columns, narratives, regions, volumes
 from anbn.bids import Run
-from anbn.cifti import cifti_tr, read_cifti
+from anbn.cifti import cifti_tr, cifti_volumes, read_cifti
 from anbn.paths import NARRATIVES, resolve
 from anbn.volumes import BoldError
 
@@ -138,27 +138,33 @@ def draw_subjects(runs, n, *, rng):
     return [run for run in runs if run.subject in kept]
 
 
-def are_parts(runs, runs_are, run_lengths):
+def are_parts(runs, runs_are, run_lengths, cut=(0, 0)):
     """Whether a subject's files are the runs that the story's clock is made of.
 
     Parameters
     ----------
     runs : list of Run, or dict of str to anything
     runs_are : {"auto", "repeats", "parts"}
-        ``auto``: parts where the clock has several runs and every subject has as many.
+        ``auto``: parts where the clock has several runs, every subject has as many
+        files, and some file is too short to hold the whole clock.
     run_lengths : sequence of int
         Of the clock.
+    cut : tuple of int
+        Volumes dropped at the beginning and at the end of each file.
 
     Raises
     ------
     BoldError
-        ``parts`` of a clock of one run, or a subject with another number of files.
+        ``parts`` of a clock of one run, or a subject with another number of files;
+        ``auto`` of files that could be either.
     """
     people = list(runs) if isinstance(runs, dict) else [run.subject for run in runs]
     counts = Counter(people)
     other = next((p for p, n in counts.items() if n != len(run_lengths)), None)
     if runs_are == "auto":
-        return len(run_lengths) > 1 and other is None
+        if len(run_lengths) < 2 or other is not None:
+            return False
+        return not _hold_whole_clock(runs, sum(run_lengths), sum(cut))
     if runs_are == "repeats":
         return False
     if len(run_lengths) < 2:
@@ -174,6 +180,39 @@ def are_parts(runs, runs_are, run_lengths):
             "the subject out, or correct run_lengths."
         )
     return True
+
+
+def _hold_whole_clock(runs, n_times, n_cut):
+    """Whether each file is the whole clock; an error where all are longer."""
+    kept = {}
+    if isinstance(runs, dict):
+        for name, data in runs.items():
+            array = data[0] if isinstance(data, tuple) else data
+            kept[name] = len(array) - n_cut
+    else:
+        kept = {str(run.bold): count_volumes(run.bold) - n_cut for run in runs}
+    if min(kept.values()) < n_times:
+        return False
+    longer = next((name for name, n in kept.items() if n > n_times), None)
+    if longer is None:
+        return True
+    raise BoldError(
+        f"runs_are: auto: {longer} has {kept[longer]} volumes after the cut, and no "
+        f"file has fewer than the whole clock of stage 01 ({n_times} volumes). Each "
+        "could be the whole story or a part of it. Set runs_are: repeats if each file "
+        "holds the whole story, or parts if each is one of its runs."
+    )
+
+
+def count_volumes(path):
+    """Volumes of a run in any of ``FORMATS``; of images only the header is read."""
+    kind = FORMATS[format_of(path)]
+    if kind == "NIfTI":
+        return volumes.open_image(path).shape[3]
+    if kind == "CIFTI":
+        return cifti_volumes(path)
+    read = read_npy if format_of(path) == ".npy" else read_table
+    return len(read(path)[0])
 
 
 def first_runs(runs):
