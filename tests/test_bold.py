@@ -711,7 +711,7 @@ def test_maps_and_mask_are_there_or_none(tmp_path, rng):
         ((100, 100), (0, 5), "Set runs_are: repeats if each .* or parts if each"),
     ],
 )
-@pytest.mark.parametrize("kind", ["npy", "csv", "nii", "arrays"])
+@pytest.mark.parametrize("kind", ["npy", "csv", "nii"])
 def test_files_that_hold_the_whole_clock_are_no_parts(
     tmp_path, rng, kind, lengths, cut, expected
 ):
@@ -725,13 +725,6 @@ def test_files_that_hold_the_whole_clock_are_no_parts(
         elif kind == "nii":
             save(path, np.broadcast_to(data[:, 0], (2, 2, 2, n)))
         runs.append(str(path))
-    if kind == "arrays":
-        if expected is not True and expected is not False:
-            expected = expected.replace("npy", "s")
-        # a subject has one array: a clock of one file is none of parts
-        found = {"s": (rng.normal(size=(lengths[0], 3)), None)}
-        assert sources.are_parts(found, "auto", (45, 45), cut) is False
-        return
     found = sources.runs_of_files(runs)
     if isinstance(expected, bool):
         assert sources.are_parts(found, "auto", (45, 45), cut) is expected

@@ -1,5 +1,6 @@
 """Volumes of the clock, and where two clocks must agree."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,36 @@ def test_noise_names_no_clock(rng, story):
     options = {**volumes, "hrf": "spm", "basis": basis}
     fits = clock.best_offset(noise, story, start=0.0, **options)
     assert "unknown clock" in clock.offset_line(0.0, *fits, 150)
+
+
+def two(first, second):
+    return [
+        Run("sub-1", "a", Path("sub-1_bold.nii.gz"), None, TR, first),
+        Run("sub-2", "b", Path("sub-2_bold.nii.gz"), None, TR, second),
+    ]
+
+
+CHECK = {"tr": TR, "by_events": False, "whole_scans": True}
+
+
+@pytest.mark.parametrize("other, said", [(0.0, "has 0 s"), (None, "has none")])
+def test_runs_whose_volumes_stand_for_different_moments(other, said):
+    for runs in (two(0.98, other), two(other, 0.98)):
+        with pytest.raises(clock.ClockError, match="StartTime 0.98 s") as error:
+            clock.check_start(runs, first_volume=0.98, **CHECK)
+        for part in ("sub-1_bold", "sub-2_bold", said, "check_clock: false"):
+            assert part in str(error.value)
+    clock.check_start(two(0.98, 1.0), first_volume=0.98, **CHECK)
+    clock.check_start(two(None, 0.0), first_volume=0.0, **CHECK)
+    with pytest.raises(clock.ClockError, match=r"StartTime 980 s .* Is it in ms\?"):
+        clock.check_start(two(980.0, 980.0), first_volume=0.98, **CHECK)
+
+
+def test_discarded_volumes_are_said():
+    (one, _) = two(0.0, 0.0)
+    one = dataclasses.replace(one, discarded=4)
+    options = CHECK | {"by_events": True}
+    line = clock.check_start([one], first_volume=0.0, **options)
+    assert "4 volumes were discarded" in line
+    assert "first_volume is 8" in line
+    assert "discarded" not in clock.check_start([one], first_volume=0.0, **CHECK)

@@ -280,3 +280,20 @@ def test_bad_atlases(tmp_path, run, to):
     atlas = save(tmp_path / "tpl-A_dseg.nii", ones)
     with pytest.raises(BoldError, match="no region has a voxel"):
         regions.atlas_weights(atlas, [run], to, np.zeros(to.shape, bool))
+
+
+@pytest.mark.parametrize("highest", [2, 1000, 30_000])
+def test_a_mask_of_labels_is_refused(tmp_path, run, to, highest):
+    values = np.zeros((12, 12, 12))
+    values[3:6], values[6:9] = 1, highest
+    path = save(tmp_path / "labels.nii", values, dtype="i2")
+    with pytest.raises(volumes.BoldError, match="one other value inside.*3 values"):
+        regions.mask_of(path, [run], to)
+
+
+def test_a_mask_whose_height_did_not_fit(tmp_path, run, to):
+    inside = np.zeros((12, 12, 12), bool)
+    inside[3:9] = True
+    path = save(tmp_path / "wrapped.nii", np.where(inside, -128, 0), dtype="i1")
+    found = np.asarray(regions.mask_of(path, [run], to).dataobj)
+    np.testing.assert_array_equal(found, inside)

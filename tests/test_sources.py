@@ -306,3 +306,28 @@ def test_some_subjects_are_drawn_whole(rng):
     assert len(named) == 1 and named.items() <= {"a": 1, "b": 2}.items()
     with pytest.raises(BoldError, match="max_subjects: asked for 7, there are 6"):
         sources.draw_subjects(runs, 7, rng=rng)
+
+
+def test_subjects_by_folder(tmp_path, rng, capsys):
+    files = []
+    for who in ("sub-01", "sub-02"):
+        for k in "ab":
+            folder = tmp_path / who / "func"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = save_table(folder / f"run_{k}.csv", rng.normal(size=(12, 2)))
+            files.append(str(path))
+    found = sources.runs_of_files(files)
+    assert [r.subject for r in found] == ["sub-01", "sub-01", "sub-02", "sub-02"]
+    names = ["sub-01_run_a", "sub-01_run_b", "sub-02_run_a", "sub-02_run_b"]
+    assert [r.name for r in found] == names
+    assert capsys.readouterr().out == ""
+
+
+def test_files_that_look_like_runs_of_one_subject_are_said(tmp_path, rng, capsys):
+    files = [
+        str(save_table(tmp_path / f"{name}.csv", rng.normal(size=(12, 2))))
+        for name in ("S01_run1", "S01_run2", "S02", "story3_a", "story3_b")
+    ]
+    assert [r.subject for r in sources.runs_of_files(files)] == files
+    said = capsys.readouterr().out
+    assert said.startswith("S01_run1, S01_run2: each taken as a subject")

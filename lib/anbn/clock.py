@@ -107,10 +107,11 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
     Raises
     ------
     ClockError
-        If both clocks are known and differ, or the StartTime is not in
-        ``first_volume`` (says which ``first_volume`` fits).
+        If both clocks are known and differ, the StartTime is not in ``first_volume``
+        (says which ``first_volume`` fits), or runs differ in it.
     """
     tolerance, found = TOLERANCE * tr, set()
+    _check_start_times(runs, tr)
     for run in runs:
         start_time = getattr(run, "start_time", None)
         on_scan = cut_start * tr + (start_time or 0.0)
@@ -145,10 +146,41 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
                 "already, set check_clock: false."
             )
     times = ", ".join(sorted(found)) or "unknown"
-    return (
+    line = (
         f"first kept volume: {first_volume:g} s on the story's clock; {times} on the "
         "scan's if files begin with it"
     )
+    discarded = max((getattr(run, "discarded", 0) for run in runs), default=0)
+    if by_events and discarded:
+        line += (
+            f". {discarded} volumes were discarded before the files were made "
+            "(NumberOfVolumesDiscardedByUser): events count from the first volume in "
+            "the file, as BIDS has it. If these count from the first one measured, "
+            f"first_volume is {first_volume + discarded * tr:g} and check_clock: false"
+        )
+    return line
+
+
+def _check_start_times(runs, tr):
+    """Refuse runs whose volumes stand for different moments, or for none."""
+    known = [(getattr(run, "start_time", None), run) for run in runs]
+    for start_time, run in known:
+        if start_time is not None and start_time > tr * (1 + TOLERANCE):
+            raise ClockError(
+                f"{run.bold}: StartTime {start_time:g} s of its JSON file is more than "
+                f"a TR of {tr:g} s. Is it in ms? Correct the file."
+            )
+    if not known:
+        return
+    low, high = (pick(known, key=lambda k: k[0] or 0.0) for pick in (min, max))
+    if (high[0] or 0.0) - (low[0] or 0.0) > TOLERANCE * tr:
+        other = "none" if low[0] is None else f"{low[0]:g} s"
+        raise ClockError(
+            f"{high[1].bold} has StartTime {high[0]:g} s in its JSON file, "
+            f"{low[1].bold} has {other}: one first_volume cannot fit both. Expected "
+            "runs preprocessed alike: leave one out or correct slice timing in all; "
+            "set check_clock: false if a JSON file is wrong."
+        )
 
 
 def best_offset(

@@ -13,6 +13,7 @@ from nilearn.masking import compute_epi_mask, intersect_masks
 
 from anbn import volumes
 
+ROUNDING = 1e-6  # of a mask's height: what is lower is 0
 MIN_OVERLAP = 0.8  # of an atlas must lie inside every run's field of view
 
 
@@ -85,17 +86,19 @@ def mask_of(mask, runs, to):
         found = volumes.resample(load_mni152_brain_mask(2), to, "nearest")
     else:
         values, affine = volumes.read_map(mask)
+        values = values.astype(float)  # the smallest integers have no absolute value
+        highest = values.flat[np.abs(values).argmax()]
+        heights = values / highest
         # of one height, but for the rounding of a scale factor
-        heights = values / values.flat[np.abs(values).argmax()]
-        whole = volumes.whole_numbers(heights)
-        if values.ndim != 3 or whole is None or (whole < 0).any():
+        whole = (np.abs(heights) > ROUNDING).astype(np.uint8)
+        if values.ndim != 3 or not np.allclose(heights[whole > 0], 1, atol=1e-3):
             several = np.unique(values)
             raise volumes.BoldError(
                 f"{mask}: a mask is 3D, 0 outside and one other value inside, found "
                 f"shape {values.shape} and {len(several)} values from {several[0]:g} "
                 f"to {several[-1]:g}. Threshold it, or name it as atlas_file."
             )
-        image = nibabel.Nifti1Image(whole.astype(np.uint8), affine)
+        image = nibabel.Nifti1Image(whole, affine)
         check_space(mask, image, runs)
         found = volumes.resample(image, to, "nearest")
     inside = np.asanyarray(found.dataobj) != 0

@@ -22,6 +22,10 @@ FORMATS = {  # end of a file's name: kind
     ".npy": "tables",
 }
 
+LIKE_SUBJECT = re.compile(
+    r"(?:subject|subj|sub|s|participant|ppt|p|vp)[-_]?\d+(?!\d)", re.IGNORECASE
+)
+
 
 def format_of(path):
     """End of a file's name that tells its format.
@@ -44,8 +48,9 @@ def runs_of_files(files, confound_files=()):
     ----------
     files : list of str
         One run each, in any of ``FORMATS``, as ``anbn.paths.resolve`` takes them. Files
-        with the same ``sub-XX`` in their name are runs of one subject; without one
-        every file is a subject, called by its path.
+        with the same ``sub-XX`` in their name, or else in that of a folder they are
+        in, are runs of one subject; without one every file is a subject, called by its
+        path.
     confound_files : list of str
         None, or one table for each run.
 
@@ -68,17 +73,49 @@ def runs_of_files(files, confound_files=()):
         )
     paths = [resolve(file) for file in files]
     stems = [path.name.removesuffix(format_of(path)) for path in paths]
+    people = [_subject_of(path) for path in paths]
+    if len(set(stems)) < len(stems):
+        # sub-01/func/run-1 is run-1 of a subject
+        stems = [
+            stem if who is None or who in stem else f"{who}_{stem}"
+            for who, stem in zip(people, stems, strict=True)
+        ]
     if len(set(stems)) < len(stems):
         stems = [f"{p.parent.name}_{s}" for p, s in zip(paths, stems, strict=True)]
     if len(set(stems)) < len(stems):
         stems = [f"{i + 1:03d}_{stem}" for i, stem in enumerate(stems)]
+    _say_alike([s for who, s in zip(people, stems, strict=True) if who is None])
     runs = []
     for i, (file, path, name) in enumerate(zip(files, paths, stems, strict=True)):
-        subject = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
         confounds = resolve(confound_files[i]) if confound_files else None
-        subject = subject[1] if subject else str(file)
-        runs.append(Run(subject, name, path, confounds, *_sidecar(path)))
+        runs.append(Run(people[i] or str(file), name, path, confounds, *_sidecar(path)))
     return runs
+
+
+def _subject_of(path):
+    """``sub-XX`` of a file's name, or of the nearest folder called so; else None."""
+    found = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
+    if found:
+        return found[1]
+    folders = [part for part in reversed(path.parts[:-1]) if part.startswith("sub-")]
+    named = [part for part in folders if re.fullmatch(r"sub-[A-Za-z0-9]+", part)]
+    return named[0] if named else None
+
+
+def _say_alike(stems):
+    """Print files that look as if they were runs of one subject."""
+    people = {}
+    for stem in stems:
+        who = LIKE_SUBJECT.match(stem)
+        if who:
+            people.setdefault(who[0], []).append(stem)
+    alike = [name for names in people.values() if len(names) > 1 for name in names]
+    if alike:
+        print(
+            f"{columns.some(alike)}: each taken as a subject, for want of sub-XX in "
+            "their names. If some are runs of one subject, call them sub-01_run-1 and "
+            "so on."
+        )
 
 
 def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None):
@@ -184,13 +221,7 @@ def are_parts(runs, runs_are, run_lengths, cut=(0, 0)):
 
 def _hold_whole_clock(runs, n_times, n_cut):
     """Whether each file is the whole clock; an error where all are longer."""
-    kept = {}
-    if isinstance(runs, dict):
-        for name, data in runs.items():
-            array = data[0] if isinstance(data, tuple) else data
-            kept[name] = len(array) - n_cut
-    else:
-        kept = {str(run.bold): count_volumes(run.bold) - n_cut for run in runs}
+    kept = {str(run.bold): count_volumes(run.bold) - n_cut for run in runs}
     if min(kept.values()) < n_times:
         return False
     longer = next((name for name, n in kept.items() if n > n_times), None)
@@ -248,12 +279,16 @@ def check_method(runs, brain_method, *, atlas=""):
 
 
 def _sidecar(path):
-    """RepetitionTime and StartTime of the JSON file of the same name."""
+    """What a run has of the JSON file of the same name."""
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
     if not sidecar.is_file():
         return None, None
     try:
-        return bids.repetition_time(sidecar), bids.start_time(sidecar)
+        return (
+            bids.repetition_time(sidecar),
+            bids.start_time(sidecar),
+            int(bids.discarded(sidecar) or 0),
+        )
     except bids.BidsError as error:
         raise BoldError(
             f"{sidecar}: no RepetitionTime or StartTime in s to read: {error}"
