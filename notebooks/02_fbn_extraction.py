@@ -346,7 +346,7 @@ if same_story:
         basis=hemodynamics.orthonormal(drift),
         run_lengths=run_lengths,
     )
-    line = clock.offset_line(before01["first_volume"], *fits, n_times)
+    line = clock.offset_line(before01["first_volume"], *fits, n_times, tr)
     ax = plots.plot_lag_profile(steps * tr, lagged, names)
     ax.set_title(f"Group mean against word rate{note}\n{line}", fontsize=10)
     print(line)

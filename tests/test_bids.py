@@ -380,3 +380,18 @@ def test_who_lacks_what_is_wanted_is_said(tmp_path, capsys):
         f"left out, without a file of space: {space}; run: 1, 2: sub-03",
         "no run-2: sub-02",
     ]
+
+
+def test_one_column_of_decimal_commas(tmp_path, rng):
+    values = rng.uniform(0, 0.2, size=30).round(4)
+    path = tmp_path / "fd.txt"
+    path.write_text("".join(f"{v:.4f}\n".replace(".", ",") for v in values))
+    found = read_confounds(path, ["*"], n_volumes=30)
+    np.testing.assert_allclose(found, values[:, None])
+
+
+def test_turned_confounds(tmp_path, rng):
+    path = tmp_path / "rp_a.txt"
+    np.savetxt(path, rng.normal(size=(6, 30)))
+    with pytest.raises(BidsError, match=r"confounds x volumes\), .*Turn it"):
+        read_confounds(path, ["trans_?"], n_volumes=30)

@@ -618,7 +618,7 @@ def test_alice_clock_is_found(alice_data, start):
     mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
     options = {"n_times": 362, "tr": 2.0, "hrf": "spm", "basis": basis}
     fits = clock.best_offset(mean, words["onset"], start=start, **options)
-    line = clock.offset_line(start, *fits, 362)
+    line = clock.offset_line(start, *fits, 362, 2.0)
     if start == 20:
         assert "fits the clock" in line
     else:
@@ -769,3 +769,34 @@ def test_volumes_that_stand_still_are_said(tmp_path, arrays, capsys):
     said = capsys.readouterr().out
     assert "s2: 8 volumes are a copy of the one before (number 52, 53" in said
     assert "s1" not in said
+
+
+def test_outliers_that_no_run_has(tmp_path, arrays, rng, capsys):
+    pairs = {
+        n: (a, pd.DataFrame({"x": rng.normal(size=60)})) for n, a in arrays.items()
+    }
+    for confounds in (["x", "motion_outlier*"], ["motion_outlier*"]):
+        bold.prepare(pairs, tmp_path, confounds=confounds, **CLOCK)
+        assert "motion_outlier* matches nothing in 3 of 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lag", [0, 10, -10])
+def test_repeats_that_begin_at_different_times_are_named(rng, capsys, lag):
+    noise = rng.normal(size=(224, 6))
+    story = sum(noise[k : k + 220] for k in range(5))
+    one, other = (
+        story[first : first + 180] + rng.normal(size=(180, 6))
+        for first in (20, 20 - lag)
+    )
+    runs = [hemodynamics.zscore(run) for run in (one, other)]
+    brain = bold.Brain(runs, ["sub-1", "sub-1"], None, None)
+    try:
+        bold.check_repeats(brain, tr=2.0, rng=rng)
+        said = capsys.readouterr().out
+    except bold.BoldError as error:
+        said = str(error)
+    if lag == 0:
+        assert said == ""
+        return
+    way = "later" if lag > 0 else "earlier"
+    assert f"sub-1, pair 1 of its runs: the second begins about 20 s {way}" in said

@@ -379,6 +379,12 @@ def read_confounds(path, columns, *, n_volumes, optional=()):
     path = Path(path)
     table = confound_table(path)
     if len(table) != n_volumes:
+        if 0 <= table.shape[1] - n_volumes <= 1:  # a first column may hold names
+            raise BidsError(
+                f"{path} has {len(table)} rows and {table.shape[1]} columns, the run "
+                f"has {n_volumes} volumes: it seems to be (confounds x volumes), "
+                "expected a row a volume. Turn it."
+            )
         raise BidsError(
             f"{path} has {len(table)} rows, the run has {n_volumes} volumes. Is it the "
             "table of this run? Cut volumes after confounds are removed, not before."

@@ -60,6 +60,8 @@ def check_there(run, columns):
 def optional_patterns(names, patterns):
     """Patterns that match nothing in some runs, and something in others.
 
+    Those of outliers (``motion_outlier*``) may match nothing in all.
+
     Parameters
     ----------
     names : dict of str to sequence of str
@@ -79,7 +81,9 @@ def optional_patterns(names, patterns):
             for run, columns in names.items()
             if not any(fnmatch.fnmatchcase(column, pattern) for column in columns)
         ]
-        if without and len(without) < len(names) and is_pattern(pattern):
+        # fMRIPrep writes these columns only where there is an outlier
+        may_lack = len(without) < len(names) or "outlier" in pattern
+        if without and may_lack and is_pattern(pattern):
             print(
                 f"confounds: {pattern} matches nothing in {len(without)} of "
                 f"{len(names)} runs: {some(without)}"

@@ -58,6 +58,33 @@ def count_volumes(story_end, *, tr, first_volume, n_volumes=0, run_lengths=()):
     return total or n_volumes or needed
 
 
+def words_after(onset, *, n_times, tr, first_volume):
+    """What of a story the volumes do not hold, in a line; empty if they hold it all.
+
+    Parameters
+    ----------
+    onset : array of shape (n_words,)
+        s, on the story's clock; NaN where unknown.
+    n_times : int
+    tr, first_volume : float
+        s.
+
+    Returns
+    -------
+    line : str
+    """
+    onset = np.asarray(onset, float)
+    end = first_volume + n_times * tr
+    n_after = int((onset >= end).sum())
+    if not n_after:
+        return ""
+    return (
+        f"{n_after} of {len(onset)} words begin after the last volume, which ends at "
+        f"{end:g} s: they are in no response. Is the story longer than the scan, or "
+        "n_volumes or run_lengths too short?"
+    )
+
+
 def agreed_runs(of_clock, asked):
     """Run lengths of stage 01, if a later stage asks for none or for the same.
 
@@ -223,7 +250,7 @@ def best_offset(
     return float(starts[best]), float(r[best]), float(r[steps])
 
 
-def offset_line(start, best, r, r_now, n_times):
+def offset_line(start, best, r, r_now, n_times, tr):
     """What ``best_offset`` found, in a line; a question where another clock fits.
 
     Parameters
@@ -234,13 +261,20 @@ def offset_line(start, best, r, r_now, n_times):
         From ``best_offset``.
     n_times : int
         Few volumes fit many clocks by chance.
+    tr : float
+        s; a clock fits if no better one is farther off.
     """
     if r < 4 / np.sqrt(n_times):
         return f"no network follows the word rate (|r| up to {r:.2f}): unknown clock"
     gain = np.arctanh(min(r, 0.9999)) - np.arctanh(min(r_now, 0.9999))
-    if best == start or gain < 3 / np.sqrt(n_times):
+    if abs(best - start) <= tr * (1 + TOLERANCE) and gain < 3 / np.sqrt(n_times):
         return f"word rate fits the clock: |r| = {r_now:.2f}, elsewhere {r:.2f} at most"
     way = "later" if best > start else "earlier"
+    if gain < 3 / np.sqrt(n_times):
+        return (
+            f"word rate fits {abs(best - start):g} s {way} about as well "
+            f"(|r| = {r:.2f} for {r_now:.2f}): the clock cannot be told from it"
+        )
     return (
         f"word rate fits best {abs(best - start):g} s {way} (|r| = {r:.2f} for "
         f"{r_now:.2f}): is first_volume {best:g}?"

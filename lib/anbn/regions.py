@@ -131,9 +131,10 @@ def _epi_mask(run, to):
 def atlas_weights(atlas, runs, to, inside=None):
     """What an atlas makes of a volume: ``regions = voxels @ weights``.
 
-    Labels give the mean over a region's voxels, maps the least-squares fit::
+    Labels give the mean over a region's voxels; maps are fitted by least squares, in
+    ``volumes.extract``, to the voxels that hold something::
 
-        weights[v, k] = [label[v] = k] / n_k        weights = pinv(maps)'
+        weights[v, k] = [label[v] = k] / n_k        weights = maps
 
     Parameters
     ----------
@@ -149,6 +150,7 @@ def atlas_weights(atlas, runs, to, inside=None):
     Returns
     -------
     weights : array or sparse array of shape (n_voxels, n_regions)
+        Sparse for labels.
     kept : bool array of shape (x, y, z)
         The voxels, in C order.
     names : list of str
@@ -184,7 +186,7 @@ def atlas_weights(atlas, runs, to, inside=None):
     if of_labels:
         weights = weights[:, size > 0]
     else:
-        weights = np.linalg.pinv(data[kept][:, size > 0]).T
+        weights = data[kept][:, size > 0]
     return weights, kept, names[size > 0].tolist()
 
 
@@ -204,6 +206,12 @@ def _labels_or_maps(atlas):
             f"{odd.flat[-1]:g}. A single map is saved as (x, y, z, 1)."
         )
     labels = np.unique(whole[whole != 0])
+    if single:
+        print(
+            f"{atlas}: one volume of whole numbers, taken as {len(labels)} labels "
+            f"({labels[0]} to {labels[-1]}). If it is one map, in percent say, divide "
+            "it by 100 and save it as float."
+        )
     if labels[0] < 0:
         raise volumes.BoldError(
             f"{atlas}: expected labels above 0, found {labels[0]}. Set what is no "
@@ -213,6 +221,13 @@ def _labels_or_maps(atlas):
     # ranks: labels of some atlases do not fit what an image is resampled in
     ranks = np.where(whole != 0, 1 + np.searchsorted(labels, whole), 0)
     return ranks.astype(np.int32), labels, affine
+
+
+def _missing(table):
+    """Whether a name or index is missing; other columns may be anything."""
+    needed = [name for name in ("index", "name") if name in table]
+    cells = table[needed].fillna("").apply(lambda column: column.str.strip())
+    return bool(cells.isin(["", "n/a"]).to_numpy().any())
 
 
 def region_names(atlas, labels):
@@ -243,10 +258,14 @@ def region_names(atlas, labels):
         table = pd.DataFrame({"name": lines})
         if path.suffix != ".txt":
             separator = "\t" if path.suffix == ".tsv" else ","
-            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str)
+            if ";" in lines[0] and separator not in lines[0]:
+                separator = ";"
+            # NA may be the name of a region
+            options = {"sep": separator, "dtype": str, "keep_default_na": False}
+            table = pd.read_csv(io.StringIO(text), **options)
             table.columns = table.columns.str.lower()
         index = pd.to_numeric(table["index"]) if "index" in table else labels
-        if len(set(index)) < len(index) or table.isna().to_numpy().any():
+        if len(set(index)) < len(index) or _missing(table):
             raise ValueError("an index is there twice, or a name is missing")
     except (OSError, ValueError) as error:
         raise volumes.BoldError(

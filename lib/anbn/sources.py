@@ -359,9 +359,11 @@ def check_tr(run, tr):
     else:
         return
     if not abs(found - tr) <= 1e-3 * tr:  # also true of NaN
+        ms = np.isclose(found, 1000 * tr) or np.isclose(1000 * found, tr)
+        hint = "One of them seems to be in ms: correct it. " if ms else ""
         raise BoldError(
-            f"{run.bold}: TR {found:g} s in {where}, expected tr {tr:g} s. Correct tr, "
-            "or set check_tr: false if you are sure (0, 1 and NaN often mean unknown)."
+            f"{run.bold}: TR {found:g} s in {where}, expected tr {tr:g} s. {hint}"
+            "Correct tr, or set check_tr: false if you are sure (0, 1 and NaN often mean unknown)."
         )
 
 
@@ -412,6 +414,12 @@ def read_table(path):
     names, cells = columns.read_cells(path, BoldError)
     if names is None:
         raise BoldError(f"{path}: expected a first line of names, found numbers")
+    twice = [name for name, n in Counter(names).items() if name and n > 1]
+    if twice:
+        raise BoldError(
+            f"{path}: {columns.some(map(repr, twice))} names several columns, expected "
+            "each region once. Rename them, or leave out what was joined twice."
+        )
     values = cells.apply(pd.to_numeric, errors="coerce")
     text = values.isna() & ~cells.apply(lambda c: c.str.lower()).isin(columns.MISSING)
     if text.to_numpy().any():
