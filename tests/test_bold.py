@@ -610,10 +610,10 @@ def test_alice_word_rate(alice_data):
 @pytest.mark.parametrize("start", [20.0, 0.0])
 def test_alice_clock_is_found(alice_data, start):
     """Ten volumes were discarded: without them the word rate is 20 s off."""
-    from anbn import clock, stimuli
+    from anbn import clock, transcripts
 
     folder = resolve("alice:alice_stim_shared")
-    words = stimuli.read_words(next(folder.glob("*.TextGrid")))
+    words = transcripts.read_words(next(folder.glob("*.TextGrid")))
     basis = hemodynamics.orthonormal(hemodynamics.drift(362, 2.0))
     mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
     options = {"n_times": 362, "tr": 2.0, "hrf": "spm", "basis": basis}

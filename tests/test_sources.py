@@ -359,7 +359,7 @@ def test_a_region_named_twice_is_refused(tmp_path, rng):
 
 def test_tr_in_milliseconds_is_said(tmp_path):
     path = save(tmp_path / "a.nii", np.ones((2, 2, 2, 12)), tr=2000)
-    with pytest.raises(BoldError, match="TR 2000 s in its header.*in ms"):
+    with pytest.raises(BoldError, match=r"TR 2000 s in its header.*in ms"):
         sources.check_tr(run(path), 2.0)
 
 

@@ -363,7 +363,8 @@ def check_tr(run, tr):
         hint = "One of them seems to be in ms: correct it. " if ms else ""
         raise BoldError(
             f"{run.bold}: TR {found:g} s in {where}, expected tr {tr:g} s. {hint}"
-            "Correct tr, or set check_tr: false if you are sure (0, 1 and NaN often mean unknown)."
+            "Correct tr, or set check_tr: false if you are sure (0, 1 and NaN often "
+            "mean unknown)."
         )
 
 
