@@ -800,3 +800,18 @@ def test_repeats_that_begin_at_different_times_are_named(rng, capsys, lag):
         return
     way = "later" if lag > 0 else "earlier"
     assert f"sub-1, pair 1 of its runs: the second begins about 20 s {way}" in said
+
+
+def test_regions_that_do_not_vary_are_named(tmp_path, rng):
+    labels = np.zeros((6, 6, 6))
+    labels[0], labels[2], labels[4] = 1, 2, 7
+    data = 100 + rng.normal(size=(6, 6, 6, 60))
+    data[4] = 0
+    path = save(tmp_path / "sub-01_bold.nii", data)
+    atlas = save(tmp_path / "atlas.nii", labels, dtype="u1")
+    runs = sources.runs_of_files([str(path)])
+    message = (
+        r"1 of 3 regions are constant in .*sub-01_bold\.nii .*: region 7; expected"
+    )
+    with pytest.raises(bold.BoldError, match=message):
+        bold.prepare(runs, tmp_path / "o", atlas=str(atlas), **CLOCK)

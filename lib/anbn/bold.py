@@ -210,7 +210,7 @@ def prepare(
         if len(paths) > 1:
             _check_names(run, names, found, varies, varied)
         names, varies = found, varies & varied
-        cleaning.check_coverage(varies, run)
+        cleaning.check_coverage(varies, run, names)
     if not varies.all():
         names, mask = _leave_out(varies, paths, names, mask)
     loaded = [np.load(path, mmap_mode="r") for path in paths]

@@ -215,13 +215,22 @@ def _called(column, names):
     return f"{column} ({names[column]})" if names else f"{column}"
 
 
-def check_coverage(varies, run):
-    if varies.mean() < MIN_COVERAGE:
+def check_coverage(varies, run, names=None):
+    """Refuse runs in which many columns are constant; regions are named."""
+    if varies.mean() >= MIN_COVERAGE:
+        return
+    if names is None:
         raise BoldError(
             f"only {varies.mean():.0%} of the mask's {len(varies)} columns vary in "
             f"every run up to {run.bold}, expected {MIN_COVERAGE:.0%}. Does the mask "
             "fit the images?"
         )
+    still = [name for name, v in zip(names, varies, strict=True) if not v]
+    raise BoldError(
+        f"{len(still)} of {len(names)} regions are constant in {run.bold} or a run "
+        f"before it: {some(still)}; expected {MIN_COVERAGE:.0%} that vary. Leave these "
+        "regions or that run out, or check that the atlas fits the images."
+    )
 
 
 def clean_run(data, basis, standardise, source):
