@@ -145,6 +145,11 @@ rate = hemodynamics.word_rate(words["onset"], **on_clock)
 print(
     f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}"
 )
+line = clock.words_after(
+    words["onset"], n_times=n_times, tr=tr, first_volume=first_volume
+)
+if line:
+    print(line)
 n_untimed = 0 if synthetic else int((~words["timed"]).sum())
 n_without = int(words["onset"].isna().sum())
 print(

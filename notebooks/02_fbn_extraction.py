@@ -39,7 +39,7 @@ entities: dict[str, str] = {}  # for bids: any other entity by its value, as {di
 subjects: list[str] = []  # for bids: such as sub-001; [] for all
 max_subjects: int = 0  # draw so many of them at random by seed, 0 for all (0 to 100000)
 same_story: bool = True  # whether all heard the story of stage 01; if not, there is no ISC
-runs_are: str = "auto"  # several files of a subject: repeats of the story, its parts (the runs of stage 01's clock), or by their number (one of auto, repeats, parts)
+runs_are: str = "auto"  # several files of a subject: repeats of the story, its parts (the runs of stage 01's clock), or by their number and length (one of auto, repeats, parts)
 alice_radius: str = "6mm"  # for alice: radius of the regions (one of 6mm, 10mm)
 n_subjects: int = 20  # for simulated: number of subjects (3 to 1000)
 signal: float = 0.38  # for simulated: s.d. of the shared signal, noise is 1 (0 to 10)
@@ -197,7 +197,8 @@ else:
 draw = np.random.default_rng(seed)
 found = sources.draw_subjects(found, max_subjects, rng=draw)
 sources.check_method(found, brain_method, atlas=atlas_file)
-parts = same_story and sources.are_parts(found, runs_are, run_lengths)
+cut = (cut_start, cut_end)
+parts = same_story and sources.are_parts(found, runs_are, run_lengths, cut)
 if check_clock and same_story and bold in ("bids", "files"):
     line = clock.check_start(
         sources.first_runs(found) if parts else found,
@@ -221,7 +222,7 @@ brain = bold_data.prepare(
     smoothing=smoothing,
     high_pass=high_pass,
     confounds=confounds,
-    cut=(cut_start, cut_end),
+    cut=cut,
     standardise=standardise,
     n_times=n_times if same_story else None,
     check_tr=check_tr,
@@ -355,7 +356,7 @@ if same_story:
         basis=hemodynamics.orthonormal(drift),
         run_lengths=run_lengths,
     )
-    line = clock.offset_line(before01["first_volume"], *fits, n_times)
+    line = clock.offset_line(before01["first_volume"], *fits, n_times, tr)
     ax = plots.plot_lag_profile(steps * tr, lagged, names)
     ax.set_title(f"Group mean against word rate{note}\n{line}", fontsize=10)
     print(line)

@@ -351,3 +351,47 @@ def test_confounds_that_cannot_be_read(tmp_path):
     (tmp_path / "c.tsv").write_text("")
     with pytest.raises(BidsError, match="cannot be read"):
         read_confounds(tmp_path / "c.tsv", ["*"], n_volumes=3)
+
+
+def test_only_sidecars_of_bold_are_inherited(tmp_path):
+    name = f"sub-01_task-a_{MNI}_desc-preproc_bold.nii.gz"
+    touch(tmp_path, name)
+    func = tmp_path / "sub-01" / "func"
+    content = json.dumps({"StartTime": 9.0, "RepetitionTime": 7})
+    (func / f"sub-01_task-a_{MNI}_boldref.json").write_text(content)
+    assert find_runs(tmp_path, task="a")[0].start_time is None
+    content = json.dumps({"RepetitionTime": 2, "NumberOfVolumesDiscardedByUser": 4})
+    (tmp_path / "task-a_bold.json").write_text(content)
+    (run,) = find_runs(tmp_path, task="a")
+    assert (run.tr, run.discarded) == (2.0, 4)
+
+
+def test_who_lacks_what_is_wanted_is_said(tmp_path, capsys):
+    touch(tmp_path, f"sub-01_task-a_run-1_{MNI}_bold.nii.gz")
+    touch(tmp_path, f"sub-01_task-a_run-2_{MNI}_bold.nii.gz")
+    touch(tmp_path, f"sub-02_task-a_run-1_{MNI}_bold.nii.gz")
+    touch(tmp_path, f"sub-03_task-a_run-1_{T1W}_bold.nii.gz")
+    touch(tmp_path, f"sub-04_task-b_run-1_{MNI}_bold.nii.gz")
+    space = MNI.removeprefix("space-")
+    runs = find_runs(tmp_path, task="a", space=space, entities={"run": "1,2"})
+    assert [run.subject for run in runs] == ["sub-01", "sub-01", "sub-02"]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"left out, without a file of space: {space}; run: 1, 2: sub-03",
+        "no run-2: sub-02",
+    ]
+
+
+def test_one_column_of_decimal_commas(tmp_path, rng):
+    values = rng.uniform(0, 0.2, size=30).round(4)
+    path = tmp_path / "fd.txt"
+    path.write_text("".join(f"{v:.4f}\n".replace(".", ",") for v in values))
+    found = read_confounds(path, ["*"], n_volumes=30)
+    np.testing.assert_allclose(found, values[:, None])
+
+
+def test_turned_confounds(tmp_path, rng):
+    path = tmp_path / "rp_a.txt"
+    np.savetxt(path, rng.normal(size=(6, 30)))
+    with pytest.raises(BidsError, match=r"confounds x volumes\), .*Turn it"):
+        read_confounds(path, ["trans_?"], n_volumes=30)

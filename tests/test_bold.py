@@ -610,15 +610,15 @@ def test_alice_word_rate(alice_data):
 @pytest.mark.parametrize("start", [20.0, 0.0])
 def test_alice_clock_is_found(alice_data, start):
     """Ten volumes were discarded: without them the word rate is 20 s off."""
-    from anbn import clock, stimuli
+    from anbn import clock, transcripts
 
     folder = resolve("alice:alice_stim_shared")
-    words = stimuli.read_words(next(folder.glob("*.TextGrid")))
+    words = transcripts.read_words(next(folder.glob("*.TextGrid")))
     basis = hemodynamics.orthonormal(hemodynamics.drift(362, 2.0))
     mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
     options = {"n_times": 362, "tr": 2.0, "hrf": "spm", "basis": basis}
     fits = clock.best_offset(mean, words["onset"], start=start, **options)
-    line = clock.offset_line(start, *fits, 362)
+    line = clock.offset_line(start, *fits, 362, 2.0)
     if start == 20:
         assert "fits the clock" in line
     else:
@@ -697,3 +697,121 @@ def test_maps_and_mask_are_there_or_none(tmp_path, rng):
     image = nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4))
     nibabel.save(image, tmp_path / "mask.nii.gz")
     assert bold.maps_of(tmp_path)[1].shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "lengths, cut, expected",
+    [
+        ((20, 35), (0, 0), True),
+        ((20, 40), (0, 0), True),
+        ((90, 90), (0, 0), False),
+        ((100, 95), (5, 5), True),
+        ((100, 100), (5, 5), False),
+        ((100, 95), (0, 0), "npy has 100 volumes .* clock of stage 01 .90 volumes"),
+        ((100, 100), (0, 5), "Set runs_are: repeats if each .* or parts if each"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npy", "csv", "nii"])
+def test_files_that_hold_the_whole_clock_are_no_parts(
+    tmp_path, rng, kind, lengths, cut, expected
+):
+    runs = []
+    for k, n in enumerate(lengths):
+        path, data = tmp_path / f"sub-1_run-{k}.{kind}", rng.normal(size=(n, 3))
+        if kind == "npy":
+            np.save(path, data)
+        elif kind == "csv":
+            pd.DataFrame(data, columns=list("abc")).to_csv(path, index=False)
+        elif kind == "nii":
+            save(path, np.broadcast_to(data[:, 0], (2, 2, 2, n)))
+        runs.append(str(path))
+    found = sources.runs_of_files(runs)
+    if isinstance(expected, bool):
+        assert sources.are_parts(found, "auto", (45, 45), cut) is expected
+        return
+    with pytest.raises(bold.BoldError, match=expected.replace("npy", kind)):
+        sources.are_parts(found, "auto", (45, 45), cut)
+
+
+@pytest.mark.parametrize(
+    "n_volumes, n_regions, n_times",
+    [(300, 400, 280), (300, 60, None), (60, 60, 60), (60, 90, 40)],
+)
+def test_time_runs_along_the_smoother_axis(
+    tmp_path, rng, capsys, n_volumes, n_regions, n_times
+):
+    walk = 100 * rng.normal(size=n_regions) + rng.normal(
+        size=(n_volumes, n_regions)
+    ).cumsum(0)
+    cleaning.check_orientation(walk, "right.npy", n_times, (0, 0))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(bold.BoldError, match=r"turned\.npy: found shape .* Turn it"):
+        cleaning.check_orientation(walk.T, "turned.npy", n_times, (0, 0))
+    noise = rng.normal(size=(60, 60))
+    cleaning.check_orientation(noise, "noise.npy", 60, (0, 0))
+
+
+def test_volumes_that_hold_nothing_are_refused(tmp_path, arrays):
+    for rows in ([11, 12], list(range(50, 60))):
+        empty = {name: data.copy() for name, data in arrays.items()}
+        empty["s2"][rows] = 0
+        listed = ", ".join(map(str, rows))
+        message = f"s2: {len(rows)} of 60 volumes are 0 .*{listed}.*cut_start or cut_e"
+        with pytest.raises(bold.BoldError, match=message):
+            bold.prepare(empty, tmp_path, **CLOCK)
+    brain = bold.prepare(empty, tmp_path, cut=(0, 10), **CLOCK)
+    assert len(brain.runs[1]) == 50
+
+
+def test_volumes_that_stand_still_are_said(tmp_path, arrays, capsys):
+    arrays["s2"][52:] = arrays["s2"][51]
+    bold.prepare(arrays, tmp_path, cut=(3, 0), **CLOCK)
+    said = capsys.readouterr().out
+    assert "s2: 8 volumes are a copy of the one before (number 52, 53" in said
+    assert "s1" not in said
+
+
+def test_outliers_that_no_run_has(tmp_path, arrays, rng, capsys):
+    pairs = {
+        n: (a, pd.DataFrame({"x": rng.normal(size=60)})) for n, a in arrays.items()
+    }
+    for confounds in (["x", "motion_outlier*"], ["motion_outlier*"]):
+        bold.prepare(pairs, tmp_path, confounds=confounds, **CLOCK)
+        assert "motion_outlier* matches nothing in 3 of 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lag", [0, 10, -10])
+def test_repeats_that_begin_at_different_times_are_named(rng, capsys, lag):
+    noise = rng.normal(size=(224, 6))
+    story = sum(noise[k : k + 220] for k in range(5))
+    one, other = (
+        story[first : first + 180] + rng.normal(size=(180, 6))
+        for first in (20, 20 - lag)
+    )
+    runs = [hemodynamics.zscore(run) for run in (one, other)]
+    brain = bold.Brain(runs, ["sub-1", "sub-1"], None, None)
+    try:
+        bold.check_repeats(brain, tr=2.0, rng=rng)
+        said = capsys.readouterr().out
+    except bold.BoldError as error:
+        said = str(error)
+    if lag == 0:
+        assert said == ""
+        return
+    way = "later" if lag > 0 else "earlier"
+    assert f"sub-1, pair 1 of its runs: the second begins about 20 s {way}" in said
+
+
+def test_regions_that_do_not_vary_are_named(tmp_path, rng):
+    labels = np.zeros((6, 6, 6))
+    labels[0], labels[2], labels[4] = 1, 2, 7
+    data = 100 + rng.normal(size=(6, 6, 6, 60))
+    data[4] = 0
+    path = save(tmp_path / "sub-01_bold.nii", data)
+    atlas = save(tmp_path / "atlas.nii", labels, dtype="u1")
+    runs = sources.runs_of_files([str(path)])
+    message = (
+        r"1 of 3 regions are constant in .*sub-01_bold\.nii .*: region 7; expected"
+    )
+    with pytest.raises(bold.BoldError, match=message):
+        bold.prepare(runs, tmp_path / "o", atlas=str(atlas), **CLOCK)

@@ -1,5 +1,6 @@
 """Volumes of the clock, and where two clocks must agree."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_the_clock_that_fits_is_found(rng, story, first):
     best, r, r_now = clock.best_offset(bold, story, start=0.0, **options)
     assert best == first
     assert r > 0.9
-    line = clock.offset_line(0.0, best, r, r_now, 150)
+    line = clock.offset_line(0.0, best, r, r_now, 150, TR)
     if first == 0:
         assert "fits the clock" in line
     else:
@@ -142,4 +143,53 @@ def test_noise_names_no_clock(rng, story):
     noise = hemodynamics.remove(rng.normal(size=(150, 3)), basis)
     options = {**volumes, "hrf": "spm", "basis": basis}
     fits = clock.best_offset(noise, story, start=0.0, **options)
-    assert "unknown clock" in clock.offset_line(0.0, *fits, 150)
+    assert "unknown clock" in clock.offset_line(0.0, *fits, 150, TR)
+
+
+def two(first, second):
+    return [
+        Run("sub-1", "a", Path("sub-1_bold.nii.gz"), None, TR, first),
+        Run("sub-2", "b", Path("sub-2_bold.nii.gz"), None, TR, second),
+    ]
+
+
+CHECK = {"tr": TR, "by_events": False, "whole_scans": True}
+
+
+@pytest.mark.parametrize("other, said", [(0.0, "has 0 s"), (None, "has none")])
+def test_runs_whose_volumes_stand_for_different_moments(other, said):
+    for runs in (two(0.98, other), two(other, 0.98)):
+        with pytest.raises(clock.ClockError, match=r"StartTime 0\.98 s") as error:
+            clock.check_start(runs, first_volume=0.98, **CHECK)
+        for part in ("sub-1_bold", "sub-2_bold", said, "check_clock: false"):
+            assert part in str(error.value)
+    clock.check_start(two(0.98, 1.0), first_volume=0.98, **CHECK)
+    clock.check_start(two(None, 0.0), first_volume=0.0, **CHECK)
+    with pytest.raises(clock.ClockError, match=r"StartTime 980 s .* Is it in ms\?"):
+        clock.check_start(two(980.0, 980.0), first_volume=0.98, **CHECK)
+
+
+def test_discarded_volumes_are_said():
+    (one, _) = two(0.0, 0.0)
+    one = dataclasses.replace(one, discarded=4)
+    options = CHECK | {"by_events": True}
+    line = clock.check_start([one], first_volume=0.0, **options)
+    assert "4 volumes were discarded" in line
+    assert "first_volume is 8" in line
+    assert "discarded" not in clock.check_start([one], first_volume=0.0, **CHECK)
+
+
+def test_words_after_the_last_volume():
+    onset = [0.0, 10.0, np.nan, 20.0, 30.0]
+    after = clock.words_after
+    line = after(onset, n_times=8, tr=2.0, first_volume=4.0)
+    assert line.startswith("2 of 5 words begin after the last volume, which ends at 20")
+    assert after(onset, n_times=14, tr=2.0, first_volume=4.0) == ""
+
+
+def test_a_clock_fits_within_a_volume_only():
+    fits = "fits the clock"
+    assert fits in clock.offset_line(0.0, 2.0, 0.5, 0.45, 150, TR)
+    line = clock.offset_line(0.0, 20.0, 0.5, 0.45, 150, TR)
+    assert "20 s later about as well" in line
+    assert fits not in line

@@ -280,3 +280,58 @@ def test_bad_atlases(tmp_path, run, to):
     atlas = save(tmp_path / "tpl-A_dseg.nii", ones)
     with pytest.raises(BoldError, match="no region has a voxel"):
         regions.atlas_weights(atlas, [run], to, np.zeros(to.shape, bool))
+
+
+@pytest.mark.parametrize("highest", [2, 1000, 30_000])
+def test_a_mask_of_labels_is_refused(tmp_path, run, to, highest):
+    values = np.zeros((12, 12, 12))
+    values[3:6], values[6:9] = 1, highest
+    path = save(tmp_path / "labels.nii", values, dtype="i2")
+    with pytest.raises(volumes.BoldError, match=r"one other value inside.*3 values"):
+        regions.mask_of(path, [run], to)
+
+
+def test_a_mask_whose_height_did_not_fit(tmp_path, run, to):
+    inside = np.zeros((12, 12, 12), bool)
+    inside[3:9] = True
+    path = save(tmp_path / "wrapped.nii", np.where(inside, -128, 0), dtype="i1")
+    found = np.asarray(regions.mask_of(path, [run], to).dataobj)
+    np.testing.assert_array_equal(found, inside)
+
+
+def test_maps_are_fitted_to_the_voxels_that_are_there(tmp_path, to, data, capsys):
+    maps = np.zeros((12, 12, 12, 2))
+    maps[2:6, ..., 0], maps[4:9, ..., 0], maps[4:9, ..., 1] = 1, 0.5, 1
+    cut = data.copy()
+    cut[2:4, :8] = np.nan
+    path = save(tmp_path / "cut.nii", cut)
+    atlas = save(tmp_path / "maps.nii", maps)
+    found, _ = signals(path, to, atlas)
+    used = maps.any(3) & np.isfinite(cut).all(3)
+    expected = np.linalg.lstsq(maps[used], cut[used], rcond=None)[0].T
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)
+    n_maps, n_out = maps.any(3).sum(), 2 * 8 * 12
+    said = f"cut.nii: {n_out} of the {n_maps} voxels of the maps are 0 or NaN"
+    assert said in capsys.readouterr().out
+
+
+def test_one_map_in_whole_percent_is_said(tmp_path, run, to, capsys):
+    percent = np.zeros((12, 12, 12, 1))
+    percent[3, :3, 0, 0] = [20, 50, 90]
+    atlas = save(tmp_path / "p.nii", percent, dtype="i1")
+    _, names = signals(run, to, atlas)
+    assert names == ["region 20", "region 50", "region 90"]
+    assert "taken as 3 labels (20 to 90)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.tsv", "index\tname\tcolor\n0\tout\tn/a\n1\tNA\t#f00\n2\tRH\tn/a\n"),
+        ("a.csv", "index;name\n1;NA\n2;RH\n"),
+    ],
+)
+def test_names_beside_other_columns(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    labels = np.array([1, 2])
+    assert regions.region_names(tmp_path / "a.nii.gz", labels) == ["NA", "RH"]

@@ -306,3 +306,69 @@ def test_some_subjects_are_drawn_whole(rng):
     assert len(named) == 1 and named.items() <= {"a": 1, "b": 2}.items()
     with pytest.raises(BoldError, match="max_subjects: asked for 7, there are 6"):
         sources.draw_subjects(runs, 7, rng=rng)
+
+
+def test_subjects_by_folder(tmp_path, rng, capsys):
+    files = []
+    for who in ("sub-01", "sub-02"):
+        for k in "ab":
+            folder = tmp_path / who / "func"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = save_table(folder / f"run_{k}.csv", rng.normal(size=(12, 2)))
+            files.append(str(path))
+    found = sources.runs_of_files(files)
+    assert [r.subject for r in found] == ["sub-01", "sub-01", "sub-02", "sub-02"]
+    names = ["sub-01_run_a", "sub-01_run_b", "sub-02_run_a", "sub-02_run_b"]
+    assert [r.name for r in found] == names
+    assert capsys.readouterr().out == ""
+
+
+def test_files_that_look_like_runs_of_one_subject_are_said(tmp_path, rng, capsys):
+    files = [
+        str(save_table(tmp_path / f"{name}.csv", rng.normal(size=(12, 2))))
+        for name in ("S01_run1", "S01_run2", "S02", "story3_a", "story3_b")
+    ]
+    assert [r.subject for r in sources.runs_of_files(files)] == files
+    said = capsys.readouterr().out
+    assert said.startswith("S01_run1, S01_run2: each taken as a subject")
+
+
+COUNTED = {
+    "tenths": np.round(0.72 * np.arange(40), 1),
+    "cut": (0.72 * np.arange(40)).astype(int),
+    "half": np.round(1.5 * np.arange(40)),
+    "anew": np.r_[np.arange(14), np.arange(13), np.arange(13)],
+    "run": np.repeat([1, 2], 20),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_rounded_time_is_no_region(tmp_path, rng, capsys, name):
+    frame = pd.DataFrame(100 + rng.normal(size=(40, 2)), columns=["V1", "STG"])
+    frame[name] = COUNTED[name]
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert sources.read_regions(tmp_path / "a.csv")[1] == ["V1", "STG"]
+    assert f"left out column {name}" in capsys.readouterr().out
+
+
+def test_a_region_named_twice_is_refused(tmp_path, rng):
+    path = save_table(tmp_path / "a.csv", rng.normal(size=(12, 2)), ["V1", "V1"])
+    with pytest.raises(BoldError, match=r"a\.csv: 'V1' names several columns"):
+        sources.read_regions(path)
+
+
+def test_tr_in_milliseconds_is_said(tmp_path):
+    path = save(tmp_path / "a.nii", np.ones((2, 2, 2, 12)), tr=2000)
+    with pytest.raises(BoldError, match=r"TR 2000 s in its header.*in ms"):
+        sources.check_tr(run(path), 2.0)
+
+
+@pytest.mark.parametrize("kind", ["link", "pointer"])
+def test_content_that_was_not_fetched(tmp_path, kind):
+    path = tmp_path / "sub-01_bold.nii.gz"
+    if kind == "link":
+        path.symlink_to("../.git/annex/objects/x")
+    else:
+        path.write_text("/annex/objects/MD5E-s1--x.nii.gz\n")
+    with pytest.raises(BoldError, match=r"sub-01_bold.*not here.*datalad get"):
+        sources.reader([run(path)], **OPTIONS)

@@ -23,6 +23,7 @@ NAMES = ("sub", "ses", "task", "run")  # those that name a run here
 PARAMETERS = ("task", "space", "desc")  # with a parameter of their own
 NONE = "none"  # stands for: the name does not have this entity
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+OF_BOLD = re.compile(r"(?:^|_)bold(?:\.[dp]tseries)?\.json$")  # boldref is another
 SPM = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]  # mm, rad
 FSL = [*SPM[3:], *SPM[:3]]  # rad, mm
 AFNI = ["roll", "pitch", "yaw", "dS", "dL", "dP"]  # degrees, mm
@@ -49,6 +50,9 @@ class Run:
     start_time : float or None
         Seconds after the beginning of a volume that it stands for, StartTime of its
         JSON file: fMRIPrep writes it when slice timing was corrected.
+    discarded : int
+        NumberOfVolumesDiscardedByUser of its JSON file: those that the scanner took and
+        the file no longer has.
     """
 
     subject: str
@@ -57,6 +61,7 @@ class Run:
     confounds: Path | None
     tr: float | None
     start_time: float | None = None
+    discarded: int = 0
 
 
 def parts_of(name):
@@ -114,6 +119,9 @@ def find_runs(folder, *, task, subjects=(), space="", desc="", entities=None):
     wanted |= {"space": _sequence(space), "desc": _sequence(desc), **others}
     for entity, values in wanted.items():
         found = _keep(found, entity, values, folder)
+        if entity == "task":
+            people = sorted({e["sub"] for e, _ in found})
+    _say_left_out(people, found, wanted)
     for subject in subjects:
         if not any(_same(e["sub"], subject) for e, _ in found):
             raise BidsError(
@@ -128,6 +136,22 @@ def find_runs(folder, *, task, subjects=(), space="", desc="", entities=None):
         key = tuple(_natural(parts.get(name, "")) for name in names)
         groups.setdefault(key, []).append((parts, path))
     return [_run(groups[key], folder, names) for key in sorted(groups)]
+
+
+def _say_left_out(people, found, wanted):
+    """Print who has the task, but not all that is wanted of it."""
+    asked = {k: v for k, v in wanted.items() if v and k not in ("sub", "task")}
+    said = "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in asked.items())
+    left = {e["sub"] for e, _ in found}
+    without = [f"sub-{person}" for person in people if person not in left]
+    if without:
+        print(f"left out, without a file of {said}: {some(without)}")
+    for entity, values in asked.items():
+        for value in values if len(values) > 1 else []:
+            have = {e["sub"] for e, _ in found if _same(e.get(entity, NONE), value)}
+            without = [f"sub-{person}" for person in sorted(left - have)]
+            if without:
+                print(f"no {entity}-{value}: {some(without)}")
 
 
 def _natural(value):
@@ -202,6 +226,7 @@ def _run(files, folder, names):
         confounds=_confounds(parts, path),
         tr=_inherited(parts, path, folder, repetition_time),
         start_time=_inherited(parts, path, folder, start_time),
+        discarded=int(_inherited(parts, path, folder, discarded) or 0),
     )
 
 
@@ -219,7 +244,7 @@ def _inherited(parts, path, folder, read):
     parent = path.parent
     while True:
         # of one folder's files, the one that shares most entities is nearest
-        sidecars = tidy(parent.glob("*bold*.json"))
+        sidecars = [p for p in tidy(parent.glob("*.json")) if OF_BOLD.search(p.name)]
         for sidecar in sorted(sidecars, key=lambda p: -len(parts_of(p))):
             if parts_of(sidecar).items() <= parts.items():
                 found = read(sidecar)
@@ -252,7 +277,22 @@ def start_time(sidecar):
     return _seconds(sidecar, "StartTime", above=-1e-9)
 
 
+def discarded(sidecar):
+    """Volumes that were discarded before the file was made; None if not said.
+
+    Raises
+    ------
+    BidsError
+        If it is no JSON, or no number of 0 or more.
+    """
+    return _number(sidecar, "NumberOfVolumesDiscardedByUser", "volumes", above=-1e-9)
+
+
 def _seconds(sidecar, key, above):
+    return _number(sidecar, key, "seconds", above)
+
+
+def _number(sidecar, key, unit, above):
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -264,7 +304,7 @@ def _seconds(sidecar, key, above):
     if value is not None and not (number and above < value < np.inf):
         at_least = "above 0" if above == 0 else "0 or more"
         raise BidsError(
-            f"{sidecar}: expected {key} in seconds, {at_least}, found {value!r}. "
+            f"{sidecar}: expected {key} in {unit}, {at_least}, found {value!r}. "
             "Correct the file."
         )
     return None if value is None else float(value)
@@ -339,6 +379,12 @@ def read_confounds(path, columns, *, n_volumes, optional=()):
     path = Path(path)
     table = confound_table(path)
     if len(table) != n_volumes:
+        if 0 <= table.shape[1] - n_volumes <= 1:  # a first column may hold names
+            raise BidsError(
+                f"{path} has {len(table)} rows and {table.shape[1]} columns, the run "
+                f"has {n_volumes} volumes: it seems to be (confounds x volumes), "
+                "expected a row a volume. Turn it."
+            )
         raise BidsError(
             f"{path} has {len(table)} rows, the run has {n_volumes} volumes. Is it the "
             "table of this run? Cut volumes after confounds are removed, not before."

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from anbn import artifacts, bids, cleaning, hemodynamics, intersubject, sources
 from anbn.bids import Run
-from anbn.columns import choose
+from anbn.columns import choose, some
 from anbn.volumes import BoldError
 
+BETTER = 6.0  # spreads of chance by which another lag must fit better to be named
 INDEX = "runs.json"  # beside the runs: whose they are
 
 
@@ -209,7 +210,7 @@ def prepare(
         if len(paths) > 1:
             _check_names(run, names, found, varies, varied)
         names, varies = found, varies & varied
-        cleaning.check_coverage(varies, run)
+        cleaning.check_coverage(varies, run, names)
     if not varies.all():
         names, mask = _leave_out(varies, paths, names, mask)
     loaded = [np.load(path, mmap_mode="r") for path in paths]
@@ -271,7 +272,8 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
     Raises
     ------
     BoldError
-        If they correlate no more than by chance: says what to set.
+        If they correlate no more than by chance: says what to set. Where they fit much
+        better when one begins later, this is named there, or else printed.
     """
     several = {k: v for k, v in brain.runs_of_subjects().items() if len(v) > 1}
     if brain.parts or not several:
@@ -292,20 +294,52 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
     null = pairs[np.arange(len(pairs)), lags].mean(1)
     observed = pairs[:, 0].mean()
     p = (1 + (null >= observed).sum()) / (1 + n_draws)
+    begun = _begun_later(curves, tr)
+    if p <= level and begun:
+        print(f"{begun}: is its beginning cut off, or the wrong file named?")
     if p > level:
+        hint = f"{begun}: cut them to one beginning. " if begun else ""
         subject, runs = next(iter(several.items()))
         lengths = [len(run) for run in runs]
         raise BoldError(
             f"runs of a subject would be averaged as repeats of one story, but "
             f"correlate no more than by chance: r = {observed:.3f} over {len(r)} "
             f"subjects with several runs, {np.quantile(null, 1 - level):.3f} by chance "
-            f"(p = {p:.2g}). If they are parts of one story, set in stage 01 "
+            f"(p = {p:.2g}). {hint}If they are parts of one story, set in stage 01 "
             f"run_lengths (of {subject} as {lengths}) with word times that go on from "
             "part to part, and runs_are: parts here. If they are of other stories, "
             "name the runs of one (entities or bold_files) or set same_story: false. "
             "If they are repeats all the same, set runs_are: repeats."
         )
     return r
+
+
+def _begun_later(curves, tr):
+    """Who has runs that fit much better when one is taken to begin later; or "".
+
+    Parameters
+    ----------
+    curves : dict of str to list of arrays of shape (n_times,)
+        Correlation of each pair of a subject's runs, by circular lag.
+    tr : float
+        s.
+    """
+    lines = []
+    for subject, pairs in curves.items():
+        for pair, curve in enumerate(pairs):
+            best = int(curve.argmax())
+            lag = best if best <= len(curve) // 2 else best - len(curve)
+            # of all lags, of which most are chance
+            spread = 1.4826 * np.median(np.abs(curve - np.median(curve)))
+            if abs(lag) < 2 or curve[best] - max(curve[0], 0) < BETTER * spread:
+                continue
+            way = "later" if lag > 0 else "earlier"
+            lines.append(
+                f"{subject}, pair {pair + 1} of its runs: the second begins about "
+                f"{abs(lag) * tr:g} s {way} than the first (r = {curve[best]:.2f} for "
+                f"{curve[0]:.2f})"
+            )
+    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" * (len(lines) > 3))
 
 
 def maps_of(folder):
@@ -351,6 +385,7 @@ def _prepare_run(
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
     nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None
     data = cleaning.check_values(data[rows], run.bold, constant=not strict, names=names)
+    cleaning.check_volumes(data, run.bold, first=rows.start)
     spread = np.ptp(data, axis=0)
     for span in hemodynamics.spans(len(data), run_lengths):
         regressors = hemodynamics.drift(span.stop - span.start, tr, high_pass)
@@ -384,7 +419,10 @@ def _check_names(run, names, found, varies, varied):
 def _leave_out(varies, paths, names, mask):
     """Take columns that are constant in some run out of all."""
     what = "voxels" if names is None else "regions"
-    print(f"{(~varies).sum()} {what} are constant in some run: left out")
+    line = f"{(~varies).sum()} {what} are constant in some run: left out"
+    if names is not None:
+        line += f" ({some(n for n, v in zip(names, varies, strict=True) if not v)})"
+    print(line)
     for path in paths:
         artifacts.write_array(path, np.load(path, mmap_mode="r")[:, varies])
     if names is None:

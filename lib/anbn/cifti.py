@@ -47,6 +47,12 @@ def cifti_tr(path):
     return float(series.step) if series.unit == "SECOND" else np.nan
 
 
+def cifti_volumes(path):
+    """Volumes of a CIFTI time series, of its header."""
+    series, _ = _axes(path)
+    return len(series)
+
+
 def _axes(path):
     with reading(path):
         image = nibabel.load(path)

@@ -13,6 +13,8 @@ MIN_COVERAGE = 0.8  # of a mask's voxels must vary in every run
 MIN_VOLUMES = 10
 LARGEST = 1e15  # beyond it float32 has no room for squares
 COLUMNS = 8192  # voxels cleaned at once
+CORNER = 1000  # rows and columns that are enough to tell which are the volumes
+TURNED = 0.3  # columns more alike than rows by this correlation are the volumes
 STANDARDISE = ("zscore", "psc", "none")
 
 
@@ -58,6 +60,8 @@ def check_there(run, columns):
 def optional_patterns(names, patterns):
     """Patterns that match nothing in some runs, and something in others.
 
+    Those of outliers (``motion_outlier*``) may match nothing in all.
+
     Parameters
     ----------
     names : dict of str to sequence of str
@@ -77,7 +81,9 @@ def optional_patterns(names, patterns):
             for run, columns in names.items()
             if not any(fnmatch.fnmatchcase(column, pattern) for column in columns)
         ]
-        if without and len(without) < len(names) and is_pattern(pattern):
+        # fMRIPrep writes these columns only where there is an outlier
+        may_lack = len(without) < len(names) or "outlier" in pattern
+        if without and may_lack and is_pattern(pattern):
             print(
                 f"confounds: {pattern} matches nothing in {len(without)} of "
                 f"{len(names)} runs: {some(without)}"
@@ -93,15 +99,26 @@ def check_orientation(data, source, n_times, cut):
     ------
     BoldError
         As many columns as the story needs volumes, and not as many rows; where both
-        would do, time runs along the axis on which neighbours are more alike.
+        would do, time runs along the axis on which neighbours are more alike. A
+        difference too small to tell is printed.
     """
     if data.ndim != 2:
         return
     rows, columns = (n - sum(cut) for n in data.shape)
     needed = n_times or MIN_VOLUMES
     turned = rows < needed <= columns
-    if n_times and columns == n_times != rows and rows >= needed:
-        turned = _neighbours(data.T) > _neighbours(data)
+    if rows >= needed and columns >= needed:
+        part = data[:CORNER, :CORNER]
+        down, across = _neighbours(part), _neighbours(part.T)
+        # atlases list neighbours of the brain side by side, so a little is no sign
+        margin = 0.0 if columns == n_times != rows else TURNED
+        turned = across > down + margin
+        if down < across <= down + margin and across > 5 / np.sqrt(part.size):
+            print(
+                f"{source}: neighbours are as alike along its columns ({across:.2f}) "
+                f"as along its rows ({down:.2f}): are its {data.shape[0]} rows the "
+                "volumes?"
+            )
     if turned:
         raise BoldError(
             f"{source}: found shape {data.shape}, expected (volumes x regions)"
@@ -112,8 +129,13 @@ def check_orientation(data, source, n_times, cut):
 
 
 def _neighbours(data):
-    """Correlation of neighbours along the first axis, mean over the other."""
+    """Correlation of neighbours along the first axis, mean over the other.
+
+    Without the mean of each row and column: that of regions differs for good, and what
+    the whole brain does makes all regions alike.
+    """
     data = np.asarray(data, float)
+    data = data - data.mean(0) - data.mean(1, keepdims=True)
     z = hemodynamics.zscore(data)
     return (z[1:] * z[:-1]).mean()
 
@@ -152,18 +174,63 @@ def check_values(data, source, *, constant, names=None):
     return np.ascontiguousarray(data, dtype=np.float32)
 
 
+def check_volumes(data, source, *, first=0):
+    """Refuse volumes that hold nothing; print those that repeat the one before.
+
+    Programs write zeros for volumes that they censored, scanners for those that were
+    never measured. In several subjects at once they would correlate.
+
+    Parameters
+    ----------
+    data : array of shape (n_volumes, n_columns)
+    source : path-like
+    first : int
+        Number of the first row in the file, counted from 0.
+
+    Raises
+    ------
+    BoldError
+        Volumes that are 0 in all columns, of which there are several.
+    """
+    if data.shape[1] < 2:
+        return
+    empty = first + np.flatnonzero(~data.any(axis=1))
+    if len(empty):
+        raise BoldError(
+            f"{source}: {len(empty)} of {len(data)} volumes are 0 everywhere (number "
+            f"{some(empty)}, counted from 0), as if censored or never measured. "
+            "Expected BOLD in every volume: drop them at an end by cut_start or "
+            "cut_end, interpolate them before, or leave the run out."
+        )
+    again = 1 + first + np.flatnonzero((data[1:] == data[:-1]).all(axis=1))
+    if len(again) > 1:
+        print(
+            f"{source}: {len(again)} volumes are a copy of the one before (number "
+            f"{some(again)}, counted from 0): was the scan stopped?"
+        )
+
+
 def _called(column, names):
     """Number of a column, and its name if it has one."""
     return f"{column} ({names[column]})" if names else f"{column}"
 
 
-def check_coverage(varies, run):
-    if varies.mean() < MIN_COVERAGE:
+def check_coverage(varies, run, names=None):
+    """Refuse runs in which many columns are constant; regions are named."""
+    if varies.mean() >= MIN_COVERAGE:
+        return
+    if names is None:
         raise BoldError(
             f"only {varies.mean():.0%} of the mask's {len(varies)} columns vary in "
             f"every run up to {run.bold}, expected {MIN_COVERAGE:.0%}. Does the mask "
             "fit the images?"
         )
+    still = [name for name, v in zip(names, varies, strict=True) if not v]
+    raise BoldError(
+        f"{len(still)} of {len(names)} regions are constant in {run.bold} or a run "
+        f"before it: {some(still)}; expected {MIN_COVERAGE:.0%} that vary. Leave these "
+        "regions or that run out, or check that the atlas fits the images."
+    )
 
 
 def clean_run(data, basis, standardise, source):

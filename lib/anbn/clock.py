@@ -58,6 +58,33 @@ def count_volumes(story_end, *, tr, first_volume, n_volumes=0, run_lengths=()):
     return total or n_volumes or needed
 
 
+def words_after(onset, *, n_times, tr, first_volume):
+    """What of a story the volumes do not hold, in a line; empty if they hold it all.
+
+    Parameters
+    ----------
+    onset : array of shape (n_words,)
+        s, on the story's clock; NaN where unknown.
+    n_times : int
+    tr, first_volume : float
+        s.
+
+    Returns
+    -------
+    line : str
+    """
+    onset = np.asarray(onset, float)
+    end = first_volume + n_times * tr
+    n_after = int((onset >= end).sum())
+    if not n_after:
+        return ""
+    return (
+        f"{n_after} of {len(onset)} words begin after the last volume, which ends at "
+        f"{end:g} s: they are in no response. Is the story longer than the scan, or "
+        "n_volumes or run_lengths too short?"
+    )
+
+
 def agreed_runs(of_clock, asked):
     """Run lengths of stage 01, if a later stage asks for none or for the same.
 
@@ -107,10 +134,11 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
     Raises
     ------
     ClockError
-        If both clocks are known and differ, or the StartTime is not in
-        ``first_volume`` (says which ``first_volume`` fits).
+        If both clocks are known and differ, the StartTime is not in ``first_volume``
+        (says which ``first_volume`` fits), or runs differ in it.
     """
     tolerance, found = TOLERANCE * tr, set()
+    _check_start_times(runs, tr)
     for run in runs:
         start_time = getattr(run, "start_time", None)
         on_scan = cut_start * tr + (start_time or 0.0)
@@ -145,10 +173,41 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
                 "already, set check_clock: false."
             )
     times = ", ".join(sorted(found)) or "unknown"
-    return (
+    line = (
         f"first kept volume: {first_volume:g} s on the story's clock; {times} on the "
         "scan's if files begin with it"
     )
+    discarded = max((getattr(run, "discarded", 0) for run in runs), default=0)
+    if by_events and discarded:
+        line += (
+            f". {discarded} volumes were discarded before the files were made "
+            "(NumberOfVolumesDiscardedByUser): events count from the first volume in "
+            "the file, as BIDS has it. If these count from the first one measured, "
+            f"first_volume is {first_volume + discarded * tr:g} and check_clock: false"
+        )
+    return line
+
+
+def _check_start_times(runs, tr):
+    """Refuse runs whose volumes stand for different moments, or for none."""
+    known = [(getattr(run, "start_time", None), run) for run in runs]
+    for start_time, run in known:
+        if start_time is not None and start_time > tr * (1 + TOLERANCE):
+            raise ClockError(
+                f"{run.bold}: StartTime {start_time:g} s of its JSON file is more than "
+                f"a TR of {tr:g} s. Is it in ms? Correct the file."
+            )
+    if not known:
+        return
+    low, high = (pick(known, key=lambda k: k[0] or 0.0) for pick in (min, max))
+    if (high[0] or 0.0) - (low[0] or 0.0) > TOLERANCE * tr:
+        other = "none" if low[0] is None else f"{low[0]:g} s"
+        raise ClockError(
+            f"{high[1].bold} has StartTime {high[0]:g} s in its JSON file, "
+            f"{low[1].bold} has {other}: one first_volume cannot fit both. Expected "
+            "runs preprocessed alike: leave one out or correct slice timing in all; "
+            "set check_clock: false if a JSON file is wrong."
+        )
 
 
 def best_offset(
@@ -191,7 +250,7 @@ def best_offset(
     return float(starts[best]), float(r[best]), float(r[steps])
 
 
-def offset_line(start, best, r, r_now, n_times):
+def offset_line(start, best, r, r_now, n_times, tr):
     """What ``best_offset`` found, in a line; a question where another clock fits.
 
     Parameters
@@ -202,13 +261,20 @@ def offset_line(start, best, r, r_now, n_times):
         From ``best_offset``.
     n_times : int
         Few volumes fit many clocks by chance.
+    tr : float
+        s; a clock fits if no better one is farther off.
     """
     if r < 4 / np.sqrt(n_times):
         return f"no network follows the word rate (|r| up to {r:.2f}): unknown clock"
     gain = np.arctanh(min(r, 0.9999)) - np.arctanh(min(r_now, 0.9999))
-    if best == start or gain < 3 / np.sqrt(n_times):
+    if abs(best - start) <= tr * (1 + TOLERANCE) and gain < 3 / np.sqrt(n_times):
         return f"word rate fits the clock: |r| = {r_now:.2f}, elsewhere {r:.2f} at most"
     way = "later" if best > start else "earlier"
+    if gain < 3 / np.sqrt(n_times):
+        return (
+            f"word rate fits {abs(best - start):g} s {way} about as well "
+            f"(|r| = {r:.2f} for {r_now:.2f}): the clock cannot be told from it"
+        )
     return (
         f"word rate fits best {abs(best - start):g} s {way} (|r| = {r:.2f} for "
         f"{r_now:.2f}): is first_volume {best:g}?"

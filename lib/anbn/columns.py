@@ -78,6 +78,10 @@ def _separator(lines, path):
     for mark in ("\t", ";"):
         if mark in head:
             return mark
+    if len(lines) > 1 and all(re.fullmatch(r"\s*-?\d+,\d+\s*", n) for n in lines):
+        # one column of decimal commas: no whole number is written as 0831
+        if any(re.search(r",0\d", line) for line in lines):
+            return r"\s+"
     widths = {len(line.split()) for line in lines[:50]}
     blanks = len(widths) == 1 and widths != {1}
     if "," in head and not (blanks and not path.name.lower().endswith(".csv")):
@@ -105,14 +109,28 @@ def counts(values):
     """Whether a column counts rows or time: steps of one size but for a few.
 
     No BOLD does; an index or the seconds of a table do, also if they begin anew with
-    every run or were rounded.
+    every run or were rounded: then steps have two sizes, and no value is far from the
+    line through all of its run.
     """
-    steps = np.diff(np.asarray(values, float))
-    if len(steps) < 4 or not np.isfinite(steps).all():
+    values = np.asarray(values, float)
+    steps = np.diff(values)
+    if len(steps) < 4 or not np.isfinite(steps).all() or not steps.any():
         return False
-    middle = np.median(steps)
-    alike = np.abs(steps - middle) <= 0.1 * np.abs(middle)
-    return bool(middle != 0 and alike.mean() >= 0.95)
+    way = np.sign(np.median(steps[steps != 0]))
+    on = steps * way >= 0  # the others begin anew
+    if on.mean() < 0.8:
+        return False
+    middle = np.median(steps[on])
+    alike = np.abs(steps[on] - middle) <= 0.1 * np.abs(middle)
+    if middle != 0 and alike.mean() >= 0.95:
+        return True
+    sizes = np.unique(np.round(steps[on], 6))
+    if len(sizes) != 2:
+        return False
+    off = values - steps[on].mean() * np.arange(len(values))
+    run = np.r_[0, np.cumsum(~on)]
+    widest = max(np.ptp(off[run == k]) for k in range(run[-1] + 1))
+    return bool(widest <= 2 * (sizes[1] - sizes[0]))
 
 
 def choose(frame, columns, source, error=ValueError, optional=()):

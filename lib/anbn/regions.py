@@ -13,6 +13,7 @@ from nilearn.masking import compute_epi_mask, intersect_masks
 
 from anbn import volumes
 
+ROUNDING = 1e-6  # of a mask's height: what is lower is 0
 MIN_OVERLAP = 0.8  # of an atlas must lie inside every run's field of view
 
 
@@ -85,17 +86,19 @@ def mask_of(mask, runs, to):
         found = volumes.resample(load_mni152_brain_mask(2), to, "nearest")
     else:
         values, affine = volumes.read_map(mask)
+        values = values.astype(float)  # the smallest integers have no absolute value
+        highest = values.flat[np.abs(values).argmax()]
+        heights = values / highest
         # of one height, but for the rounding of a scale factor
-        heights = values / values.flat[np.abs(values).argmax()]
-        whole = volumes.whole_numbers(heights)
-        if values.ndim != 3 or whole is None or (whole < 0).any():
+        whole = (np.abs(heights) > ROUNDING).astype(np.uint8)
+        if values.ndim != 3 or not np.allclose(heights[whole > 0], 1, atol=1e-3):
             several = np.unique(values)
             raise volumes.BoldError(
                 f"{mask}: a mask is 3D, 0 outside and one other value inside, found "
                 f"shape {values.shape} and {len(several)} values from {several[0]:g} "
                 f"to {several[-1]:g}. Threshold it, or name it as atlas_file."
             )
-        image = nibabel.Nifti1Image(whole.astype(np.uint8), affine)
+        image = nibabel.Nifti1Image(whole, affine)
         check_space(mask, image, runs)
         found = volumes.resample(image, to, "nearest")
     inside = np.asanyarray(found.dataobj) != 0
@@ -128,9 +131,10 @@ def _epi_mask(run, to):
 def atlas_weights(atlas, runs, to, inside=None):
     """What an atlas makes of a volume: ``regions = voxels @ weights``.
 
-    Labels give the mean over a region's voxels, maps the least-squares fit::
+    Labels give the mean over a region's voxels; maps are fitted by least squares, in
+    ``volumes.extract``, to the voxels that hold something::
 
-        weights[v, k] = [label[v] = k] / n_k        weights = pinv(maps)'
+        weights[v, k] = [label[v] = k] / n_k        weights = maps
 
     Parameters
     ----------
@@ -146,6 +150,7 @@ def atlas_weights(atlas, runs, to, inside=None):
     Returns
     -------
     weights : array or sparse array of shape (n_voxels, n_regions)
+        Sparse for labels.
     kept : bool array of shape (x, y, z)
         The voxels, in C order.
     names : list of str
@@ -181,7 +186,7 @@ def atlas_weights(atlas, runs, to, inside=None):
     if of_labels:
         weights = weights[:, size > 0]
     else:
-        weights = np.linalg.pinv(data[kept][:, size > 0]).T
+        weights = data[kept][:, size > 0]
     return weights, kept, names[size > 0].tolist()
 
 
@@ -201,6 +206,12 @@ def _labels_or_maps(atlas):
             f"{odd.flat[-1]:g}. A single map is saved as (x, y, z, 1)."
         )
     labels = np.unique(whole[whole != 0])
+    if single:
+        print(
+            f"{atlas}: one volume of whole numbers, taken as {len(labels)} labels "
+            f"({labels[0]} to {labels[-1]}). If it is one map, in percent say, divide "
+            "it by 100 and save it as float."
+        )
     if labels[0] < 0:
         raise volumes.BoldError(
             f"{atlas}: expected labels above 0, found {labels[0]}. Set what is no "
@@ -210,6 +221,13 @@ def _labels_or_maps(atlas):
     # ranks: labels of some atlases do not fit what an image is resampled in
     ranks = np.where(whole != 0, 1 + np.searchsorted(labels, whole), 0)
     return ranks.astype(np.int32), labels, affine
+
+
+def _missing(table):
+    """Whether a name or index is missing; other columns may be anything."""
+    needed = [name for name in ("index", "name") if name in table]
+    cells = table[needed].fillna("").apply(lambda column: column.str.strip())
+    return bool(cells.isin(["", "n/a"]).to_numpy().any())
 
 
 def region_names(atlas, labels):
@@ -240,10 +258,14 @@ def region_names(atlas, labels):
         table = pd.DataFrame({"name": lines})
         if path.suffix != ".txt":
             separator = "\t" if path.suffix == ".tsv" else ","
-            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str)
+            if ";" in lines[0] and separator not in lines[0]:
+                separator = ";"
+            # NA may be the name of a region
+            options = {"sep": separator, "dtype": str, "keep_default_na": False}
+            table = pd.read_csv(io.StringIO(text), **options)
             table.columns = table.columns.str.lower()
         index = pd.to_numeric(table["index"]) if "index" in table else labels
-        if len(set(index)) < len(index) or table.isna().to_numpy().any():
+        if len(set(index)) < len(index) or _missing(table):
             raise ValueError("an index is there twice, or a name is missing")
     except (OSError, ValueError) as error:
         raise volumes.BoldError(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from anbn import bids, columns, narratives, regions, volumes
 from anbn.bids import Run
-from anbn.cifti import cifti_tr, read_cifti
+from anbn.cifti import cifti_tr, cifti_volumes, read_cifti
 from anbn.paths import NARRATIVES, resolve
 from anbn.volumes import BoldError
 
@@ -21,6 +21,10 @@ FORMATS = {  # end of a file's name: kind
     ".csv": "tables",
     ".npy": "tables",
 }
+
+LIKE_SUBJECT = re.compile(
+    r"(?:subject|subj|sub|s|participant|ppt|p|vp)[-_]?\d+(?!\d)", re.IGNORECASE
+)
 
 
 def format_of(path):
@@ -44,8 +48,9 @@ def runs_of_files(files, confound_files=()):
     ----------
     files : list of str
         One run each, in any of ``FORMATS``, as ``anbn.paths.resolve`` takes them. Files
-        with the same ``sub-XX`` in their name are runs of one subject; without one
-        every file is a subject, called by its path.
+        with the same ``sub-XX`` in their name, or else in that of a folder they are
+        in, are runs of one subject; without one every file is a subject, called by its
+        path.
     confound_files : list of str
         None, or one table for each run.
 
@@ -68,17 +73,49 @@ def runs_of_files(files, confound_files=()):
         )
     paths = [resolve(file) for file in files]
     stems = [path.name.removesuffix(format_of(path)) for path in paths]
+    people = [_subject_of(path) for path in paths]
+    if len(set(stems)) < len(stems):
+        # sub-01/func/run-1 is run-1 of a subject
+        stems = [
+            stem if who is None or who in stem else f"{who}_{stem}"
+            for who, stem in zip(people, stems, strict=True)
+        ]
     if len(set(stems)) < len(stems):
         stems = [f"{p.parent.name}_{s}" for p, s in zip(paths, stems, strict=True)]
     if len(set(stems)) < len(stems):
         stems = [f"{i + 1:03d}_{stem}" for i, stem in enumerate(stems)]
+    _say_alike([s for who, s in zip(people, stems, strict=True) if who is None])
     runs = []
     for i, (file, path, name) in enumerate(zip(files, paths, stems, strict=True)):
-        subject = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
         confounds = resolve(confound_files[i]) if confound_files else None
-        subject = subject[1] if subject else str(file)
-        runs.append(Run(subject, name, path, confounds, *_sidecar(path)))
+        runs.append(Run(people[i] or str(file), name, path, confounds, *_sidecar(path)))
     return runs
+
+
+def _subject_of(path):
+    """``sub-XX`` of a file's name, or of the nearest folder called so; else None."""
+    found = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
+    if found:
+        return found[1]
+    folders = [part for part in reversed(path.parts[:-1]) if part.startswith("sub-")]
+    named = [part for part in folders if re.fullmatch(r"sub-[A-Za-z0-9]+", part)]
+    return named[0] if named else None
+
+
+def _say_alike(stems):
+    """Print files that look as if they were runs of one subject."""
+    people = {}
+    for stem in stems:
+        who = LIKE_SUBJECT.match(stem)
+        if who:
+            people.setdefault(who[0], []).append(stem)
+    alike = [name for names in people.values() if len(names) > 1 for name in names]
+    if alike:
+        print(
+            f"{columns.some(alike)}: each taken as a subject, for want of sub-XX in "
+            "their names. If some are runs of one subject, call them sub-01_run-1 and "
+            "so on."
+        )
 
 
 def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None):
@@ -138,27 +175,33 @@ def draw_subjects(runs, n, *, rng):
     return [run for run in runs if run.subject in kept]
 
 
-def are_parts(runs, runs_are, run_lengths):
+def are_parts(runs, runs_are, run_lengths, cut=(0, 0)):
     """Whether a subject's files are the runs that the story's clock is made of.
 
     Parameters
     ----------
     runs : list of Run, or dict of str to anything
     runs_are : {"auto", "repeats", "parts"}
-        ``auto``: parts where the clock has several runs and every subject has as many.
+        ``auto``: parts where the clock has several runs, every subject has as many
+        files, and some file is too short to hold the whole clock.
     run_lengths : sequence of int
         Of the clock.
+    cut : tuple of int
+        Volumes dropped at the beginning and at the end of each file.
 
     Raises
     ------
     BoldError
-        ``parts`` of a clock of one run, or a subject with another number of files.
+        ``parts`` of a clock of one run, or a subject with another number of files;
+        ``auto`` of files that could be either.
     """
     people = list(runs) if isinstance(runs, dict) else [run.subject for run in runs]
     counts = Counter(people)
     other = next((p for p, n in counts.items() if n != len(run_lengths)), None)
     if runs_are == "auto":
-        return len(run_lengths) > 1 and other is None
+        if len(run_lengths) < 2 or other is not None:
+            return False
+        return not _hold_whole_clock(runs, sum(run_lengths), sum(cut))
     if runs_are == "repeats":
         return False
     if len(run_lengths) < 2:
@@ -174,6 +217,33 @@ def are_parts(runs, runs_are, run_lengths):
             "the subject out, or correct run_lengths."
         )
     return True
+
+
+def _hold_whole_clock(runs, n_times, n_cut):
+    """Whether each file is the whole clock; an error where all are longer."""
+    kept = {str(run.bold): count_volumes(run.bold) - n_cut for run in runs}
+    if min(kept.values()) < n_times:
+        return False
+    longer = next((name for name, n in kept.items() if n > n_times), None)
+    if longer is None:
+        return True
+    raise BoldError(
+        f"runs_are: auto: {longer} has {kept[longer]} volumes after the cut, and no "
+        f"file has fewer than the whole clock of stage 01 ({n_times} volumes). Each "
+        "could be the whole story or a part of it. Set runs_are: repeats if each file "
+        "holds the whole story, or parts if each is one of its runs."
+    )
+
+
+def count_volumes(path):
+    """Volumes of a run in any of ``FORMATS``; of images only the header is read."""
+    kind = FORMATS[format_of(path)]
+    if kind == "NIfTI":
+        return volumes.open_image(path).shape[3]
+    if kind == "CIFTI":
+        return cifti_volumes(path)
+    read = read_npy if format_of(path) == ".npy" else read_table
+    return len(read(path)[0])
 
 
 def first_runs(runs):
@@ -209,12 +279,16 @@ def check_method(runs, brain_method, *, atlas=""):
 
 
 def _sidecar(path):
-    """RepetitionTime and StartTime of the JSON file of the same name."""
+    """What a run has of the JSON file of the same name."""
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
     if not sidecar.is_file():
         return None, None
     try:
-        return bids.repetition_time(sidecar), bids.start_time(sidecar)
+        return (
+            bids.repetition_time(sidecar),
+            bids.start_time(sidecar),
+            int(bids.discarded(sidecar) or 0),
+        )
     except bids.BidsError as error:
         raise BoldError(
             f"{sidecar}: no RepetitionTime or StartTime in s to read: {error}"
@@ -285,9 +359,12 @@ def check_tr(run, tr):
     else:
         return
     if not abs(found - tr) <= 1e-3 * tr:  # also true of NaN
+        ms = np.isclose(found, 1000 * tr) or np.isclose(1000 * found, tr)
+        hint = "One of them seems to be in ms: correct it. " if ms else ""
         raise BoldError(
-            f"{run.bold}: TR {found:g} s in {where}, expected tr {tr:g} s. Correct tr, "
-            "or set check_tr: false if you are sure (0, 1 and NaN often mean unknown)."
+            f"{run.bold}: TR {found:g} s in {where}, expected tr {tr:g} s. {hint}"
+            "Correct tr, or set check_tr: false if you are sure (0, 1 and NaN often "
+            "mean unknown)."
         )
 
 
@@ -338,6 +415,12 @@ def read_table(path):
     names, cells = columns.read_cells(path, BoldError)
     if names is None:
         raise BoldError(f"{path}: expected a first line of names, found numbers")
+    twice = [name for name, n in Counter(names).items() if name and n > 1]
+    if twice:
+        raise BoldError(
+            f"{path}: {columns.some(map(repr, twice))} names several columns, expected "
+            "each region once. Rename them, or leave out what was joined twice."
+        )
     values = cells.apply(pd.to_numeric, errors="coerce")
     text = values.isna() & ~cells.apply(lambda c: c.str.lower()).isin(columns.MISSING)
     if text.to_numpy().any():

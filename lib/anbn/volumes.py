@@ -7,6 +7,7 @@ or the time courses of the atlas.
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import nibabel
@@ -47,6 +48,25 @@ def reading(path):
         ) from error
 
 
+def check_content(path):
+    """Refuse a file whose content was not fetched.
+
+    Raises
+    ------
+    BoldError
+        A link to nothing, or the line that git-annex leaves in place of a file.
+    """
+    path = Path(path)
+    gone = path.is_symlink() and not path.exists()
+    if not gone and path.is_file() and path.stat().st_size < 1000:
+        gone = b"annex/objects" in path.read_bytes()
+    if gone:
+        raise BoldError(
+            f"{path}: its content is not here, only a link of git-annex or DataLad. "
+            "Fetch it (`datalad get`), or copy the file itself."
+        )
+
+
 def open_image(path, n_dimensions=(4,)):
     """Header of a NIfTI image, checked; its data is not read.
 
@@ -67,6 +87,7 @@ def open_image(path, n_dimensions=(4,)):
         and qform code 0), singular, not finite, or of voxels of another size than the
         header says. (Nobody can see that an affine is shifted or turned.)
     """
+    check_content(path)
     with reading(path):
         image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
@@ -288,7 +309,11 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
     inside : bool array of shape (x, y, z)
         Voxels kept, in C order.
     weights : array or sparse array of shape (n_voxels, n_regions), optional
-        Of an atlas.
+        Of an atlas. Sparse ones are means, ``regions = voxels @ weights``; an array is
+        of maps, fitted by least squares to the voxels inside, those of the run that
+        are not 0 in all volumes::
+
+            regions = voxels[inside] @ pinv(maps[inside])'
     smoothing : float
         Full width at half maximum of a Gaussian (mm), before the mask is applied.
 
@@ -308,7 +333,11 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
         to, inside = _crop(to, inside)
     keep = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
     n_columns = len(keep) if weights is None else weights.shape[1]
-    data = np.empty((image.shape[3], n_columns), np.float32)
+    of_maps = isinstance(weights, np.ndarray)
+    # the fit to maps that overlap needs more digits
+    kind = np.float64 if of_maps else np.float32
+    data = np.empty((image.shape[3], n_columns), kind)
+    largest = np.zeros(len(keep), np.float32)  # of each voxel, over volumes
     done = 0
     for block in blocks(path, everywhere=spreads):
         volumes = resample(nibabel.Nifti1Image(block, image.affine), to)
@@ -327,7 +356,22 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
                     "these voxels out of the mask."
                 )
             data[done] = values if weights is None else values @ weights
+            if of_maps:
+                np.maximum(largest, np.abs(values), out=largest)
             done += 1
+    if of_maps:
+        # where resampled volumes are empty, splines leave a ripple
+        there = largest > 1e-6 * largest.max()
+        if not there.all():
+            print(
+                f"{path}: {(~there).sum()} of the {len(there)} voxels of the maps are "
+                "0 or NaN in all volumes: maps are fitted to the others"
+            )
+        # empty voxels add nothing to voxels @ maps, so that this is the fit without
+        data = data @ np.linalg.pinv(
+            weights[there].T @ weights[there], rcond=1e-10, hermitian=True
+        )
+        data = data.astype(np.float32)
     return data
 
 
