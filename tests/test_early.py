@@ -45,7 +45,7 @@ def test_what_fits_passes():
     early.check_brain_networks(brain(6), method="regions", n_networks=14)
     coupling(ceiling=np.array([0.1, 0.6]), min_ceiling=0.5)
     coupling(run_lengths=[100, 100])
-    coupling(run_lengths=[40] * 5, null_method="runs")
+    coupling(run_lengths=[40] * 5, null_method="phase")
     tasks(32)
     early.check_components([], 10, name="keep_components")
     early.check_components([9], 10, name="keep_components")
@@ -80,7 +80,7 @@ REFUSED = {
     ),
     "null_method": (
         lambda: coupling(run_lengths=[100, 100], null_method="runs"),
-        "^null_method, run_lengths: .*five or more runs",
+        "^null_method, run_lengths: .*no longer offered.*shift",
     ),
     "run_lengths": (lambda: coupling(run_lengths=[100, 90]), "run_lengths .* 190"),
     "min_ceiling": (

@@ -199,7 +199,9 @@ def _first_unlike(blocks, outputs, states):
             output = outputs.get(block)
             if output is None or output.shape != state.shape:
                 return i
-            if not torch.allclose(output.float(), state.float(), rtol=1e-3, atol=1e-4):
+            # a damaged model is for others to tell
+            same = {"rtol": 1e-3, "atol": 1e-4, "equal_nan": True}
+            if not torch.allclose(output.float(), state.float(), **same):
                 return i
         return None
 

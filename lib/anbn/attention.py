@@ -161,10 +161,12 @@ class Tap(TorchFunctionMode):
         """Follow the logits through scale, soft cap, mask and bias to the softmax."""
         given = [*args, *kwargs.values()]
         if name == "softmax":
+            # one is the attention's own, also where its logits could not be followed
+            self.several |= self.softened and self._is_another(
+                torch.softmax, args, kwargs
+            )
             self.softened = True
-            if not any(x is self.logits for x in given):
-                self.several |= self._is_another(torch.softmax, args, kwargs)
-            elif self.on_products:
+            if self.on_products and any(x is self.logits for x in given):
                 self._show()
             return
         if name in _JOINED:

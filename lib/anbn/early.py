@@ -105,7 +105,7 @@ def check_coupling(
     shift,
     delays,
     run_lengths=(),
-    null_method="phase",
+    null_method="shift",
     ceiling=None,
     min_ceiling=0.0,
 ):
