@@ -380,7 +380,8 @@ def _prepare_run(
     """Clean one run; its data is gone before the next one is read."""
     data, names = read(run)
     n_volumes = len(data)
-    if strict:
+    # columns with names are regions, whatever their neighbours look like
+    if strict and Path(str(run.bold)).suffix.lower() not in (".tsv", ".csv"):
         cleaning.check_orientation(data, run.bold, n_times, cut)
     rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
     nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None

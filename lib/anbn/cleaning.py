@@ -124,7 +124,9 @@ def check_orientation(data, source, n_times, cut):
             f"{source}: found shape {data.shape}, expected (volumes x regions)"
             + (f" of {n_times} volumes or more" if n_times else "")
             + ": it seems to be (regions x volumes). Turn it, as by "
-            "np.save(path, np.load(path).T)."
+            "np.save(path, np.load(path).T). If it is right as it is, write it as a "
+            ".tsv with a line of region names: columns that have names are taken as "
+            "regions."
         )
 
 
