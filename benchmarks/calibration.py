@@ -404,12 +404,17 @@ def maxima_of(draw, clean, brain, basis, rng):
 
 
 def prewhitened(clean, brain, order):
-    """p of every column: residuals of its autoregression, in another order.
+    """Largest |r| of residuals of every column's autoregression, and in other orders.
 
     The neurons pass through the same filter, so that r means what it means for ridge
     weights of independent samples. Assumes that BOLD is linear and stationary.
+
+    Returns
+    -------
+    observed : array of shape (n_columns,)
+    maxima : array of shape (n_permutations, n_columns)
     """
-    rng, p = np.random.default_rng(5), []
+    rng, largest = np.random.default_rng(5), []
     orders = [rng.permutation(len(brain) - order) for _ in range(N_PERMUTATIONS)]
     for column in brain.T:
         lags = [column[k:] @ column[: len(column) - k] for k in range(order + 1)]
@@ -419,15 +424,15 @@ def prewhitened(clean, brain, order):
         units = coupling.unit_rows(scipy.signal.lfilter(taps, 1, clean, axis=0)[order:])
         drawn = np.column_stack([x, *(x[o] for o in orders)])
         r = np.abs(coupling.synchrony(units, drawn)).max(0)
-        p.append((r >= r[0]).sum() / len(r))
-    return np.array(p)
+        largest.append(r)
+    return np.array(largest)[:, 0], np.array(largest)[:, 1:].T
 
 
 def real(names):
     """Rows: how often each null finds coupling in real BOLD with an unheard story."""
     recorded, words = record()
     of_people, n_people = people()
-    n_data, n_times, n_networks = of_people.shape
+    n_data, n_times = of_people.shape[:2]
     texts = xr.DataArray(recorded["texts"], dims=("token", "layer", "neuron"))
     rows = []
     for condition, (confound_names, left_out) in REAL.items():
@@ -465,11 +470,9 @@ def real(names):
                     )
                 found.setdefault(kind, []).append((version, *errors(r, drawn, n_data)))
             for order in (1, 3) if last else ():
-                p = prewhitened(clean, brain, order).reshape(n_data, n_networks)
-                # of each network only: Bonferroni over networks
-                p_all = np.minimum(1, p.min(1) * n_networks)
-                none = np.full(n_data, np.nan)
-                one = (version, p_all <= LEVEL, (p <= LEVEL).mean(1), none)
+                observed, maxima = prewhitened(clean, brain, order)
+                drawn = coupling.Null(maxima, None)
+                one = (version, *errors(observed[None], drawn, n_data))
                 found.setdefault(f"residuals of AR({order})", []).append(one)
         for kind, of_kind in found.items():
             rows += judge_real(f"real: {condition}; null {kind}", of_kind, n_people)
@@ -499,7 +502,7 @@ def judge_real(claim, of_kind, n_people):
     """Rows of single people and of groups."""
     versions, over_all, own, discovered = zip(*of_kind, strict=True)
     over_all, own, discovered = map(np.stack, (over_all, own, discovered))
-    rows = []
+    rows, untested = [], bool(np.isnan(discovered).any())
     for what, some in (("people", slice(n_people)), ("groups", slice(n_people, None))):
         n_false, n = int(over_all[:, some].sum()), over_all[:, some].size
         low, high = uncoupled.interval(n, LEVEL)
@@ -512,7 +515,7 @@ def judge_real(claim, of_kind, n_people):
                 "n_false": n_false,
                 "interval": [low / n, high / n],
                 "by_network": float(own[:, some].mean()),
-                "fdr": float(discovered[:, some].mean()),
+                "fdr": None if untested else float(discovered[:, some].mean()),
                 "by_version": by_version,
                 "ok": bool(low <= n_false <= high),
             }

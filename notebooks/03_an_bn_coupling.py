@@ -714,6 +714,7 @@ unheard = uncoupled.false_findings(
     np.concatenate([mean[None], people[some]]),
     kind=null_method,
     texts=(corpus, H) if null_method == "text" else None,
+    n_rolls=1 if null_method == "text" else uncoupled.N_ROLLS,  # texts take long
     run_lengths=runs_left,
     names=["group", *[f"subject {i}" for i in some]],
     level=level,
