@@ -239,3 +239,17 @@ def test_parameters_that_cannot_be(tmp_path):
     once, again = (stimuli.read_story(path).words for _ in range(2))
     assert once.equals(again)  # without a generator, the same times
     assert once.equals(stimuli.read_story(path, rng=np.random.default_rng(0)).words)
+
+
+def test_a_corpus_is_read_as_it_stands(tmp_path):
+    """Words of a story are heard; a corpus may hold code, and lost characters."""
+    text = (
+        "for i in range(3):\n    print(i)  # a hyphen-\nated note, _so_ lost: \ufffd\n"
+        * 6
+    )
+    path = tmp_path / "code.utf8"
+    path.write_text(text, encoding="utf-8")
+    lines = [line for one in stimuli.read_corpus(path) for line in one.split("\n")]
+    assert [line for line in lines if line] == text.strip().split("\n")
+    with pytest.raises(stimuli.StimulusError, match="FFFD"):
+        stimuli.read_text(path)

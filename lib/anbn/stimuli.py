@@ -48,15 +48,7 @@ def read_text(path, *, start_at=""):
 
 def _read_prose(path, start_at):
     """Text of a file of prose, and what a user should know of how it was read."""
-    kind = formats.format_of(path)
-    if kind != "prose":
-        raise StimulusError(f"{path}: expected prose, found {kind}. {READ}.")
-    text = decode(path)
-    book = re.search(
-        r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL
-    )
-    text = book[1] if book else text
-    notes = []
+    text, notes = _without_licence(path), []
     if Path(path).suffix.lower() == ".md":
         text, signs = markdown.plain(text)
         if signs:
@@ -91,6 +83,18 @@ def _read_prose(path, start_at):
     if not text:
         raise StimulusError(f"{path} is empty: expected text.")
     return text, notes
+
+
+def _without_licence(path):
+    """Text of a file of prose as it stands there, but for Project Gutenberg's words."""
+    kind = formats.format_of(path)
+    if kind != "prose":
+        raise StimulusError(f"{path}: expected prose, found {kind}. {READ}.")
+    text = decode(path)
+    book = re.search(
+        r"\*\*\* START OF.*?\*\*\*(.*?)(\*\*\* END OF|\Z)", text, re.DOTALL
+    )
+    return book[1] if book else text
 
 
 def join_words(words):
@@ -276,7 +280,7 @@ def story_onset(events, audio):
 
 
 def read_corpus(path):
-    """Documents of a plain-text corpus.
+    """Documents of a plain-text corpus, as they stand there.
 
     Documents are separated by ``<doc ...>`` or ``<|endoftext|>`` tags where there are
     any (a model would read the second as a token of its own), else by blank lines, else
@@ -286,7 +290,9 @@ def read_corpus(path):
     -------
     documents : list of str
     """
-    text = read_text(path)
+    text = _without_licence(path).strip()
+    if not text:
+        raise StimulusError(f"{path} is empty: expected text.")
     tags = r"</?doc\b[^>]*>|<\|endoftext\|>"
     if re.search(tags, text):
         pieces = re.split(tags, text)
