@@ -250,6 +250,8 @@ def test_a_corpus_is_read_as_it_stands(tmp_path):
     path = tmp_path / "code.utf8"
     path.write_text(text, encoding="utf-8")
     lines = [line for one in stimuli.read_corpus(path) for line in one.split("\n")]
-    assert [line for line in lines if line] == text.strip().split("\n")
+    assert [line.strip() for line in lines if line] == [
+        line.strip() for line in text.strip().split("\n")
+    ]
     with pytest.raises(stimuli.StimulusError, match="FFFD"):
         stimuli.read_text(path)
