@@ -199,7 +199,13 @@ if "coupled" in sources:
     by = {"by": coupled_by, "level": coupled_level}
     brain = coupled_network or selection.most_coupled(follow, names, **by)
     chosen = selection.coupled(follow, names, brain, **by, share=coupled_share)
-    masks[f"coupled: {brain}{note}"] = (needed["coupled"], chosen)
+    if chosen.any():
+        masks[f"coupled: {brain}{note}"] = (needed["coupled"], chosen)
+    else:
+        print(
+            f"no neuron is coupled with {brain} by {coupled_by}: left out "
+            "(coupled_by: top takes the strongest)"
+        )
 if "massive" in sources:
     masks["massive neurons"] = (kind, massive[kind])
 

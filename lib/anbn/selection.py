@@ -189,6 +189,11 @@ def coupled(arrays, names, network="", *, by="fdr", level=0.05, share=0.01):
         Of the brain networks, ``names.json`` of stage 02.
     network : str
         Empty for ``most_coupled``.
+
+    Returns
+    -------
+    mask : bool array of shape (n_layers, n_neurons)
+        Empty if no neuron is: that is a result.
     """
     n_networks = arrays["synchrony"].shape[-1]
     if len(names) != n_networks:
@@ -204,15 +209,7 @@ def coupled(arrays, names, network="", *, by="fdr", level=0.05, share=0.01):
             f"{network!r}. {hint}There are {columns.some(names)}."
         )
     every = beyond(arrays, by=by, level=level, share=share)
-    mask = every[..., list(names).index(network)]
-    if not mask.any():
-        counts = zip(names, every.sum((0, 1)), strict=True)
-        there = [f"{name} ({n})" for name, n in counts if n]
-        raise SelectionError(
-            f"no neuron is coupled with {network!r} by {by!r}; of others: "
-            f"{columns.some(there)}. With by='top' the strongest are taken."
-        )
-    return mask
+    return every[..., list(names).index(network)]
 
 
 def strongest(scores, n):
