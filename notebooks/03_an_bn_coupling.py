@@ -147,14 +147,16 @@ brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
 n_subjects, n_times, n_networks = brain["timecourses"].shape
 tr, high_pass = before01["tr"], before02["high_pass"]
+used, lengths_left = regressors.left_over(runs or [n_times], tr, leave_out_start)
+runs_left = lengths_left if runs else []
 early.check_coupling(
-    n_times,
+    sum(lengths_left),
     n_folds=n_folds,
     gap=gap,
     tr=tr,
     shift=shift,
     delays=delays,
-    run_lengths=runs,
+    run_lengths=runs_left,
     null_method=turning,
     ceiling=brain["ceiling"],
     min_ceiling=min_ceiling,
@@ -170,8 +172,6 @@ if confound_table:
     timing = timing.join(given)
 
 # %%
-used, lengths_left = regressors.left_over(runs or [n_times], tr, leave_out_start)
-runs_left = lengths_left if runs else []
 turned = {"kind": turning, "run_lengths": runs_left}
 delayed = partial(folds.mean_delayed, delays=delays, runs=runs or None, kept=used)
 of_words = regressors.story_regressors(words, confounds, **clock)

@@ -114,6 +114,7 @@ def check_coupling(
     Parameters
     ----------
     n_times : int
+        Volumes that are used: without those of `leave_out_start`.
     n_folds, gap, tr, shift, delays, run_lengths, null_method, min_ceiling
         Parameters of stage 03, and the clock.
     ceiling : array of shape (n_voxels,), optional
@@ -143,7 +144,7 @@ def check_coupling(
             f"n_folds {n_folds}, gap {gap:g} s: {error}. The story has {n_times} "
             f"volumes of {tr:g} s"
             + (f" in runs of {list(run_lengths)}" if run_lengths else "")
-            + ": lower n_folds or gap, or take a longer story."
+            + ": lower n_folds, gap or leave_out_start, or take a longer story."
         ) from error
     try:
         rng = np.random.default_rng(0)
