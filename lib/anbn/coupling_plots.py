@@ -105,6 +105,6 @@ def plot_uncoupled(table, ax=None, *, level=0.05):
         ax.plot([], [], " ", label="figures: p of the group")
     ax.set_ylim(0, max(high, by_version["sum"].max()) * 1.2)
     ax.set_xticks(x, by_version.index, rotation=30, ha="right")
-    ax.set_ylabel(f"found at {level:g}")
+    ax.set_ylabel(f"subjects found at {level:g}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
