@@ -676,8 +676,8 @@ explorer.explore(coupled, figure)
 # threshold; one that no neuron drives counts as false if it has such a neuron. Components
 # without a name are counted apart: ICA can split a fragment off a driven network, which
 # then couples as well. A network that a population drives is for the encoding model to
-# find: a gain over word rate beyond chance in most of its core, and none where nothing but
-# word rate, or nothing known, drives a network.
+# find: a gain over word rate in its core beyond chance over subjects, and none where nothing
+# but word rate, or nothing known, drives a network.
 #
 # A second check holds for any data: the story reversed, and rolled, and both. Nobody heard
 # it so, and nothing can be coupled; what the null finds there is chance, or a wrong null.
@@ -699,9 +699,10 @@ if note:
         score[f"{found}_by_network"] = of_own[found]
     score |= truth.score_encoding(
         scores["model + word rate"] - scores["word rate"],
-        effect.significant & (effect.t > 0),
+        gain,
         planted,
         arrays["maps"],
+        level=level,
     )
     print(pd.Series(score).round(3).to_string())
 
