@@ -95,8 +95,6 @@ out = artifacts.begin_stage(study, "01_activation_recording")
 rng = np.random.default_rng(seed)
 neurons.check_kinds(kinds, modules)
 neurons.check_kinds(corpora_kinds, modules)
-reading = {"window": window, "stride": stride, "batch_size": batch_size}
-places = {"layers": layers, "modules": modules}
 
 # %% [markdown]
 # ## Load
@@ -139,9 +137,14 @@ n_times = clock.count_volumes(
     n_volumes=n_volumes,
     run_lengths=run_lengths,
 )
-volumes = {"n_times": n_times, "tr": tr, "start": first_volume}
-on_clock = {**volumes, "run_lengths": run_lengths, "kind": hrf}
-rate = hemodynamics.word_rate(words["onset"], **on_clock)
+rate = hemodynamics.word_rate(
+    words["onset"],
+    n_times=n_times,
+    tr=tr,
+    start=first_volume,
+    run_lengths=run_lengths,
+    kind=hrf,
+)
 print(
     f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}"
 )
@@ -157,7 +160,7 @@ print(
 )
 
 # %%
-ax = plots.plot_word_rate(words, rate, **volumes)
+ax = plots.plot_word_rate(words, rate, n_times=n_times, tr=tr, start=first_volume)
 ax.set_title(f"Words heard, and as BOLD would show them{note}")
 artifacts.write_figure(out, "word_rate", ax.figure)
 
@@ -166,14 +169,16 @@ artifacts.write_figure(out, "word_rate", ax.figure)
 # haemodynamic response, some 6 s later and smoother. A clock of several runs
 # (`run_lengths`) goes on from run to run, and so do the times of words: those of a run are
 # counted from its first kept volume, plus `first_volume` and all volumes before it times
-# `tr`. What is heard in a run has no response in the next one. Word rate alone explains much of the
-# auditory and language cortex: everything a model explains is compared with it.
+# `tr`. What is heard in a run has no response in the next one. Word rate alone explains
+# much of the auditory and language cortex: everything a model explains is compared with it.
 
 # %%
-loading = {"device": device, "dtype": model_dtype}
-language_model = models.load_model(model, **loading)
+language_model = models.load_model(model, device=device, dtype=model_dtype)
 network = language_model.model
-counts = {kind: neurons.count_neurons(network, kind, **places) for kind in kinds}
+counts = {
+    kind: neurons.count_neurons(network, kind, layers=layers, modules=modules)
+    for kind in kinds
+}
 main = kinds[0]
 n_layers, n_neurons = counts[main]
 depths = {"model": n_layers}
@@ -187,9 +192,14 @@ print(f"(layers, neurons a layer): {counts}")
 # and so is in no response and no atom; the other tokens of its word stay.
 
 # %%
-overlap = {"window": window, "stride": stride}
-leaving = {**overlap, "leave_out_first": leave_out_first}
-tokens = forward.story_tokens(language_model, text, words, **leaving)
+tokens = forward.story_tokens(
+    language_model,
+    text,
+    words,
+    window=window,
+    stride=stride,
+    leave_out_first=leave_out_first,
+)
 tokens["onset"] = words["onset"].reindex(tokens["word"]).to_numpy()
 tokens["offset"] = words["offset"].reindex(tokens["word"]).to_numpy()
 has_token = words.index.isin(tokens["word"])
@@ -208,7 +218,7 @@ corpus, documents = tokenization.tokenize_corpora(
     language_model.tokenizer, files, corpus_tokens, document_tokens
 )
 corpus["left_out"] = leave_out_first & forward.read_first(
-    language_model, corpus, **overlap
+    language_model, corpus, window=window, stride=stride
 )
 n_read = corpus.groupby("document").size().groupby(documents["corpus"])
 print(n_read.agg(documents="size", tokens="sum"))
@@ -219,17 +229,35 @@ print(n_read.agg(documents="size", tokens="sum"))
 # stored stops the stage here.
 
 # %%
-recording.check_range(language_model, tokens, kinds=kinds, dtype=store_dtype, **places)
+recording.check_range(
+    language_model,
+    tokens,
+    kinds=kinds,
+    dtype=store_dtype,
+    layers=layers,
+    modules=modules,
+)
 recording.check_range(
     language_model, corpus, kinds=corpora_kinds, dtype=store_dtype, modules=modules
 )
 
 # %%
 for name in comparison_models:
-    fresh = {"random_weights": seed} if name == "random" else {}
-    other = models.load_model(model if fresh else name, **loading, **fresh)
+    other = models.load_model(
+        model if name == "random" else name,
+        device=device,
+        dtype=model_dtype,
+        random_weights=seed if name == "random" else None,
+    )
     other_counts = {k: neurons.count_neurons(other.model, k) for k in kinds}
-    other_tokens = forward.story_tokens(other, text, words, **leaving)
+    other_tokens = forward.story_tokens(
+        other,
+        text,
+        words,
+        window=window,
+        stride=stride,
+        leave_out_first=leave_out_first,
+    )
     recording.check_range(other, other_tokens, kinds=kinds, dtype="float32")
     depths[artifacts.slug(name)] = other_counts[main][0]
     print(f"{name}: (layers, neurons a layer): {other_counts}")
@@ -243,10 +271,21 @@ for name in comparison_models:
 # whole block when the stage runs again.
 
 # %%
-store = out / "data" / "story"
-options = {"kinds": kinds, "dtype": store_dtype, "qk_pooling": qk_pooling}
-speed = recording.record(language_model, tokens, store, **options, **reading, **places)
-activations = {kind: stores.open_activations(store, kind) for kind in kinds}
+story_store = out / "data" / "story"
+speed = recording.record(
+    language_model,
+    tokens,
+    story_store,
+    kinds=kinds,
+    dtype=store_dtype,
+    window=window,
+    stride=stride,
+    batch_size=batch_size,
+    layers=layers,
+    modules=modules,
+    qk_pooling=qk_pooling,
+)
+activations = {kind: stores.open_activations(story_store, kind) for kind in kinds}
 print(f"{speed:.0f} tokens/s")
 activations[main]
 
@@ -256,16 +295,28 @@ activations[main]
 # predicts the next token).
 
 # %%
-features = linguistics.annotate(words, stores.read_tokens(store), language=language)
+features = linguistics.annotate(
+    words, stores.read_tokens(story_store), language=language
+)
 features.describe().loc[["count", "mean", "min", "max"]].T.round(2)
 
 # %% [markdown]
 # The text corpora in the same way, each document on its own.
 
 # %%
-store = out / "data" / "corpora"
-options = {"kinds": corpora_kinds, "dtype": store_dtype, "qk_pooling": qk_pooling}
-recording.record(language_model, corpus, store, modules=modules, **reading, **options)
+corpora_store = out / "data" / "corpora"
+recording.record(
+    language_model,
+    corpus,
+    corpora_store,
+    kinds=corpora_kinds,
+    dtype=store_dtype,
+    window=window,
+    stride=stride,
+    batch_size=batch_size,
+    modules=modules,
+    qk_pooling=qk_pooling,
+)
 artifacts.write_table(out / "data" / "documents.parquet", documents)
 
 # %% [markdown]
@@ -273,8 +324,17 @@ artifacts.write_table(out / "data" / "documents.parquet", documents)
 # volumes and through the haemodynamic response, so `responses = H @ activations`.
 
 # %%
-pools = {"pooling": pooling, "token_pooling": token_pooling}
-H = hemodynamics.alignment_matrix(tokens["word"], words["onset"], **on_clock, **pools)
+H = hemodynamics.alignment_matrix(
+    tokens["word"],
+    words["onset"],
+    n_times=n_times,
+    tr=tr,
+    start=first_volume,
+    run_lengths=run_lengths,
+    kind=hrf,
+    pooling=pooling,
+    token_pooling=token_pooling,
+)
 responses = {kind: streaming.responses(activations[kind], H) for kind in kinds}
 for kind in kinds:
     artifacts.write_array(out / "data" / f"responses_model_{kind}.npy", responses[kind])
@@ -287,19 +347,45 @@ for kind in kinds:
 
 # %%
 for name in comparison_models:
-    fresh = {"random_weights": seed} if name == "random" else {}
-    other = models.load_model(model if fresh else name, **loading, **fresh)
-    other_tokens = forward.story_tokens(other, text, words, **leaving)
-    other_H = hemodynamics.alignment_matrix(
-        other_tokens["word"], words["onset"], **on_clock, **pools
+    other = models.load_model(
+        model if name == "random" else name,
+        device=device,
+        dtype=model_dtype,
+        random_weights=seed if name == "random" else None,
     )
-    recorded = streaming.stream_responses(
-        other, other_tokens, other_H, kinds=kinds, qk_pooling=qk_pooling, **reading
+    other_tokens = forward.story_tokens(
+        other,
+        text,
+        words,
+        window=window,
+        stride=stride,
+        leave_out_first=leave_out_first,
+    )
+    other_H = hemodynamics.alignment_matrix(
+        other_tokens["word"],
+        words["onset"],
+        n_times=n_times,
+        tr=tr,
+        start=first_volume,
+        run_lengths=run_lengths,
+        kind=hrf,
+        pooling=pooling,
+        token_pooling=token_pooling,
+    )
+    other_responses = streaming.stream_responses(
+        other,
+        other_tokens,
+        other_H,
+        kinds=kinds,
+        window=window,
+        stride=stride,
+        batch_size=batch_size,
+        qk_pooling=qk_pooling,
     )
     for kind in kinds:
         file = f"responses_{artifacts.slug(name)}_{kind}.npy"
-        artifacts.write_array(out / "data" / file, recorded[kind])
-        print(file, recorded[kind].shape)
+        artifacts.write_array(out / "data" / file, other_responses[kind])
+        print(file, other_responses[kind].shape)
     del other
 
 # %% [markdown]
@@ -340,20 +426,34 @@ direct = H @ activations[main][:, 0, some].to_numpy().astype(np.float64)
 scale = np.abs(direct).max()
 np.testing.assert_allclose(direct / scale, responses[main][:, some] / scale, atol=1e-4)
 summed = hemodynamics.alignment_matrix(
-    tokens["word"], words["onset"], **on_clock, pooling="sum"
+    tokens["word"],
+    words["onset"],
+    n_times=n_times,
+    tr=tr,
+    start=first_volume,
+    run_lengths=run_lengths,
+    kind=hrf,
+    pooling="sum",
 )
 
 # %%
-rate_of_read = hemodynamics.word_rate(words["onset"][has_token], **on_clock)
+rate_of_read = hemodynamics.word_rate(
+    words["onset"][has_token],
+    n_times=n_times,
+    tr=tr,
+    start=first_volume,
+    run_lengths=run_lengths,
+    kind=hrf,
+)
 np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate_of_read, atol=1e-9)
-surprisal = stores.read_tokens(out / "data" / "story")["surprisal"]
+surprisal = stores.read_tokens(story_store)["surprisal"]
 predicts = surprisal.notna().any()  # not so without a causal head
-perplexity = {"perplexity": float(np.exp(surprisal.mean()))} if predicts else {}
+perplexity = float(np.exp(surprisal.mean()))
 frequency_r = features["surprisal"].corr(features["log_frequency"])
 if np.isfinite(frequency_r):
     print(f"surprisal and log frequency: r = {frequency_r:.2f}")
 if predicts:
-    assert perplexity["perplexity"] < language_model.model.config.vocab_size
+    assert perplexity < language_model.model.config.vocab_size
 
 # %% [markdown]
 # ## Write
@@ -369,10 +469,10 @@ with artifacts.atomic(out / "data" / "H.npz") as temporary:
     scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))
 moments = {}
 for kind in corpora_kinds:
-    recorded = stores.open_activations(out / "data" / "corpora", kind)
-    mean, variance = blocks.moments(recorded)
-    moments[f"mean_{kind}"] = mean.reshape(recorded.shape[1:])
-    moments[f"variance_{kind}"] = variance.reshape(recorded.shape[1:])
+    over_corpora = stores.open_activations(corpora_store, kind)
+    mean, of_kind = blocks.moments(over_corpora)
+    moments[f"mean_{kind}"] = mean.reshape(over_corpora.shape[1:])
+    moments[f"variance_{kind}"] = of_kind.reshape(over_corpora.shape[1:])
 artifacts.write_arrays(out / "data" / "statistics.npz", **moments)
 
 # %%
@@ -386,7 +486,8 @@ summary = {
     "n_marks_left_out": sum(read.left_out.values()),
     "n_words_clipped": read.n_clipped,
     "n_tokens_left_out": int(tokens["left_out"].sum()),
-    **perplexity,
     "tokens_per_s": speed,
 }
+if predicts:
+    summary["perplexity"] = perplexity
 artifacts.finish_stage(out, summary, params=settings, simulated=synthetic)

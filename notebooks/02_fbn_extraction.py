@@ -17,7 +17,7 @@
 # |---|---|
 # | stage 01 (clock, activations, documents); BOLD: simulated, the Alice regions, files, or a BIDS folder | `data/runs/`: cleaned BOLD · `data/maps.nii.gz`, `data/mask.nii.gz`, `data/maps.npy` (networks x voxels or regions), `data/subject_maps.npy` · `data/brain.npz`: time courses (subjects x times x networks), group BOLD, noise ceiling · `data/model_networks.npz` · tables `networks`, `model` (a row a network), `profiles`, `massive`, `overlap`, `between_models` (`.parquet`) · `data/names.json` · for simulated BOLD `data/bold/`, `data/truth.npz`, `data/truth.json` |
 #
-# Cost: about three minutes on two CPU cores for 20 subjects of 290 volumes at 8 mm and
+# Cost: about four minutes on two CPU cores for 20 subjects of 290 volumes at 8 mm and
 # 10,240 tokens x 17,280 neurons.
 #
 # Networks: ICA of neurons (Liu et al. 2025, arXiv 2502.20408) with signs fixed; CanICA

@@ -297,6 +297,12 @@ OTHERS = {
         *(t.DiffLlamaForCausalLM, t.DiffLlamaConfig, SMALL),
         _sites(*_DOWN, None),
     ),
+    # heads are scaled by a sink after their product with the values
+    "granite swa": (
+        *(t.GraniteSWAForCausalLM, t.GraniteSWAConfig),
+        {**SMALL, "layer_types": LOCAL, "sliding_window": 4},
+        _sites(*_DOWN, None, qk="attention"),
+    ),
     # experts in attention, too
     "jetmoe": (
         *(t.JetMoeForCausalLM, t.JetMoeConfig),

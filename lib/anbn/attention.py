@@ -52,13 +52,15 @@ class Tap(TorchFunctionMode):
         self.on_query, self.on_products = on_query, on_products
         self.on_output = on_output
         self.leave()
-        self.inside = self.several = False
+        self.inside = self.several = self.rescaled = False
+        self.output = None  # of the block's attention, as it was handed on
 
     def enter(self, layer, batch, n_tokens):
         """A block begins, over so many texts and tokens: show its attention."""
         self.leave()
         self.layer, self.batch, self.n_tokens = layer, batch, n_tokens
-        self.inside, self.several = True, False
+        self.inside, self.several, self.rescaled = True, False, False
+        self.output = None
 
     def leave(self):
         """A block, or its attention, is over."""
@@ -71,6 +73,7 @@ class Tap(TorchFunctionMode):
         if self.layer is None:
             if self.inside:
                 self.several |= self._is_another(function, args, kwargs)
+                self.rescaled |= self._rescales(function, args)
             return function(*args, **kwargs)
         if function is torch.nn.functional.scaled_dot_product_attention:
             return self._fused(function, dict(zip(_SDPA, args, strict=False)) | kwargs)
@@ -123,6 +126,11 @@ class Tap(TorchFunctionMode):
         logits = given[0]
         return logits.dim() == 4 and logits.shape[-2:] == (self.n_tokens,) * 2
 
+    def _rescales(self, function, args):
+        """Whether what attention gave is multiplied on its way to the projection."""
+        name = getattr(function, "__name__", "")
+        return name in _FACTORS and any(x is self.output for x in args)
+
     def _is_attention(self, name, args, kwargs):
         """Whether a product is one of every token's query with keys."""
         left, right = _factors(name, args, kwargs)
@@ -149,9 +157,10 @@ class Tap(TorchFunctionMode):
     def _attention_times_value(self, function, args, kwargs):
         output = function(*args, **kwargs)
         heads = self._changed(self.on_output, self._by_head(output))
+        self.output = heads.reshape(output.shape)
         if self.shown or not self.on_products:
             self.leave()
-        return heads.reshape(output.shape)
+        return self.output
 
     def _by_head(self, x):
         """(batch, n_heads, ...), where a model has heads in its batch, too."""

@@ -241,6 +241,13 @@ def _enter_tap(stack, model, layers, callbacks):
                     "or name the output projections for attn_out with the parameter "
                     "`modules`."
                 )
+            if tap.rescaled and tap.on_output is not None:
+                raise StructureError(
+                    f"{where}: what attention gives is scaled once more before it is "
+                    "projected (as by the sink of Granite SWA): attn_out would be "
+                    "another number. Name the output projections with the parameter "
+                    "`modules`, or take qk."
+                )
             if routed:
                 raise StructureError(
                     f"{where}: experts come before attention (as in JetMoe): a unit is "

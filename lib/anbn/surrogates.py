@@ -185,7 +185,7 @@ def _rolled(data, numbers):
     return data[(np.arange(len(data))[:, None] + by) % len(data)]
 
 
-def other_texts(activations, H, n, rng, *, kept=None):
+def other_texts(activations, H, n, rng):
     """Responses to other text, spoken with this story's timing.
 
     Token k of the story is replaced by token ``(start + k) mod n_corpus`` of a corpus,
@@ -195,15 +195,14 @@ def other_texts(activations, H, n, rng, *, kept=None):
     Parameters
     ----------
     activations : DataArray of shape (n_corpus, n_layers, n_units)
-        Of a corpus, from ``stores.open_activations``; read layer by layer.
+        Of a corpus, from ``stores.open_activations``; read layer by layer. Without the
+        first token of each document where the story's is left out
+        (``forward.read_first``).
     H : sparse array of shape (n_times, n_tokens)
         The story's, from ``hemodynamics.alignment_matrix``.
     n : int
         Surrogates.
     rng : numpy Generator
-    kept : bool array of shape (n_corpus,), optional
-        Tokens of the corpus that stand for others, all by default; the first of each
-        document is left out where the story's is (``forward.read_first``).
 
     Yields
     ------
@@ -211,9 +210,7 @@ def other_texts(activations, H, n, rng, *, kept=None):
         Of the neurons of a layer.
     responses : iterator of n float32 arrays of shape (n_times, n_units)
     """
-    _, n_layers, n_units = activations.shape
-    kept = np.ones(len(activations), bool) if kept is None else np.asarray(kept)
-    n_corpus = int(kept.sum())
+    n_corpus, n_layers, n_units = activations.shape
     if n_corpus < H.shape[1]:
         raise ValueError(
             f"null_method text needs as many tokens as the story, {H.shape[1]}; the "
@@ -223,7 +220,7 @@ def other_texts(activations, H, n, rng, *, kept=None):
     H = torch.from_numpy(H.toarray().astype(np.float32))
     rows = np.arange(H.shape[1])
     for layer in range(n_layers):
-        block = activations[:, layer].to_numpy()[kept].astype(np.float32)
+        block = activations[:, layer].to_numpy().astype(np.float32)
         block = torch.from_numpy(block)
         drawn = ((H @ block[(start + rows) % n_corpus]).numpy() for start in starts)
         yield slice(layer * n_units, (layer + 1) * n_units), drawn
