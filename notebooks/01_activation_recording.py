@@ -187,9 +187,9 @@ print(f"(layers, neurons a layer): {counts}")
 # %% [markdown]
 # Models park massive activations at the first token they read. Many tokenizers begin every
 # text with a token of their own, which is not recorded. Where one does not, it is the
-# story's first token: that of Alice alone held 30 % of the variance of SmolLM2's `ffn_out`
-# responses, 48 % of `hidden`. It is recorded, but belongs to no word (`leave_out_first`),
-# and so is in no response and no atom; the other tokens of its word stay.
+# story's first token, and a large share of the responses' variance hangs on it alone. It is
+# recorded, but belongs to no word (`leave_out_first`), and so is in no response and no atom;
+# the other tokens of its word stay.
 
 # %%
 tokens = forward.story_tokens(
