@@ -170,8 +170,15 @@ needed = {"magnitude": "ffn_hidden", "wanda": "ffn_hidden", "file": mask_kind}
 needed |= {"localizer": localizer_kind}
 needed |= {"coupled": manifest03["params"]["kind"]} if "coupled" in sources else {}
 kinds = list(dict.fromkeys([kind, *(needed[s] for s in sources if s in needed)]))
-options = {"window": before01["window"], "stride": before01["stride"], "rng": rng}
-usual = calibration.calibrate(language_model, some, kinds, **options, **where)
+usual = calibration.calibrate(
+    language_model,
+    some,
+    kinds,
+    window=before01["window"],
+    stride=before01["stride"],
+    rng=rng,
+    **where,
+)
 shapes = {k: c.mean.shape for k, c in usual.items()}
 limits = dict.fromkeys(["ratio", "variance_ratio"], before02["massive_ratio"])
 massive = {
@@ -258,8 +265,7 @@ for group, (k, chosen) in masks.items():
         norms = importance.output_norms(model, k, ids=text)[rows]
         sizes["contribution"] = usual[k].mean_abs * norms
     among = None if group in whole else ~massive[k]
-    options = {"n_draws": n_draws, "among": among}
-    drawn[group] = controls.draw(chosen, rng, **options, **sizes)
+    drawn[group] = controls.draw(chosen, rng, n_draws=n_draws, among=among, **sizes)
     balance[f"{group} ({chosen.sum()})"] = controls.balance(chosen, drawn[group], sizes)
 pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 
@@ -276,21 +282,23 @@ pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 # at those that the tokenizer adds, neurons stay as they are.
 
 # %%
-instead, trials = {}, []  # what stands where neurons of a kind are silenced
+instead, silencing_trials = {}, []  # what stands where neurons of a kind are silenced
 special = tokenization.special_ids(language_model.tokenizer)
 spared = [] if silence_to == "zero" else special
 for k, c in usual.items():
     to = {"zero": None, "mean": c.mean, "resample": c.samples}[silence_to]
     instead[k] = {"to": to, "rng": rng, "spared": spared}
 for group, (k, chosen) in masks.items():
-    trials += evaluation.trials(group, k, chosen, drawn[group], options=instead[k])
+    silencing_trials += evaluation.trials(
+        group, k, chosen, drawn[group], options=instead[k]
+    )
 n_masked = int(masks["networks"][1].sum())
 others = {"largest variance": selection.strongest(usual[kind].variance, n_masked)}
 others[f"random {random_share:.0%}"] = rng.random(strength.shape) < random_share
 for group, chosen in others.items():
-    trials += evaluation.trials(group, kind, chosen, options=instead[kind])
+    silencing_trials += evaluation.trials(group, kind, chosen, options=instead[kind])
 given = (language_model, tokens, documents)
-silenced = evaluation.measure(*given, trials, batch_size=batch_size, **where)
+silenced = evaluation.measure(*given, silencing_trials, batch_size=batch_size, **where)
 
 # %%
 by_mask = damage.perplexity(silenced, rng=rng)
@@ -325,12 +333,12 @@ artifacts.write_figure(out, "silencing", ax.figure)
 
 # %%
 order = np.argsort(-arrays["halves"], kind="stable")[: n_single or None]
-trials = []
+single_trials = []
 for i in order:
     per_layer = [controls.per_layer(members[i], rng) for _ in range(n_draws)]
     about = (f"network {i}", kind, members[i], {"per layer": per_layer})
-    trials += evaluation.trials(*about, options=instead[kind])
-single = evaluation.measure(*given, trials, batch_size=batch_size, **where)
+    single_trials += evaluation.trials(*about, options=instead[kind])
+single = evaluation.measure(*given, single_trials, batch_size=batch_size, **where)
 alone = damage.compare_all(single, rng=rng)
 alone.set_index(["group", "n"])[[*shown, "p_holm"]].round(3)
 
@@ -364,13 +372,13 @@ for n in keep_components:
     found = networks.ica(svd.reduce(corpora, n), random_state=seed).networks
     found = networks.threshold(found.reshape(n, *strength.shape), keep_alpha)
     kept["components"].append(selection.union(found))
-trials, few = [], range(n_draws_actions)
+keeping_trials, few = [], range(n_draws_actions)
 for group, several in kept.items():
     for m in several:
         own = {"per layer": [controls.per_layer(m, rng) for _ in few]}
         about = {"action": "keep", "options": instead[kind]}
-        trials += evaluation.trials(group, kind, m, own, **about)
-keeping = evaluation.measure(*given, trials, batch_size=batch_size, **where)
+        keeping_trials += evaluation.trials(group, kind, m, own, **about)
+keeping = evaluation.measure(*given, keeping_trials, batch_size=batch_size, **where)
 
 # %%
 curves = damage.perplexity(keeping).query("group != 'intact'")
@@ -384,13 +392,13 @@ artifacts.write_figure(out, "keeping", ax.figure)
 
 # %%
 group = "networks, massive out" if "networks, massive out" in masks else "networks"
-trials = []
+amplifying_trials = []
 for factor in factors:
     few = {"per layer": drawn[group]["per layer"][:n_draws_actions]}
-    options = {"factor": factor, "plus": plus}
+    amplifying = {"factor": factor, "plus": plus}
     about = (group, kind, masks[group][1], few)
-    trials += evaluation.trials(*about, action="amplify", options=options)
-louder = evaluation.measure(*given, trials, batch_size=batch_size, **where)
+    amplifying_trials += evaluation.trials(*about, action="amplify", options=amplifying)
+louder = evaluation.measure(*given, amplifying_trials, batch_size=batch_size, **where)
 ax = masking_plots.plot_amplify(damage.perplexity(louder), base)
 ax.set_title("Multiplied by a factor" + f", plus {plus:g}" * bool(plus))
 artifacts.write_figure(out, "amplifying", ax.figure)
@@ -412,15 +420,21 @@ chosen = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
 of |= {"n_documents": task_documents, "document_tokens": task_tokens}
 of["parameters"] = ("task_documents", "task_tokens")
 _, longer = holdout.held_out(language_model.tokenizer, paths, **of)
-options = {"n_choices": min(4, task_documents), "before": sentence_before, "rng": rng}
-battery = tasks.prepare(chosen, longer, domain_labels, **options)
+battery = tasks.prepare(
+    chosen,
+    longer,
+    domain_labels,
+    n_choices=min(4, task_documents),
+    before=sentence_before,
+    rng=rng,
+)
 fifteen = f"random {random_share:.0%}"
-trials = evaluation.trials(fifteen, kind, others[fifteen], options=instead[kind])
+task_trials = evaluation.trials(fifteen, kind, others[fifteen], options=instead[kind])
 worked = dict(list(masks.items())[: n_task_masks or None])
 for group, (k, mask) in worked.items():
     first = {"per layer": drawn[group]["per layer"][:1]}
-    trials += evaluation.trials(group, k, mask, first, options=instead[k])
-answered = tasks.under(language_model, battery, trials, **where)
+    task_trials += evaluation.trials(group, k, mask, first, options=instead[k])
+answered = tasks.under(language_model, battery, task_trials, **where)
 scores = tasks.summary(answered)
 scores.round(2)
 
@@ -472,13 +486,18 @@ display(published, ours.round(3))
 # What the silenced model still says:
 
 # %%
-options = {"max_new_tokens": 16, "chat_template": "no"}
-said = {"intact": answers.generate(language_model, [prompt], **options)}
+said = {
+    "intact": answers.generate(
+        language_model, [prompt], max_new_tokens=16, chat_template="no"
+    )
+}
 for group, (k, chosen) in worked.items():
     both = {group: chosen, f"{group}: per layer": drawn[group]["per layer"][0]}
     for label, m in both.items():
         with masking.silence(model, m, k, **instead[k], **where):
-            said[label] = answers.generate(language_model, [prompt], **options)
+            said[label] = answers.generate(
+                language_model, [prompt], max_new_tokens=16, chat_template="no"
+            )
 for label, (text,) in said.items():
     print(f"{label}:\n    {prompt}{text!r}\n")
 
