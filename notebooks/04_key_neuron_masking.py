@@ -40,11 +40,10 @@ mask_file: str = ""  # for file: .npz, .safetensors, .csv or .tsv
 mask_kind: str = "ffn_out"  # of the neurons in mask_file (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 silence_to: str = "zero"  # what stands where neurons are silenced: zero, or, but at special tokens, their mean or activations at other tokens (one of zero, mean, resample)
 evaluation_corpora: list[str] = ["package:exllamav2/conversion/standard_cal_data/wiki.utf8", "package:exllamav2/conversion/standard_cal_data/tiny.utf8", "package:exllamav2/conversion/standard_cal_data/code.utf8"]  # plain text, one file a domain
-evaluation_documents: int = 2  # of each domain (1 to 1000000)
-evaluation_tokens: int = 20  # of each document, read in one window (2 to 10000000)
+evaluation_documents: int = 3  # of each domain (1 to 1000000)
+evaluation_tokens: int = 24  # of each document, read in one window (2 to 10000000)
 calibration_tokens: int = 1024  # of the text the networks were fitted on, about, for means and variances (32 to 100000000)
-n_draws: int = 20  # random controls of every mask (2 to 10000)
-n_draws_actions: int = 3  # random controls of what is kept or amplified (2 to 10000)
+n_draws: int = 20  # random controls of whatever is silenced, kept or amplified (2 to 10000)
 n_single: int = 3  # networks silenced one at a time, those that halves of the documents agree on most, 0 for all (0 to 10000)
 keep_shares: list[float] = [0.1, 0.3, 0.6, 0.9]  # of neurons, by z, everything else is silenced (0.00001 to 1)
 keep_components: list[int] = []  # numbers of components fitted anew, whose neurons are kept; published 10 to 512 (2 to 100000)
@@ -58,7 +57,8 @@ sentence_before: str = "\n"  # read in front of each sentence; published none, i
 suite_items: int = 2  # of each suite under masks, 0 for all (0 to 10000)
 intact_items: int = 2  # of each suite for the intact model, 0 for all (0 to 10000)
 n_task_masks: int = 2  # masks under which tasks and prompts are run, the first ones, 0 for all (0 to 10000)
-task_documents: int = 2  # of each domain, for multiple choice and classification (2 to 100000)
+n_task_draws: int = 2  # random controls of these (1 to 10000)
+task_documents: int = 3  # of each domain, for multiple choice and classification (2 to 100000)
 task_tokens: int = 256  # of each of these documents, which must hold 32 words (64 to 100000)
 domain_labels: dict[str, str] = {"wiki": "encyclopedia", "tiny": "story", "code": "code"}  # what prompts call each corpus
 prompt: str = "The old lighthouse keeper opened the door and"  # continued by the intact and the masked model
@@ -82,6 +82,7 @@ from anbn import (
     evaluation,
     holdout,
     importance,
+    inference,
     localizer,
     masking,
     masking_plots,
@@ -130,9 +131,12 @@ words = pd.read_parquet(recorded / "data" / "words.parquet")
 fitted = pd.read_parquet(recorded / "data" / "documents.parquet")
 used = holdout.hashes([*fitted["text"], stimuli.join_words(words)])
 paths = [resolve(spec) for spec in evaluation_corpora]
-of = {"used": used, "n_documents": evaluation_documents}
 tokens, documents = holdout.held_out(
-    language_model.tokenizer, paths, document_tokens=evaluation_tokens, **of
+    language_model.tokenizer,
+    paths,
+    n_documents=evaluation_documents,
+    document_tokens=evaluation_tokens,
+    used=used,
 )
 holdout.check_disjoint(documents, used)
 print(f"{name}: {len(tokens)} tokens of {len(documents)} documents to evaluate on")
@@ -254,7 +258,10 @@ print({group: f"{m.sum()} {k}" for group, (k, m) in masks.items()})
 # alike; in each layer the like in variance; the like in what they add to the residual
 # stream (mean |activation| times the norm of their output weights, after a norm that may
 # follow them). A mask that holds
-# *massive* neurons is compared a second time without them, controls too.
+# *massive* neurons is compared a second time without them, controls too. The networks
+# also meet the published control, `random_share` of all neurons. No control holds a neuron
+# of its mask, unless a layer has too few others: `overlap` is the share of the mask's
+# neurons that its controls hold, too.
 
 # %%
 drawn, balance = {}, {}
@@ -267,6 +274,10 @@ for group, (k, chosen) in masks.items():
     among = None if group in whole else ~massive[k]
     drawn[group] = controls.draw(chosen, rng, n_draws=n_draws, among=among, **sizes)
     balance[f"{group} ({chosen.sum()})"] = controls.balance(chosen, drawn[group], sizes)
+published_control = f"random {random_share:.0%}"
+drawn["networks"][published_control] = [
+    controls.share(masks["networks"][1], rng, size=random_share) for _ in range(n_draws)
+]
 pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 
 # %% [markdown]
@@ -277,7 +288,7 @@ pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 # ## Silence
 #
 # Every mask and every draw of its controls, on the same documents. Beside them the neurons
-# of largest variance, as many as the networks have, and the published random control.
+# of largest variance, as many as the networks have.
 # Means and other tokens' activations (`silence_to`) come from text without special tokens:
 # at those that the tokenizer adds, neurons stay as they are.
 
@@ -293,12 +304,13 @@ for group, (k, chosen) in masks.items():
         group, k, chosen, drawn[group], options=instead[k]
     )
 n_masked = int(masks["networks"][1].sum())
-others = {"largest variance": selection.strongest(usual[kind].variance, n_masked)}
-others[f"random {random_share:.0%}"] = rng.random(strength.shape) < random_share
-for group, chosen in others.items():
-    silencing_trials += evaluation.trials(group, kind, chosen, options=instead[kind])
-given = (language_model, tokens, documents)
-silenced = evaluation.measure(*given, silencing_trials, batch_size=batch_size, **where)
+largest = selection.strongest(usual[kind].variance, n_masked)
+silencing_trials += evaluation.trials(
+    "largest variance", kind, largest, options=instead[kind]
+)
+silenced = evaluation.measure(
+    language_model, tokens, documents, silencing_trials, batch_size=batch_size, **where
+)
 
 # %%
 by_mask = damage.perplexity(silenced, rng=rng)
@@ -315,7 +327,8 @@ compared.set_index(["group", "n", "control"])[shown].round(3)
 
 # %%
 ax = masking_plots.plot_against_controls(by_mask, base)
-ax.set_title(f"Silenced (to {silence_to})")
+over = f"{len(documents)} documents, {n_draws} draws"
+ax.set_title(f"Silenced (to {silence_to}); {over}")
 artifacts.write_figure(out, "silencing", ax.figure)
 
 # %% [markdown]
@@ -338,7 +351,9 @@ for i in order:
     per_layer = [controls.per_layer(members[i], rng) for _ in range(n_draws)]
     about = (f"network {i}", kind, members[i], {"per layer": per_layer})
     single_trials += evaluation.trials(*about, options=instead[kind])
-single = evaluation.measure(*given, single_trials, batch_size=batch_size, **where)
+single = evaluation.measure(
+    language_model, tokens, documents, single_trials, batch_size=batch_size, **where
+)
 alone = damage.compare_all(single, rng=rng)
 alone.set_index(["group", "n"])[[*shown, "p_holm"]].round(3)
 
@@ -349,7 +364,7 @@ stars = special.assign(star=special["p_fwe"] <= 0.05).pivot(
 )
 matrix = specificity.domain_matrix(single)
 ax = masking_plots.plot_domain_matrix(matrix, stars)
-ax.set_title("One network silenced at a time")
+ax.set_title(f"One network silenced at a time; {over}")
 artifacts.write_figure(out, "networks_by_domain", ax.figure)
 
 # %% [markdown]
@@ -372,13 +387,31 @@ for n in keep_components:
     found = networks.ica(svd.reduce(corpora, n), random_state=seed).networks
     found = networks.threshold(found.reshape(n, *strength.shape), keep_alpha)
     kept["components"].append(selection.union(found))
-keeping_trials, few = [], range(n_draws_actions)
+keeping_trials, overlap = [], {}
 for group, several in kept.items():
     for m in several:
-        own = {"per layer": [controls.per_layer(m, rng) for _ in few]}
-        about = {"action": "keep", "options": instead[kind]}
-        keeping_trials += evaluation.trials(group, kind, m, own, **about)
-keeping = evaluation.measure(*given, keeping_trials, batch_size=batch_size, **where)
+        others = [controls.per_layer(m, rng) for _ in range(n_draws)]
+        overlap[group, int(m.sum())] = controls.overlap(m, others)
+        keeping_trials += evaluation.trials(
+            group,
+            kind,
+            m,
+            {"per layer": others},
+            action="keep",
+            options=instead[kind],
+        )
+keeping = evaluation.measure(
+    language_model, tokens, documents, keeping_trials, batch_size=batch_size, **where
+)
+kept_compared = damage.compare_all(keeping, rng=rng)
+kept_table = kept_compared.set_index(["group", "n"])[shown]
+kept_table.assign(overlap=pd.Series(overlap)).round(3)
+
+# %% [markdown]
+# Does what is kept leave more of the model than as many random neurons of the same layers?
+# `p` is the share of draws that harm as little; differences below 0 speak for the mask.
+# Where more than half of a layer is kept, its control must hold some of the same neurons
+# (`overlap`).
 
 # %%
 curves = damage.perplexity(keeping).query("group != 'intact'")
@@ -387,21 +420,29 @@ curves["group"] += np.where(curves["control"] == "", "", ": random per layer")
 spread = curves.groupby(["group", "share"], sort=False)["perplexity"]
 lines = spread.agg(perplexity="median", low="min", high="max").reset_index()
 ax = masking_plots.plot_shares(lines, base)
-ax.set_title(f"Only these {kind} neurons kept")
+ax.set_title(f"Only these {kind} neurons kept; {over}, band: their range")
 artifacts.write_figure(out, "keeping", ax.figure)
 
 # %%
 group = "networks, massive out" if "networks, massive out" in masks else "networks"
 amplifying_trials = []
 for factor in factors:
-    few = {"per layer": drawn[group]["per layer"][:n_draws_actions]}
-    amplifying = {"factor": factor, "plus": plus}
-    about = (group, kind, masks[group][1], few)
-    amplifying_trials += evaluation.trials(*about, action="amplify", options=amplifying)
-louder = evaluation.measure(*given, amplifying_trials, batch_size=batch_size, **where)
+    amplifying_trials += evaluation.trials(
+        group,
+        kind,
+        masks[group][1],
+        {"per layer": drawn[group]["per layer"]},
+        action="amplify",
+        options={"factor": factor, "plus": plus},
+    )
+louder = evaluation.measure(
+    language_model, tokens, documents, amplifying_trials, batch_size=batch_size, **where
+)
+louder_compared = damage.compare_all(louder, rng=rng)
 ax = masking_plots.plot_amplify(damage.perplexity(louder), base)
-ax.set_title("Multiplied by a factor" + f", plus {plus:g}" * bool(plus))
+ax.set_title("Multiplied by a factor" + f", plus {plus:g}" * bool(plus) + f"; {over}")
 artifacts.write_figure(out, "amplifying", ax.figure)
+louder_compared.set_index(["group", "factor"])[shown].round(3)
 
 # %% [markdown]
 # Lower is better where neurons are kept: networks worth their name keep more of the model
@@ -417,26 +458,31 @@ artifacts.write_figure(out, "amplifying", ax.figure)
 # %%
 folder = resolve(suites_folder)
 chosen = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
-of |= {"n_documents": task_documents, "document_tokens": task_tokens}
-of["parameters"] = ("task_documents", "task_tokens")
-_, longer = holdout.held_out(language_model.tokenizer, paths, **of)
 battery = tasks.prepare(
     chosen,
-    longer,
+    for_tasks,
     domain_labels,
     n_choices=min(4, task_documents),
     before=sentence_before,
     rng=rng,
 )
-fifteen = f"random {random_share:.0%}"
-task_trials = evaluation.trials(fifteen, kind, others[fifteen], options=instead[kind])
+task_trials = []
 worked = dict(list(masks.items())[: n_task_masks or None])
 for group, (k, mask) in worked.items():
-    first = {"per layer": drawn[group]["per layer"][:1]}
-    task_trials += evaluation.trials(group, k, mask, first, options=instead[k])
+    some_controls = {
+        control: drawn[group][control][:n_task_draws]
+        for control in ("per layer", published_control)
+        if control in drawn[group]
+    }
+    task_trials += evaluation.trials(group, k, mask, some_controls, options=instead[k])
 answered = tasks.under(language_model, battery, task_trials, **where)
-scores = tasks.summary(answered)
-scores.round(2)
+task_scores = tasks.summary(answered)
+in_words = tasks.as_text(task_scores)
+in_words
+
+# %% [markdown]
+# In brackets the 95 % interval for other items of the kind: with few items it is wide, and
+# then nothing follows from a difference.
 
 # %%
 every = syntaxgym.load_suites(folder, names=suites, n_items=intact_items)
@@ -446,24 +492,28 @@ found = [
     for b in before.values()
 ]
 intact_grammar = found[0].assign(**{"accuracy alone": found[1]["accuracy"]})
+low, high = inference.wilson(intact_grammar["accuracy"], intact_grammar["n_items"])
+intact_grammar = intact_grammar.assign(low=low, high=high)
 grammar = answered[(answered["task"] == "SyntaxGym") & (answered["control"] == "")]
 per_suite = grammar.pivot_table("correct", "set", "group", sort=False)
+n_items = grammar[grammar["group"] == "intact"].groupby("set").size()
+per_suite.index = [f"{suite} (n = {n_items[suite]})" for suite in per_suite.index]
 ax = masking_plots.plot_suites(per_suite[["intact", *worked]])
-ax.set_title(f"SyntaxGym under masks, {suite_items or 'all'} items a suite")
+ax.set_title(f"SyntaxGym under masks, {n_items.sum()} items")
 artifacts.write_figure(out, "syntaxgym", ax.figure)
 intact_grammar.round(3)
 
 # %% [markdown]
 # The table is the intact model's score per suite, sentences read after `sentence_before`
-# and alone. Few items only show the direction:
+# (with its 95 % interval for other items) and alone. Few items only show the direction:
 # `suites: []` with `suite_items: 0` and `intact_items: 0` run all of them.
 #
 # ## Beside the published numbers
 #
 # GPT-2, fine-tuned for each task (Liu et al. 2025): accuracy intact, with 15 % random
 # neurons silenced, and with the neurons of ten networks silenced (under 2 %). Ours: the
-# same three, and what the paper lacks: random neurons of the same layers, and the networks
-# without massive activations.
+# same three, and what the paper lacks: intervals, random neurons of the same layers, and the
+# networks without massive activations.
 
 # %%
 published = pd.DataFrame(
@@ -474,13 +524,10 @@ published = pd.DataFrame(
     },
     index=["SST-2", "AG News", "CoLA", "MNLI"],
 )
-ours = scores.reset_index()
-ours["mask"] = ours["group"] + ours["control"].map(lambda c: f", {c}" * bool(c))
-wanted = ["intact", fifteen, "networks", "networks, per layer"]
-wanted += [f"networks, massive out{c}" for c in ("", ", per layer")]
-ours = ours.set_index("mask").reindex(wanted).drop(columns=["group", "control"]).T
+beside = [row for row in in_words.index if row.split(",")[0] in ("intact", "networks")]
+ours = in_words.loc[beside].T
 published.index.name, ours.index.name = "published: GPT-2", name.split("/")[-1]
-display(published, ours.round(3))
+display(published, ours)
 
 # %% [markdown]
 # What the silenced model still says:
@@ -505,25 +552,30 @@ for label, (text,) in said.items():
 # ## Check and headline
 #
 # An empty mask must change nothing, bit for bit; text that was evaluated was not fitted on.
-# Then, in nats a token: the published claim is the first line, few neurons of networks
-# against many at random. What matched controls change is in the others: what a mask does
-# beyond the most harmful kind of control is owed to the networks, and with the massive
-# neurons out, to more than a few outliers.
+# Then, in nats a token, each mask against the control that comes nearest to it: what it does
+# beyond that, with the interval over documents and draws, is owed to the mask, and with the
+# massive neurons out, to more than a few outliers. The published claim is the last line: few
+# neurons of networks against many at random.
 
 # %%
-holdout.check_disjoint(pd.concat([documents, longer]), used)
+holdout.check_disjoint(pd.concat([documents, for_tasks]), used)
 with masking.silence(model, np.zeros_like(strength, bool), kind, **where):
     again = evaluation.by_document(language_model, tokens, batch_size=batch_size)
 intact = silenced[silenced["group"] == "intact"].set_index("document")
 assert (again.set_index("document")["nll"] == intact["nll"]).all()
 headline = by_mask.groupby(["group", "control"], sort=False)["perplexity"].median()
 print(headline.unstack().round(1).to_string(na_rep=""))
-nats = np.log(headline / base)
-few, many = nats["networks", ""], nats[fifteen, ""]
-print(f"{n_masked} neurons of networks {few:.2f}, {fifteen} {many:.2f}")
-for group in masks:
-    worst = nats[group].drop("")
-    print(f"{group} {nats[group, '']:.2f}, {worst.idxmax()} control {worst.max():.2f}")
+
+matched = compared[compared["control"] != published_control]
+nearest = matched.loc[matched.groupby("group", sort=False)["difference"].idxmin()]
+claim = compared[compared["control"] == published_control]
+print("nats a token above intact: mask, control, difference [95 % interval], p")
+for row in pd.concat([nearest, claim]).itertuples():
+    print(
+        f"{row.group} {row.damage:.2f}; {row.control} {row.control_damage:.2f}; "
+        f"{row.difference:.2f} [{row.low:.2f}, {row.high:.2f}], p {row.p:.3f} "
+        f"({row.n_documents} documents, {row.n_draws} draws)"
+    )
 
 # %% [markdown]
 # ## Write
@@ -532,7 +584,9 @@ for group in masks:
 loss = {"silence": silenced, "single": single, "keep": keeping, "amplify": louder}
 loss = pd.concat(loss, names=["experiment"]).reset_index(level=0)
 tables = {"damage": loss.reset_index(drop=True), "tasks": answered}
-tables |= {"comparisons": pd.concat([compared, alone]), "specificity": special}
+comparisons = [compared, alone, kept_compared, louder_compared]
+tables |= {"comparisons": pd.concat(comparisons), "specificity": special}
+tables["task_scores"] = task_scores
 tables["syntaxgym"] = intact_grammar
 for label, table in tables.items():
     path = out / "data" / f"{label}.parquet"
@@ -546,6 +600,7 @@ pairs = {"networks": "", "networks, massive out": "_without_massive"}
 summary = {"ppl_base": base, "ppl_masked_top_variance": ppl["largest variance", ""]}
 pairs |= {group: "_coupled" for group in masks if group.startswith("coupled")}
 named = {"": "networks", "per layer": "matched_random", "uniform": "uniform_random"}
+named[published_control] = "random_share"
 for group, key in pairs.items():
     for control, what in named.items():
         if (group, control) in ppl:

@@ -35,6 +35,8 @@ n_components: int = 32  # of each layer, for functional; published 128 (2 to 100
 n_texts: int = 40  # texts of a decomposition, for functional (1 to 100000)
 cut_criterion: str = "fluctuation"  # of the model that is cut for real (one of functional, wanda, magnitude, fluctuation, random, coupled)
 cut_share: float = 0.3  # of its feed-forward units (0.001 to 0.95)
+n_draws: int = 20  # random scores that the criteria are compared with (2 to 10000)
+n_random: int = 3  # of these, for grammar, and of models with random weights (2 to 1000)
 multiple: int = 16  # units of a cut layer come in multiples of it, which is faster (1 to 1024)
 keep_model: bool = False  # whether the cut model stays in data/model
 speed_tokens: int = 512  # of a timed pass (16 to 1000000)
@@ -69,6 +71,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 from anbn import (
     artifacts,
@@ -79,6 +82,7 @@ from anbn import (
     evaluation,
     holdout,
     importance,
+    inference,
     likeness,
     likeness_plots,
     masking,
@@ -161,7 +165,8 @@ model, scores = language_model.model, {}
 scores["wanda"] = importance.wanda(model, usual.mean_square)
 scores["magnitude"] = importance.magnitude(model)
 scores["fluctuation"] = importance.fluctuation(model, usual.variance)
-scores["random"] = importance.random(usual.mean.shape, rng)
+drawing = np.random.default_rng([seed, 1])
+random_scores = [importance.random(usual.mean.shape, drawing) for _ in range(n_draws)]
 if "coupled" in [*criteria, cut_criterion]:
     synchrony = artifacts.read_arrays(coupled / "data" / "synchrony.npz")["synchrony"]
     scores["coupled"] = np.abs(synchrony).max(-1)
@@ -202,23 +207,47 @@ if "functional" in [*criteria, cut_criterion]:
 # (`compensate`) or to zero, at special tokens too, which gives what the cut model gives.
 
 # %%
-how, trials = {"budget": budget, "multiple": multiple, "spare": needed}, []
-how["protect"] = (first_layers, last_layers)
-chosen = {
-    (name, share): pruning.choose(scores[name], share, **how)
-    for name in dict.fromkeys([*criteria, cut_criterion])
-    for share in sorted({*shares, *suite_shares, cut_share})
-}
-for (name, _), mask in chosen.items():
-    trials += evaluation.trials(name, kind, mask, options=to)
+every_share = sorted({*shares, *suite_shares, cut_share})
+every_criterion = dict.fromkeys([*criteria, cut_criterion])
+chosen = {}  # by criterion and share: one mask, or one for each random score
+for name in every_criterion:
+    for share in every_share:
+        chosen[name, share] = [
+            pruning.choose(
+                drawn,
+                share,
+                budget=budget,
+                multiple=multiple,
+                spare=needed,
+                protect=(first_layers, last_layers),
+            )
+            for drawn in (random_scores if name == "random" else [scores[name]])
+        ]
+trials, share_of = [], {}
+for (name, share), masks in chosen.items():
+    n = int(masks[0].sum())
+    share_of[name, n] = share
+    for draw, mask in enumerate(masks):
+        trials.append(
+            evaluation.Trial(
+                name, kind, mask, draw=draw, options=to, n=n, action="silence"
+            )
+        )
 for name in criteria:  # and the other way to fill the gap
-    about = (f"{name}, other", kind, chosen[name, cut_share])
-    trials += evaluation.trials(*about, options=other)
-given = (language_model, tokens, documents)
-measured = evaluation.measure(*given, trials, batch_size=batch_size)
+    mask = chosen[name, cut_share][0]
+    trials += evaluation.trials(f"{name}, other", kind, mask, options=other)
+measured = evaluation.measure(
+    language_model, tokens, documents, trials, batch_size=batch_size
+)
 
 # %%
-curves = damage.perplexity(measured, rng=rng)
+each = damage.perplexity(measured, rng=np.random.default_rng([seed, 2]))
+of_draws = each[each["group"] == "random"]
+curves = each[each["group"] != "random"].copy()
+if len(of_draws):
+    spread = of_draws.groupby("n")["perplexity"]
+    middle = spread.agg(perplexity="median", low="min", high="max").reset_index()
+    curves = pd.concat([curves, middle.assign(group="random", control="")])
 curves["share"] = curves["n"] / usual.mean.size
 base = curves["perplexity"][curves["group"] == "intact"].item()
 lines = curves[curves["group"].isin(criteria)]
@@ -228,34 +257,58 @@ ax.set_title(f"Feed-forward units cut, {budget} budget, replaced by {filled}{not
 artifacts.write_figure(out, "perplexity_by_share", ax.figure)
 
 # %% [markdown]
-# The lower the better; bands are intervals over documents. A criterion that is not below
-# `random` knows nothing about the model.
+# The lower the better; bands are intervals over documents, that of `random` the range of its
+# draws. A criterion that is not below `random` knows nothing about the model:
+
+# %%
+beside = [measured[measured["group"] == "intact"]]
+at_random = measured[measured["group"] == "random"].groupby("n")
+random_by_share = {share_of["random", n]: part for n, part in at_random}
+for (name, n), share in share_of.items():
+    if name != "random" and share in random_by_share:
+        own = measured[(measured["group"] == name) & (measured["n"] == n)]
+        rest = random_by_share[share].assign(group=name, control="random", n=n)
+        beside += [part.assign(action="cut") for part in (own, rest)]
+compared = pd.DataFrame()
+if random_by_share:
+    compared = damage.compare_all(
+        pd.concat(beside), rng=np.random.default_rng([seed, 3])
+    )
+    shown = "damage control_damage difference low high effect p p_fwe".split()
+    compared["share"] = [share_of[row.group, row.n] for row in compared.itertuples()]
+    display(compared.set_index(["group", "share"])[shown].round(3))
+
+# %% [markdown]
+# Nats a token above the intact model, beside `n_draws` random scores: the difference with
+# its interval over documents and draws, and the share of draws that harm as little.
 
 # %%
 intact, grammar = syntaxgym.score(language_model, items, before=sentence_before), []
 for name in criteria:
     for share in suite_shares:
-        with masking.silence(model, chosen[name, share], kind, **to):
-            found = syntaxgym.score(language_model, items, before=sentence_before)
-        grammar.append(found.assign(group=name, share=share))
-grammar = pd.concat([intact.assign(group="intact", share=0.0), *grammar])
+        for draw, mask in enumerate(chosen[name, share][:n_random]):
+            with masking.silence(model, mask, kind, **to):
+                found = syntaxgym.score(language_model, items, before=sentence_before)
+            grammar.append(found.assign(group=name, share=share, draw=draw))
+grammar = pd.concat([intact.assign(group="intact", share=0.0, draw=0), *grammar])
 of_suites = grammar.groupby(["group", "share", "suite"], sort=False)["correct"].mean()
 score = of_suites.groupby(["group", "share"], sort=False).mean().rename("accuracy")
 
 # %%
 sg_intact = float(score["intact", 0.0])
 lines = score.drop("intact").reset_index()
+lines["low"], lines["high"] = inference.wilson(lines["accuracy"], len(intact))
 ax = masking_plots.plot_shares(lines, sg_intact, value="accuracy")
 ax.set(
     ylabel="SyntaxGym score",
     ylim=(-0.03, 1.03),
-    title=f"Grammar, {len(intact)} items{note}",
+    title=f"Grammar, {len(intact)} items, band: 95 % for other items{note}",
 )
 artifacts.write_figure(out, "syntaxgym_by_share", ax.figure)
 
 # %%
 pair = curves.set_index(["group", "n"])["perplexity"]
-n_cut = {name: int(chosen[name, cut_share].sum()) for name in criteria}
+n_cut = {name: int(chosen[name, cut_share][0].sum()) for name in criteria}
 rows = {
     name: (pair[name, n_cut[name]], pair[f"{name}, other", n_cut[name]])
     for name in criteria
@@ -272,7 +325,7 @@ pd.DataFrame(rows, index=labels).T.round(1)
 # cut model must say what the masked one said, from memory and from disk.
 
 # %%
-mask = chosen[cut_criterion, cut_share]
+mask = chosen[cut_criterion, cut_share][0]
 cut = pruning.cut(language_model, mask, mean=usual.mean if compensate else None)
 versions = {"intact": language_model, "cut": cut}
 folder, disk = out / "data" / "model", {}
@@ -280,7 +333,11 @@ for label, version in versions.items():
     pruning.save(version, folder)
     disk[label] = artifacts.size(folder)
 loaded = models.load_model(str(folder), head="causal", device=device)
-masked = measured[(measured["group"] == cut_criterion) & (measured["n"] == mask.sum())]
+masked = measured[
+    (measured["group"] == cut_criterion)
+    & (measured["n"] == mask.sum())
+    & (measured["draw"] == 0)
+]
 for version in (cut, loaded):
     again = evaluation.by_document(version, tokens, batch_size=batch_size)
     assert np.allclose(again["nll"], masked["nll"], atol=1e-4), "not the masked model"
@@ -316,7 +373,7 @@ size
 n = fitting_texts + fingerprint_texts  # of each corpus
 texts = signals.excerpts(paths, n, text_words)
 fitting = [text for i, text in enumerate(texts) if i % n < fitting_texts]
-compared = [text for i, text in enumerate(texts) if i % n >= fitting_texts]
+compared_texts = [text for i, text in enumerate(texts) if i % n >= fitting_texts]
 relatives = {"cut": cut}
 for scale in noise_scales:
     relatives[f"noised {scale:g}"] = descendants.noised(language_model, scale, rng)
@@ -324,21 +381,24 @@ options = {"n_steps": tune_steps, "learning_rate": tune_rate, "seed": seed}
 options |= {"window": 64, "batch_size": 4}
 tuned, losses = descendants.fine_tuned(language_model, some, **options)
 relatives["fine-tuned"] = tuned
-print(f"{len(fitting)} texts to fit, {len(compared)} to compare on; losses of tuning:")
+print(
+    f"{len(fitting)} texts to fit, {len(compared_texts)} to compare on; losses of tuning:"
+)
 print(losses.round(2))
 
 # %%
 several = {"itself": language_model, **relatives}
 fingerprints = {
-    label: signals.fingerprint(m, fitting, compared, n_networks)
+    label: signals.fingerprint(m, fitting, compared_texts, n_networks)
     for label, m in several.items()
 }
-for label in ["random weights", *other_models]:
-    random_weights = seed if label == "random weights" else None
-    spec = before["model"] if label == "random weights" else label
-    other = models.load_model(spec, device=device, random_weights=random_weights)
+unrelated = models.comparisons(
+    before["model"], ["random", *other_models], n_random=n_random, seed=seed
+)
+for label, (spec, random_weights) in unrelated.items():
+    stranger = models.load_model(spec, device=device, random_weights=random_weights)
     fingerprints[label.removeprefix("package:").split("/")[0]] = signals.fingerprint(
-        other, fitting, compared, n_networks
+        stranger, fitting, compared_texts, n_networks
     )
 alike = likeness.compare(fingerprints, "itself", list(relatives), rng=rng)
 
@@ -365,6 +425,7 @@ artifacts.write_figure(out, "roc", ax.figure)
 
 # %%
 tables = {"curves": curves, "grammar": grammar, "likeness": alike}
+tables["comparisons"] = compared
 tables["size"] = size.rename_axis("model").reset_index()
 for label, table in tables.items():
     path = out / "data" / f"{label}.parquet"

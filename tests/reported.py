@@ -35,6 +35,7 @@ SUMMARY = {
         "encoding_r_baseline_wordrate": 0.396,
         "encoding_r_shifted": 0.373,
         "noise_ceiling_mean": 0.7496,
+        "n_networks_predicted": 5,
     },
     FOURTH: {"n_masked": 210, "frac_masked": 0.01215, "ppl_base": 83.2},
     FIFTH: {"ppl_base": 61.7, "ppl_cut": 97.4, "parameters_cut": 0.171},

@@ -206,10 +206,10 @@ def anchor_signals(responses, r, top):
 
 def test_depth_stands_beside_that_of_surrogates(rng):
     responses, timecourses = smooth(rng, 100, 60), smooth(rng, 100, 2)
-    responses[:, 40:50] += 4 * timecourses[:, :1]
+    responses[:, 50:60] += timecourses[:, :1]
     basis = hemodynamics.orthonormal(np.ones((100, 1)))
-    options = {"n_null": 3, "rng": np.random.default_rng(2)}
-    found = anchors.depth_beside_chance(
+    options = {"n_null": 39, "rng": np.random.default_rng(2)}
+    found, p = anchors.depth_beside_chance(
         responses, timecourses, basis, 6, top=0.1, **options
     )
     r = coupling.synchrony(responses, timecourses)
@@ -218,8 +218,9 @@ def test_depth_stands_beside_that_of_surrogates(rng):
     draws = anchors.surrogate_synchrony(responses, timecourses, basis, **options)
     null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in draws], (0, 1))
     np.testing.assert_allclose(found[2], null)
+    assert p[0] <= 0.05 < p[1]  # the first network's ten neurons are in one layer
     other = [rng.normal(size=(60, 2)), rng.normal(size=(60, 2))]  # as of other text
-    found = anchors.depth_beside_chance(
+    found, _ = anchors.depth_beside_chance(
         responses, timecourses, basis, 6, top=0.1, draws=other
     )
     null = np.mean([anchors.depth_profile(x, 6, top=0.1) for x in other], (0, 1))

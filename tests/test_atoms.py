@@ -286,19 +286,34 @@ def test_diversity_counts_atoms_by_their_use():
     assert found == pytest.approx(np.exp(-(share * np.log(share)).sum()))
 
 
-def test_diversity_interval_is_that_of_the_naive_bootstrap(rng):
-    scale = 1 / np.arange(1, 7)[:, None]
-    codes = scale * rng.normal(size=(6, 400)) * (rng.random((6, 400)) < 0.2)
-    found = atoms.diversity(codes, np.eye(6), rng=rng, n_bootstrap=2000, block=150)
-    draws = [
-        atoms.diversity(codes[:, rng.integers(400, size=400)], np.eye(6))
-        for _ in range(2000)
-    ]
-    low, high = np.percentile([d["effective_atoms"] for d in draws], [2.5, 97.5])
+def test_diversity_interval_is_over_layers(rng):
+    """Neurons of a layer are alike: as independent ones they would seem to tell all."""
+    n_layers, n_neurons = 12, 200
+    scale = np.repeat(rng.lognormal(0, 1, (6, n_layers)), n_neurons, axis=1)
+    codes = scale * rng.normal(size=scale.shape) * (rng.random(scale.shape) < 0.2)
+    found = atoms.diversity(
+        codes, np.eye(6), n_layers=n_layers, rng=rng, n_bootstrap=4000, block=150
+    )
+    by_layer = codes.reshape(6, n_layers, n_neurons)
+    draws = {"layers": [], "neurons": []}
+    for _ in range(2000):
+        some = by_layer[:, rng.integers(n_layers, size=n_layers)].reshape(6, -1)
+        draws["layers"].append(some)
+        draws["neurons"].append(codes[:, rng.integers(2400, size=2400)])
+    draws = {
+        name: [atoms.diversity(d, np.eye(6))["effective_atoms"] for d in several]
+        for name, several in draws.items()
+    }
+    low, high = np.percentile(draws["layers"], [2.5, 97.5])
     width = high - low
-    assert found["effective_atoms_low"] == pytest.approx(low, abs=0.15 * width)
-    assert found["effective_atoms_high"] == pytest.approx(high, abs=0.15 * width)
+    assert found["effective_atoms_low"] == pytest.approx(low, abs=0.1 * width)
+    assert found["effective_atoms_high"] == pytest.approx(high, abs=0.1 * width)
     assert low < found["effective_atoms"] < high
+    assert width > 2 * np.ptp(np.percentile(draws["neurons"], [2.5, 97.5]))
+    one = atoms.diversity(codes, np.eye(6), rng=rng)
+    assert np.isnan(one["effective_atoms_low"])
+    with pytest.raises(ValueError, match="2400 neurons do not divide into 7 layers"):
+        atoms.diversity(codes, np.eye(6), n_layers=7)
 
 
 @pytest.mark.parametrize(

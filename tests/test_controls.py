@@ -28,6 +28,7 @@ def test_controls_are_matched(sizes, rng):
     everywhere = np.mean([c.sum(1) for c in drawn["uniform"]], 0)
     assert (everywhere > 10).all()
     balance = controls.balance(mask, drawn, {"variance": sizes, "other": 1 / sizes})
+    assert (balance["overlap"] == 0).all()
     assert balance.loc["per layer", "variance"] < 0.1
     assert 0.2 < balance.loc["variance", "variance"] < 1
     naive = np.mean([np.log(sizes[c]).mean() for c in drawn["variance"]])
@@ -52,6 +53,8 @@ def test_masks_of_most_of_a_layer_share_with_their_control(rng):
     mask[0, :8] = True
     control = controls.per_layer(mask, rng)
     assert control.sum(1).tolist() == [8, 0]
+    shared = [controls.per_layer(mask, rng) for _ in range(50)]
+    assert controls.overlap(mask, shared) == pytest.approx(0.8, abs=0.05)
     assert controls.uniform(mask, rng).sum() == 8
     assert controls.matched(mask, np.ones((2, 10)), rng).sum(1).tolist() == [8, 0]
 
@@ -79,3 +82,13 @@ def test_draws_repeat_with_their_seed(sizes):
         for name in a
         for x, y in zip(a[name], b[name], strict=True)
     )
+
+
+def test_published_control_is_a_share_without_the_mask(rng):
+    mask = rng.random((4, 300)) < 0.2
+    drawn = [controls.share(mask, rng, size=0.15) for _ in range(20)]
+    assert {control.sum() for control in drawn} == {180}
+    assert controls.overlap(mask, drawn) == 0
+    assert np.mean([c.sum(1) for c in drawn], 0) == pytest.approx([45] * 4, abs=10)
+    with pytest.raises(ValueError, match="cannot draw 1080 control neurons"):
+        controls.share(mask, rng, size=0.9)

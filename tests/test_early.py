@@ -10,7 +10,7 @@ from anbn import early, signals
 from anbn.params import ParamError
 
 CORPUS = ["wiki"] * 300 + ["code"] * 100
-COUPLING = {"n_folds": 5, "gap": 32.0, "tr": 2.0, "shift": 60, "delays": [0]}
+COUPLING = {"n_folds": 5, "gap": 32.0, "tr": 2.0, "delays": [0]}
 
 
 def brain(n_columns, mask=None):
@@ -43,7 +43,8 @@ def test_what_fits_passes():
     networks(scan=[399])
     early.check_brain_networks(brain(6), method="ica", n_networks=5)
     early.check_brain_networks(brain(6), method="regions", n_networks=14)
-    coupling(ceiling=np.array([0.1, 0.6]), min_ceiling=0.5)
+    coupling()
+    early.check_ceiling(np.array([0.1, 0.6]), min_ceiling=0.5)
     coupling(run_lengths=[100, 100])
     coupling(run_lengths=[40] * 5, null_method="phase")
     tasks(32)
@@ -73,7 +74,6 @@ REFUSED = {
     "gap": (lambda: coupling(gap=300.0), "^n_folds 5, gap 300 s: .*200 volumes of 2 s"),
     "n_folds": (lambda: coupling(40, n_folds=20), "^n_folds 20, gap 32 s"),
     "inner": (lambda: coupling(61, gap=40.0), "^n_folds 5, gap 40 s"),
-    "shift": (lambda: coupling(shift=400), "^shift: 400 .* 200, .* about 100"),
     "delays": (
         lambda: coupling(run_lengths=[195, 5], delays=[0, 5]),
         "^delays: 5 volumes are not in a run of 5",
@@ -84,7 +84,7 @@ REFUSED = {
     ),
     "run_lengths": (lambda: coupling(run_lengths=[100, 90]), "run_lengths .* 190"),
     "min_ceiling": (
-        lambda: coupling(ceiling=np.array([0.1, 0.3]), min_ceiling=0.5),
+        lambda: early.check_ceiling(np.array([0.1, 0.3]), min_ceiling=0.5),
         "^min_ceiling: .* 0.5, the highest is 0.30",
     ),
     "task_tokens": (

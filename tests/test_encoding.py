@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import scipy.ndimage
 from himalaya.scoring import correlation_score, r2_score_split
 from sklearn.linear_model import Ridge
 
-from anbn import encoding, folds, hemodynamics
+from anbn import encoding, folds, hemodynamics, intersubject
 
 PLAIN = {"tr": 1.0, "gap": 3, "high_pass": None, "n_folds": 4}
 
@@ -212,3 +213,94 @@ def test_subjects_side_by_side_are_as_one_by_one(rng):
     for batch in (3, 7, 100):
         r = encoding.encode_subjects(bands, people, n_targets_batch=batch, **options)
         np.testing.assert_allclose(r, expected, atol=1e-4)
+
+
+def test_people_are_predicted_with_the_weights_of_their_mean(data, rng):
+    features, bold = data
+    people = [bold + rng.normal(size=bold.shape) for _ in range(5)]
+    mean = np.mean(people, 0)
+    options = {"alphas": [1.0], **PLAIN}
+    scores = encoding.encode({"words": features}, mean, subjects=people, **options)
+    alone = encoding.encode({"words": features}, mean, **options)
+    np.testing.assert_allclose(scores.r, alone.r, atol=1e-6)
+    assert alone.r_subjects is None
+    expected = np.zeros((5, 12))
+    for train, test in folds.contiguous_folds(160, 4, 3):
+        x = (features - features[train].mean(0)) / features[train].std(0)
+        model = Ridge(alpha=1.0).fit(x[train], mean[train])
+        predicted = model.predict(x[test])
+        for i, one in enumerate(people):
+            expected[i] += correlation(predicted, one[test]) / 4
+    np.testing.assert_allclose(scores.r_subjects, expected, atol=0.02)
+    # people are never fitted to: in batches of voxels it is the same
+    again = encoding.encode(
+        {"words": features}, mean, subjects=people, n_targets_batch=5, **options
+    )
+    np.testing.assert_allclose(again.r_subjects, scores.r_subjects, atol=1e-5)
+
+
+def test_a_perfect_model_reaches_the_ceiling_of_its_folds(rng):
+    """Not that of whole runs, in which people share a drift that no score sees."""
+    features = rng.normal(size=(240, 3))
+    signal = hemodynamics.zscore(features @ rng.normal(size=(3, 200)))
+    slow = 3 * hemodynamics.drift(240, 1.0, 128.0)[:, :1]
+    people = [
+        0.5 * signal + slow / slow.std() + rng.normal(size=signal.shape)
+        for _ in range(8)
+    ]
+    options = {"tr": 1.0, "gap": 3, "n_folds": 4, "high_pass": 60.0}
+    mean = np.mean(people, 0)
+    scores = encoding.encode({"true": features}, mean, subjects=people, **options)
+    group, single = encoding.ceilings(people, **options)
+    assert scores.r.mean() == pytest.approx(group.mean(), abs=0.02)
+    assert scores.r_subjects.mean() == pytest.approx(single.mean(), abs=0.02)
+    assert intersubject.group_noise_ceiling(people).mean() > group.mean() + 0.08
+
+
+def slow(rng, n_times, n_columns):
+    return hemodynamics.zscore(
+        scipy.ndimage.gaussian_filter1d(
+            rng.normal(size=(n_times, n_columns)), 3, axis=0
+        )
+    )
+
+
+def test_gain_is_found_where_features_drive_a_network_and_nowhere_else(rng):
+    """Slow features predict slow noise by chance: rolled ones say how well."""
+    options = {"tr": 2.0, "n_folds": 4, "gap": 8.0, "high_pass": None}
+    found, highest = np.zeros(3), []
+    for _ in range(20):
+        rate, features = slow(rng, 200, 1), slow(rng, 200, 4)
+        noise = slow(rng, 200, 3)
+        driven = 1.5 * hemodynamics.zscore(features @ rng.normal(size=(4, 1)))
+        network = np.hstack([driven, rate, np.zeros((200, 1))]) + noise
+        table = encoding.gain_over_shifts(
+            {"rate": rate},
+            {"atoms": features},
+            network,
+            n_permutations=19,
+            rng=rng,
+            **options,
+        )
+        found += table["p"] <= 0.05
+        highest.append(table["gain"].iloc[1:].max())
+    assert found[0] >= 14
+    # family-wise over three networks: 1 of 20 expected, the 99.9 % of a binomial is 5
+    assert found[1] + found[2] <= 5
+    assert max(highest) > 0.05  # a gain above 0 would not do
+
+
+def test_gain_over_shifts_is_that_of_the_encoding_model(rng):
+    rate, features = slow(rng, 120, 1), slow(rng, 120, 3)
+    network = features[:, :2] + slow(rng, 120, 2)
+    options = {"tr": 2.0, "n_folds": 3, "gap": 8.0}
+    bands = {"a": features[:, :1], "b": features[:, 1:]}
+    table = encoding.gain_over_shifts(
+        {"rate": rate}, bands, network, n_permutations=5, rng=rng, **options
+    )
+    alone = encoding.encode({"rate": rate}, network, **options).r
+    both = encoding.encode({"rate": rate, **bands}, network, **options).r
+    np.testing.assert_allclose(table["gain"], both - alone, atol=1e-6)
+    np.testing.assert_allclose(table["r_base"], alone, atol=1e-6)
+    assert (table["p"] >= 1 / 6).all()
+    assert (table["null_95"] >= table["null_mean"]).all()

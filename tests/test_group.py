@@ -115,7 +115,8 @@ def test_subjects_needed_draws_groups_apart(rng):
 
 
 def test_score_table_has_means_shares_and_intervals(rng):
-    scores = {"a": np.array([0.1, 0.3, 9.0]), "b": np.array([0.2, 0.2, 9.0])}
+    scores = {"a": np.array([[0.1, 0.3, 9.0]]), "b": np.full((3, 3), 0.2)}
+    scores["b"] += np.array([-0.1, 0.0, 0.1])[:, None]
     people = {"a": rng.normal(0.2, 0.1, (12, 3))}
     ceilings, scored = rng.normal(0.5, 0.1, (12, 3)), np.array([True, True, False])
     ceiling = np.array([0.4, 0.6, 1.0])
@@ -123,6 +124,12 @@ def test_score_table_has_means_shares_and_intervals(rng):
     assert list(table.index) == ["a", "b", "noise ceiling"]
     assert table.loc["a", "group"] == pytest.approx(0.2)
     assert table.loc["b", "share"] == pytest.approx(0.4)
+    assert table["n_draws"].tolist() == [1, 3, 1]
+    interval = stats.t.interval(0.95, 2, loc=0.2, scale=0.1 / np.sqrt(3))
+    assert table.loc["b", ["group_low", "group_high"]].tolist() == pytest.approx(
+        interval
+    )
+    assert np.isnan(table.loc["a", "group_low"])
     each = people["a"][:, :2].mean(1)
     assert table.loc["a", "subjects"] == pytest.approx(each.mean())
     assert table.loc["a", "low"] < each.mean() < table.loc["a", "high"]

@@ -46,6 +46,19 @@ def test_random_weights_are_seeded_and_others(folder, llama):
     assert not torch.equal(weights[0], weights[3])
 
 
+def test_random_stands_for_several_models_and_labels_are_unique():
+    found = models.comparisons("gpt2", ["random", "a/b"], n_random=3, seed=5)
+    assert found == {
+        "random": ("gpt2", 5),
+        "random 2": ("gpt2", 6),
+        "random 3": ("gpt2", 7),
+        "a/b": ("a/b", None),
+    }
+    for names in (["a/b", "a-b"], ["random", "Random 2"]):
+        with pytest.raises(models.ModelError, match="would be written under one name"):
+            models.comparisons("gpt2", names, n_random=2)
+
+
 def test_smollm2_gguf_is_dequantised_once():
     loaded = models.load_model(SMOLLM2, device="cpu")
     assert neurons.count_neurons(loaded.model, "ffn_hidden") == (30, 1536)

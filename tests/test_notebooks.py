@@ -48,7 +48,7 @@ def test_all_models_are_loaded_before_anything_is_recorded():
     begin = text.index("recording.record(")
     before = text[:begin]
     assert before.count("models.load_model(") == 2  # the model, comparison models
-    assert "for name in comparison_models" in before
+    assert "in compared.items()" in before
     assert before.count("recording.check_range(") == 3
     assert "del other" in before  # one at a time
 

@@ -111,6 +111,10 @@ def test_figures_of_coupling(rng):
     labelled(
         coupling_plots.plot_global(pd.DataFrame(rng.random((3, 3)), names, columns))
     )
+    gained = pd.DataFrame({"network": names, "gain": [0.2, -0.1, 0.1]})
+    gained = gained.assign(null_mean=-0.05, null_95=0.05, p=[0.01, 0.9, 0.2])
+    ax = labelled(coupling_plots.plot_gain(gained))
+    assert [t.get_text() for t in ax.texts] == ["*"]
     parts = {"word timing": rng.random(30) / 9, "atoms": rng.random(30) / 9}
     labelled(coupling_plots.plot_split(parts, rng.random(30)))
     scores = {

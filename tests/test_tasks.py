@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from anbn import answers, behaviour, masking, syntaxgym, tasks
 from anbn.evaluation import Trial
@@ -95,7 +96,20 @@ def test_summary_weighs_suites_alike_and_parses_apart():
     table = pd.DataFrame(rows, columns=["task", "set", "correct"])
     table = table.assign(group="intact", control="", draw=0, parsed=True)
     table.loc[len(table) - 1, "parsed"] = False
-    found = tasks.summary(table.astype({"correct": bool})).loc[("intact", "")]
-    assert found["SyntaxGym"] == pytest.approx((0.75 + 0) / 2)
-    assert found["minimal pairs"] == pytest.approx(2 / 3)
-    assert found["classification"] == 0.5 and found["parse rate"] == 0.5
+    rest = table.assign(control="per layer", correct=1)
+    both = [table, rest, rest.assign(draw=1, correct=0)]
+    table = pd.concat(both, ignore_index=True).astype({"correct": bool})
+    found = tasks.summary(table).set_index(["control", "task"])
+    assert found.loc[("", "SyntaxGym"), "score"] == pytest.approx((0.75 + 0) / 2)
+    assert found.loc[("", "minimal pairs"), "score"] == pytest.approx(2 / 3)
+    assert found.loc[("", "classification"), "score"] == 0.5
+    assert found.loc[("", "parse rate"), "score"] == 0.5
+    # two draws: as many items, the mean of both
+    draws = found.loc[("per layer", "minimal pairs")]
+    assert (draws["n_items"], draws["n_draws"], draws["score"]) == (3, 2, 0.5)
+    interval = stats.binomtest(2, 3).proportion_ci(method="wilson")
+    low, high = found.loc[("", "minimal pairs"), ["low", "high"]]
+    assert (low, high) == pytest.approx((interval.low, interval.high))
+    text = tasks.as_text(tasks.summary(table))
+    assert list(text.index) == ["intact", "intact, per layer (mean of 2 draws)"]
+    assert text.loc["intact", "classification (n = 2)"] == "0.50 [0.09, 0.91]"

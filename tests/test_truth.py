@@ -47,18 +47,21 @@ def test_encoding_is_scored_where_it_was_planted(rng):
     planted |= {"population": ["P", "Q"], "word_rate": ["R"], "nothing": ["N"]}
     maps = np.kron(np.eye(5), np.ones(10)) + 0.1 * rng.random((5, 50))
     gain = np.repeat([0.3, 0.2, 0.4, -0.1, 0.02], 10)
-    people = gain + rng.normal(size=(20, 50)) * [*[0.1] * 40, *[1.0] * 10]
-    score = truth.score_encoding(gain, people, planted, maps)
+    names = ["N", "unlabelled-1", "P", "F", "Q", "R"]
+    p = np.array([0.2, 0.01, 0.01, 0.01, 0.05, 0.3])
+    score = truth.score_encoding(gain, names, p, planted, maps)
     assert score["encoding_gain_planted"] == pytest.approx(0.3)
     assert score["encoding_gain_elsewhere"] == pytest.approx(-0.04)
     assert score["population_networks_found"] == 2
     assert score["population_networks_total"] == 2
     assert score["false_encoding_networks_found"] == 0
-    people[:, 10:20] -= 0.2  # one population is not predicted, word rate is
-    people[:, 30:40] += 0.3
-    score = truth.score_encoding(gain, people, planted, maps)
+    # one population is not predicted, or has no map that carries its name
+    p[[0, 4]] = 0.01, 0.2
+    score = truth.score_encoding(gain, names, p, planted, maps)
     assert score["population_networks_found"] == 1
     assert score["false_encoding_networks_found"] == 1
+    score = truth.score_encoding(gain, names[:4], p[:4], planted, maps)
+    assert score["population_networks_found"] == 1
 
 
 def test_perfect_recovery_scores_one_and_swapped_names_nothing(scene):

@@ -187,7 +187,11 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
 def depth_beside_chance(
     responses, timecourses, basis, n_layers, *, top=0.01, draws=None, **drawing
 ):
-    """``depth_profile`` of a model, and the mean of surrogates as its last row.
+    """``depth_profile`` of a model beside that of surrogates, and p of its mean depth.
+
+    ::
+
+        depth = sum over bins of share * centre of the bin
 
     Parameters
     ----------
@@ -202,13 +206,20 @@ def depth_beside_chance(
     Returns
     -------
     profiles : array of shape (n_networks + 1, n_bins)
+        The mean over surrogates, which need not be even, is the last row.
+    p : array of shape (n_networks,)
+        That a network's anchors lie earlier or later than those of its surrogates;
+        two-sided, family-wise over networks (``inference.two_sided_max_p``).
     """
     if draws is None:
         draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
     null = [depth_profile(drawn, n_layers, top=top) for drawn in draws]
     found = coupling.synchrony(responses, timecourses)
     found = depth_profile(found, n_layers, top=top)
-    return np.vstack([found, np.mean(null, (0, 1))])
+    n_bins = found.shape[1]
+    centres = (np.arange(n_bins) + 0.5) / n_bins
+    p = inference.two_sided_max_p(found @ centres, np.stack(null) @ centres)
+    return np.vstack([found, np.mean(null, (0, 1))]), p
 
 
 def _n_top(synchrony, top):

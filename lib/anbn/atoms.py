@@ -116,7 +116,7 @@ def learn(
     return np.ascontiguousarray(atoms[:, order] * sign, np.float32), codes
 
 
-def diversity(codes, atoms, *, rng=None, n_bootstrap=500, block=2048):
+def diversity(codes, atoms, *, n_layers=1, rng=None, n_bootstrap=2000, block=2048):
     """How evenly neurons use the atoms, and how alike the atoms are.
 
     ::
@@ -126,11 +126,13 @@ def diversity(codes, atoms, *, rng=None, n_bootstrap=500, block=2048):
 
     Parameters
     ----------
-    codes : array of shape (n_atoms, n_neurons)
+    codes : array of shape (n_atoms, n_layers * n_neurons)
     atoms : array of shape (n_times, n_atoms)
+    n_layers : int
     rng : numpy Generator, optional
-        For an interval over neurons drawn with replacement: each counts a Poisson
-        number of times, so that one pass does (Chamandy et al. 2012).
+        For an interval over layers drawn with replacement. Neurons of a layer follow
+        the same signals: drawn one by one as if they were independent, tens of
+        thousands of them give an interval of no width.
     n_bootstrap : int
     block : int
         Neurons at a time.
@@ -140,7 +142,8 @@ def diversity(codes, atoms, *, rng=None, n_bootstrap=500, block=2048):
     diversity : dict
         ``effective_atoms`` (1 to n_atoms), ``mean_abs_correlation`` between different
         atoms (NaN if there is one), and with ``rng`` the 2.5th and 97.5th percentile
-        of the first, ``effective_atoms_low`` and ``effective_atoms_high``.
+        of the first, ``effective_atoms_low`` and ``effective_atoms_high`` (NaN for one
+        layer).
     """
     n_atoms, n_neurons = np.shape(codes)
     if np.shape(atoms)[1:] != (n_atoms,):
@@ -148,25 +151,33 @@ def diversity(codes, atoms, *, rng=None, n_bootstrap=500, block=2048):
             f"atoms must be n_times x {n_atoms} as codes have rows, found shape "
             f"{np.shape(atoms)}"
         )
-    mass, drawn = np.zeros(n_atoms), np.zeros((n_atoms, n_bootstrap))
+    if n_neurons % n_layers:
+        raise ValueError(f"{n_neurons} neurons do not divide into {n_layers} layers")
+    mass, of_layer = np.zeros((n_atoms, n_layers)), n_neurons // n_layers
     for columns in lasso.blocks(n_neurons, block):
-        size = np.abs(codes[:, columns])
-        mass += size.sum(1, dtype=float)
-        if rng is not None:
-            counts = rng.poisson(1.0, (size.shape[1], n_bootstrap))
-            drawn += size @ counts.astype(size.dtype)
-    if not mass.sum() > 0:
+        neurons = np.arange(n_neurons)[columns]
+        begins = np.flatnonzero(np.diff(neurons // of_layer, prepend=-1))
+        size = np.abs(codes[:, columns]).astype(float)
+        mass[:, neurons[begins] // of_layer] += np.add.reduceat(size, begins, axis=1)
+    total = mass.sum(1)
+    if not total.sum() > 0:
         raise ValueError("codes are all 0, expected sparse ones: lower alpha")
     r = np.atleast_2d(np.corrcoef(atoms, rowvar=False))
     between = np.abs(r[np.triu_indices(n_atoms, 1)])
     found = {
-        "effective_atoms": float(_effective(mass)),
+        "effective_atoms": float(_effective(total)),
         "mean_abs_correlation": float(between.mean()) if n_atoms > 1 else np.nan,
     }
     if rng is not None:
+        counts = rng.multinomial(
+            n_layers, np.full(n_layers, 1 / n_layers), size=n_bootstrap
+        )
+        drawn = mass @ counts.T
+        drawn = drawn[:, drawn.sum(0) > 0]
         low, high = np.percentile(_effective(drawn), [2.5, 97.5])
-        found["effective_atoms_low"] = float(low)
-        found["effective_atoms_high"] = float(high)
+        known = n_layers > 1
+        found["effective_atoms_low"] = float(low) if known else np.nan
+        found["effective_atoms_high"] = float(high) if known else np.nan
     return found
 
 

@@ -1,7 +1,8 @@
 """Random neurons to compare a mask with: as many, in the same layers, alike in size.
 
 Every control leaves out the mask's own neurons, unless a layer has too few others; then
-all of that layer may be drawn.
+all of that layer may be drawn, and ``overlap`` says how many of the mask's own there
+are.
 """
 
 import numpy as np
@@ -112,14 +113,45 @@ def draw(mask, rng, *, n_draws, variance=None, contribution=None, among=None):
     return controls
 
 
+def share(mask, rng, *, size):
+    """Random neurons of all layers, none of the mask's: the published control.
+
+    Parameters
+    ----------
+    mask : bool array of shape (n_layers, n_neurons)
+    rng : numpy Generator
+    size : float
+        Share of all neurons, 0 to 1.
+
+    Returns
+    -------
+    control : bool array of shape (n_layers, n_neurons)
+
+    Raises
+    ------
+    ValueError
+        If the model has too few other neurons.
+    """
+    n = round(size * mask.size)
+    _enough((~mask).sum(), n, "the model, without the mask's own neurons,")
+    control = np.zeros(mask.size, bool)
+    control[rng.choice(np.flatnonzero(~mask), n, replace=False)] = True
+    return control.reshape(mask.shape)
+
+
+def overlap(mask, draws):
+    """Share of the mask's neurons that its controls hold too, mean over draws."""
+    return float(np.mean([(mask & drawn).sum() for drawn in draws]) / mask.sum())
+
+
 def balance(mask, controls, quantities):
     """How alike a mask and its controls are.
 
     Returns
     -------
     table : DataFrame
-        A row a control and one for the mask, a column a quantity: its geometric mean
-        over neurons, and the mean over draws, divided by the mask's. 1: well matched.
+        A row a control, a column a quantity: its geometric mean over neurons, and the
+        mean over draws, divided by the mask's. 1: well matched. ``overlap``: see there.
     """
 
     def size(chosen, quantity):
@@ -130,6 +162,7 @@ def balance(mask, controls, quantities):
             label: np.exp(np.mean([size(m, q) for m in draws]) - size(mask, q))
             for label, q in quantities.items()
         }
+        | {"overlap": overlap(mask, draws)}
         for name, draws in controls.items()
     }
     return pd.DataFrame(rows).T.rename_axis("control")

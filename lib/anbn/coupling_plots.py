@@ -58,6 +58,30 @@ def plot_split(parts, ceiling, ax=None):
     return plot_score_distribution(rows, ceiling**2, ax, label="held-out R2")
 
 
+def plot_gain(table, ax=None, *, level=0.05):
+    """Gain in held-out r of every network, and that of rolled stories.
+
+    ``table`` is that of ``encoding.gain_over_shifts`` with a column ``network``.
+    """
+    ax = _axes(ax, max(9, 0.45 * len(table)), 3.8)
+    x = np.arange(len(table))
+    ax.bar(x, table["gain"], 0.7, color=COLOURS[0], label="the model")
+    marks = {"marker": "_", "ls": "", "ms": 16}
+    ax.plot(x, table["null_mean"], color="0.5", label="story rolled, mean", **marks)
+    ax.plot(x, table["null_95"], color="k", mew=2, label="story rolled, 95 %", **marks)
+    for i, row in enumerate(table.itertuples()):
+        if row.p <= level:
+            highest = max(row.gain, row.null_95, 0)
+            ax.text(i, highest, "*", ha="center", va="bottom", fontsize=14)
+    ax.plot([], [], " ", label=f"*: p at most {level:g},\nfamily-wise")
+    ax.axhline(0, color="0.5", lw=0.8)
+    ax.margins(y=0.15)
+    ax.set_xticks(x, table["network"], rotation=30, ha="right")
+    ax.set_ylabel("gain in held-out\ncorrelation (r)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
 def plot_components(scores, ceiling, names, ax=None):
     """Held-out r of networks that were learned in other subjects, best first.
 

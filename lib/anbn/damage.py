@@ -151,7 +151,8 @@ def _compare(table, group, control, rng, alternative, n_bootstrap, level):
 def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
     """``compare`` of every mask with every control it has, corrected over masks.
 
-    A mask that is kept (``action`` "keep") is tested for less damage than its control.
+    A mask that is kept, or cut as what is least needed (``action`` "keep" or "cut"), is
+    tested for less damage than its control.
 
     Returns
     -------
@@ -169,7 +170,7 @@ def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
         [*setting, "group"], sort=False, dropna=False
     ):
         of_part = dict(zip(setting, key, strict=False))
-        asked = "less" if of_part.get("action") == "keep" else "greater"
+        asked = "less" if of_part.get("action") in ("keep", "cut") else "greater"
         both = pd.concat([table[intact], part])
         for control in filter(None, part["control"].unique()):
             options = (control, rng, asked, n_bootstrap, level)

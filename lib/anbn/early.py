@@ -102,12 +102,9 @@ def check_coupling(
     n_folds,
     gap,
     tr,
-    shift,
     delays,
     run_lengths=(),
     null_method="shift",
-    ceiling=None,
-    min_ceiling=0.0,
 ):
     """Whether the story is long enough for what stage 03 does with it.
 
@@ -115,9 +112,8 @@ def check_coupling(
     ----------
     n_times : int
         Volumes that are used: without those of `leave_out_start`.
-    n_folds, gap, tr, shift, delays, run_lengths, null_method, min_ceiling
+    n_folds, gap, tr, delays, run_lengths, null_method
         Parameters of stage 03, and the clock.
-    ceiling : array of shape (n_voxels,), optional
 
     Raises
     ------
@@ -128,11 +124,6 @@ def check_coupling(
     if max(delays) >= shortest:
         raise ParamError(
             f"delays: {max(delays)} volumes are not in a run of {shortest}. Lower it."
-        )
-    if shift % n_times == 0:
-        raise ParamError(
-            f"shift: {shift} volumes are no shift of a story of {n_times}, which comes "
-            f"round to where it was. Set it to about {n_times // 2}."
         )
     volumes = folds.gap_volumes(gap, tr, delays)
     try:
@@ -157,7 +148,22 @@ def check_coupling(
         )
     except ValueError as error:
         raise ParamError(f"null_method, run_lengths: {error}") from error
-    if ceiling is not None and not (ceiling >= min_ceiling).any():
+
+
+def check_ceiling(ceiling, *, min_ceiling):
+    """Whether any voxel or region is to be scored.
+
+    Parameters
+    ----------
+    ceiling : array of shape (n_voxels,)
+    min_ceiling : float
+
+    Raises
+    ------
+    ParamError
+        Names ``min_ceiling`` and the highest ceiling there is.
+    """
+    if not (ceiling >= min_ceiling).any():
         raise ParamError(
             f"min_ceiling: no voxel or region has a noise ceiling of {min_ceiling:g}, "
             f"the highest is {ceiling.max():.2f}. Lower min_ceiling."

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from himalaya.kernel_ridge import generate_dirichlet_samples
 from himalaya.ridge import GroupRidgeCV, RidgeCV
 from tqdm import tqdm
 
-from anbn import hemodynamics
+from anbn import hemodynamics, inference, intersubject, surrogates
 from anbn.folds import (
     contiguous_folds,
     delayed,
@@ -32,12 +33,14 @@ class Scores:
     r2: np.ndarray  # (n_voxels,)
     split: np.ndarray  # (n_bands, n_voxels), adds up to r2
     bands: tuple  # names
+    r_subjects: np.ndarray | None = None  # (n_subjects, n_voxels), if asked for
 
 
 def encode(
     bands,
     bold,
     *,
+    subjects=(),
     tr,
     n_folds=5,
     gap=hemodynamics.HRF_LENGTH,
@@ -62,6 +65,10 @@ def encode(
         Feature spaces by name; each has a penalty of its own.
     bold : array of shape (n_times, n_voxels)
         May be mapped from a file, with the subjects side by side.
+    subjects : list of arrays of shape (n_times, n_voxels)
+        People to score as well: what is fitted to ``bold``, their mean, in training
+        time predicts each of them in test time. One person's own weights would be
+        noisier; these tell nothing of how people differ.
     tr : float
         s.
     n_folds : int
@@ -103,6 +110,7 @@ def encode(
     options |= {"tr": tr, "high_pass": high_pass}
     shape = (len(folds), len(names), bold.shape[1])
     r, split = np.empty((shape[0], shape[2]), np.float32), np.empty(shape, np.float32)
+    single = np.zeros((len(subjects), shape[2]), np.float32)
     for begin in range(0, shape[2], n_targets_batch):
         batch = slice(begin, begin + n_targets_batch)
         some = np.asarray(bold[:, batch], np.float32)
@@ -110,8 +118,12 @@ def encode(
             measured, predicted = predict_fold(features, some, train, test, **options)
             basis = drift_basis(test, options["run"], tr, high_pass)
             r[i, batch], split[i][:, batch] = score(measured, predicted, basis)
+            for one, subject in zip(single, subjects, strict=True):
+                own = np.asarray(subject[test, batch], np.float32)
+                one[batch] += score(own, predicted, basis)[0] / len(folds)
     split = split.mean(0)
-    return Scores(r.mean(0), r, split.sum(0), split, names)
+    single = single if len(subjects) else None
+    return Scores(r.mean(0), r, split.sum(0), split, names, single)
 
 
 def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
@@ -138,6 +150,108 @@ def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
         some = np.hstack(subjects[begin : begin + together])
         r.append(encode(bands, some, **options).r.reshape(-1, n_voxels))
     return np.concatenate(r)
+
+
+def gain_over_shifts(
+    base, bands, bold, *, n_permutations, rng, run_lengths=(), level=0.05, **options
+):
+    """Whether features predict a network beyond others, and beyond a rolled story.
+
+    ::
+
+        gain = held-out r of base and bands - held-out r of base
+        null = the same with the bands rolled in time (``surrogates.draw``, shift)
+
+    A gain above 0 over subjects is no proof: all heard one story, whose chance likeness
+    to any slow features comes back in each. Rolled features are as many, as slow and as
+    alike; p is family-wise over networks, each in units of its own null
+    (``inference.max_p``), as the least predictable one would else set the limit.
+
+    Parameters
+    ----------
+    base, bands : dict of arrays of shape (n_times, n_features)
+        Feature spaces as for ``encode``; those of ``bands`` are rolled together.
+    bold : array of shape (n_times, n_networks)
+    n_permutations : int
+    rng : numpy Generator
+    run_lengths : sequence of int
+        Volumes of each run, () for one; each is rolled on its own.
+    level : float
+    options
+        Of ``encode``.
+
+    Returns
+    -------
+    table : DataFrame, a row a network
+        ``r``, ``r_base``, ``gain``, the mean of its null ``null_mean`` and the
+        ``null_95`` that 5 % exceed (1 - level), and ``p``.
+    """
+    r_base = encode(base, bold, **options).r
+    r = encode({**base, **bands}, bold, **options).r
+    widths = np.cumsum([band.shape[1] for band in bands.values()])[:-1]
+    together, null = np.hstack(list(bands.values())), []
+    for _ in tqdm(range(n_permutations), "rolled stories", mininterval=5):
+        drawn = surrogates.draw_one(
+            together, rng, kind="shift", run_lengths=run_lengths
+        )
+        parts = np.split(drawn.astype(np.float32), widths, axis=1)
+        rolled = dict(zip(bands, parts, strict=True))
+        null.append(encode({**base, **rolled}, bold, **options).r - r_base)
+    null, gain = np.stack(null), r - r_base
+    return pd.DataFrame(
+        {
+            "r": r,
+            "r_base": r_base,
+            "gain": gain,
+            "null_mean": null.mean(0),
+            "null_95": np.quantile(null, 1 - level, axis=0),
+            "p": inference.max_p([*np.concatenate([gain[None], null]).T]),
+        }
+    )
+
+
+def ceilings(
+    subjects,
+    *,
+    tr,
+    n_folds=5,
+    gap=hemodynamics.HRF_LENGTH,
+    high_pass=128.0,
+    runs=None,
+):
+    """What a perfect model could score: noise ceilings in the test sets of ``encode``.
+
+    Correlations between subjects are taken where scores are: in each test set, without
+    its own mean and drift, mean over folds. Over whole runs they would be those of
+    other volumes, and of slower signals.
+
+    Parameters
+    ----------
+    subjects : list of arrays of shape (n_times, n_voxels)
+        May be mapped from files: they are gone through one by one.
+    tr, n_folds, gap, high_pass, runs
+        As for ``encode``.
+
+    Returns
+    -------
+    group : array of shape (n_voxels,)
+        Of the subjects' mean (``intersubject.group_noise_ceiling``).
+    single : array of shape (n_subjects, n_voxels)
+        Of each subject: r with the mean of the others, divided by the ceiling of that
+        mean, as a model may know better than it; 0 where subjects do not correlate.
+    """
+    n_times = len(subjects[0])
+    run = run_of(n_times, runs)
+    rho, single = [], []
+    for _, test in contiguous_folds(n_times, n_folds, gap_volumes(gap, tr), runs):
+        basis = drift_basis(test, run, tr, high_pass)
+        parts = [hemodynamics.remove(np.asarray(s)[test], basis) for s in subjects]
+        rho.append(intersubject.pair_correlation(parts))
+        single.append(intersubject.correlation(parts))
+    rho, single = np.mean(rho, 0), np.mean(single, 0)
+    of_others = intersubject.ceiling_of(rho, len(subjects) - 1)
+    single /= np.where(of_others > 0, of_others, np.inf)
+    return intersubject.ceiling_of(rho, len(subjects)), single.clip(-1, 1)
 
 
 def _check(bands, bold):

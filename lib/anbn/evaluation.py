@@ -23,6 +23,7 @@ class Trial(NamedTuple):
     draw: int = 0
     action: str = "silence"  # see masking.ACTIONS
     options: dict = {}  # of the action, as {"factor": 2.0}
+    n: int | None = None  # neurons of the mask this is a control of; None: its own
 
 
 def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
@@ -40,7 +41,8 @@ def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
     """
     masks = [("", 0, mask)]
     masks += [(c, i, m) for c, ms in (drawn or {}).items() for i, m in enumerate(ms)]
-    return [Trial(group, kind, m, c, i, action, options or {}) for c, i, m in masks]
+    n = int(np.sum(mask))
+    return [Trial(group, kind, m, c, i, action, options or {}, n) for c, i, m in masks]
 
 
 def options_of(trial, language_model):
@@ -154,8 +156,9 @@ def measure(
     -------
     table : DataFrame
         A row a trial and document: ``group``, ``control``, ``draw``, ``kind``,
-        ``action``, ``n`` (neurons of the mask), ``domain``, ``document``, ``n_tokens``,
-        ``nll``, ``accuracy``. The intact model's rows are the group ``intact``.
+        ``action``, ``n`` (neurons of the mask, in rows of its controls too),
+        ``domain``, ``document``, ``n_tokens``, ``nll``, ``accuracy``. The intact
+        model's rows are the group ``intact``.
 
     Raises
     ------
@@ -199,7 +202,7 @@ def measure(
     about = pd.DataFrame(
         {
             "trial": range(-1, len(trials)),
-            "n": [int(np.sum(t.mask)) for t in about],
+            "n": [int(np.sum(t.mask)) if t.n is None else t.n for t in about],
             "factor": [t.options.get("factor", np.nan) for t in about],
             **{
                 name: [getattr(t, name) for t in about]

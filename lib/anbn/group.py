@@ -7,7 +7,7 @@ import pandas as pd
 from nilearn.mass_univariate import permuted_ols
 from scipy import stats
 
-from anbn import matching
+from anbn import inference, matching
 
 
 class Effects(NamedTuple):
@@ -145,14 +145,15 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng, level=0.
 
     Parameters
     ----------
-    scores : dict of arrays of shape (n_voxels,)
-        Of the group's mean BOLD.
+    scores : dict of arrays of shape (n_draws, n_voxels)
+        Of the group's mean BOLD; a draw for each model with random weights, or each
+        lag of a shifted story, else one.
     of_subjects : dict of arrays of shape (n_subjects, n_voxels)
-        Of some of the models, in single subjects.
+        Of some of the models, in single subjects; means over draws.
     ceiling : array of shape (n_voxels,)
         Of the group's mean.
     ceilings : array of shape (n_subjects, n_voxels)
-        Of single subjects: their correlation with the mean of the others.
+        Of single subjects. Both from ``encoding.ceilings``.
     scored : bool array of shape (n_voxels,)
         Voxels that count.
     rng : numpy Generator
@@ -161,11 +162,17 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng, level=0.
     Returns
     -------
     table : DataFrame, a row a model and one for the ceiling
-        ``group`` and its ``share`` of the ceiling; ``subjects`` (mean), its interval
-        ``low`` to ``high`` over subjects, and its share ``subjects_share``.
+        ``group`` (mean over draws) and its ``share`` of the ceiling, ``n_draws`` and
+        the interval ``group_low`` to ``group_high`` over them (NaN for one);
+        ``subjects`` (mean), its interval ``low`` to ``high`` over subjects, and its
+        share ``subjects_share``.
     """
-    rows = {name: {"group": values[scored].mean()} for name, values in scores.items()}
-    rows["noise ceiling"] = {"group": ceiling[scored].mean()}
+    rows = {}
+    for name, values in [*scores.items(), ("noise ceiling", ceiling[None])]:
+        draws = values[:, scored].mean(1)
+        low, high = inference.mean_interval(draws, level=level)
+        rows[name] = {"group": draws.mean(), "n_draws": len(draws)}
+        rows[name] |= {"group_low": low, "group_high": high}
     for name, values in [*of_subjects.items(), ("noise ceiling", ceilings)]:
         each = values[:, scored].mean(1)
         low, high = bootstrap_interval(each, rng=rng, level=level)

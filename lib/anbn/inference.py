@@ -46,6 +46,49 @@ def interval(drawn, domain, n_draws=np.inf, *, level=0.95):
     return np.percentile(drawn, [tail, 100 - tail], axis=0)
 
 
+def mean_interval(values, *, level=0.95):
+    """Interval of the mean of a few draws (Student's t).
+
+    Parameters
+    ----------
+    values : array of shape (n_draws,)
+
+    Returns
+    -------
+    low, high : float
+        NaN for one draw.
+    """
+    n = len(values)
+    if n < 2:
+        return np.nan, np.nan
+    half = stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return np.mean(values) - half, np.mean(values) + half
+
+
+def wilson(share, n, *, level=0.95):
+    """Interval of a share of n independent items (Wilson 1927).
+
+    ::
+
+        (share + z^2 / 2n +- z sqrt(share (1 - share) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Parameters
+    ----------
+    share : float or array
+        0 to 1; where all or no items are right, the interval still has a width.
+    n : int or array
+
+    Returns
+    -------
+    low, high : as ``share``
+    """
+    z = stats.norm.ppf((1 + level) / 2)
+    middle = share + z**2 / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+    return np.maximum(low, 0.0), np.minimum(high, 1.0)
+
+
 def holm(p):
     """Holm's step-down correction, family-wise; NaN is left out and stays NaN."""
     p = np.asarray(p, float)

@@ -59,9 +59,28 @@ def group_noise_ceiling(bold):
     ceiling : array of shape (n_voxels,)
         0 where subjects do not correlate positively.
     """
+    return ceiling_of(pair_correlation(bold), len(bold))
+
+
+def pair_correlation(bold):
+    """Mean correlation of two subjects, in every voxel or network.
+
+    Parameters
+    ----------
+    bold : array of shape (n_subjects, n_times, n_voxels), or list of its subjects
+
+    Returns
+    -------
+    rho : array of shape (n_voxels,)
+    """
     n = len(bold)
-    rho = ((_total(bold).var(0) / n - 1) / (n - 1)).clip(min=0)
-    return np.sqrt(n * rho / (1 + (n - 1) * rho))
+    return (_total(bold).var(0) / n - 1) / (n - 1)
+
+
+def ceiling_of(rho, n_subjects):
+    """Noise ceiling of the mean of some subjects, see ``group_noise_ceiling``."""
+    rho = rho.clip(min=0)
+    return np.sqrt(n_subjects * rho / (1 + (n_subjects - 1) * rho))
 
 
 def lagged_correlation(timecourses, regressor, lags, run_lengths=()):

@@ -123,10 +123,16 @@ def encoding(r):
 
 def controls(r):
     p = r.params
+    weights = {"group": "the group's mean", "own": "each of them alone"}
+    weights = weights[p["subject_weights"]]
     return (
         "Controls are word rate alone, every comparison model of stage 01, and the "
-        f"atoms shifted by {plural(p['shift'], 'volume')}; scores are means where the "
-        f"noise ceiling is at least {p['min_ceiling']:g}."
+        f"atoms with the story rolled by {plural(p['n_shifts'], 'random lag')}; scores "
+        f"are means where the noise ceiling is at least {p['min_ceiling']:g}. Ceilings "
+        "are those of the test sets. Single people were predicted with weights fitted "
+        f"to {weights}. A network counts as predicted if its gain over word timing "
+        f"exceeds that of {p['n_permutations_encoding']} rolled stories, family-wise "
+        "over networks."
     )
 
 
@@ -135,8 +141,9 @@ def encoded(r):
     return (
         f"Held-out r of the group's mean: {number(s['encoding_r_mean'])} for atoms and "
         f"word rate, {number(s['encoding_r_baseline_wordrate'])} for word rate alone, "
-        f"{number(s['encoding_r_shifted'])} for the shifted story; noise ceiling "
-        f"{number(s['noise_ceiling_mean'])}."
+        f"{number(s['encoding_r_shifted'])} for the rolled story; noise ceiling "
+        f"{number(s['noise_ceiling_mean'])}. Beyond rolled stories "
+        f"{plural(s['n_networks_predicted'], 'network')} gained."
     )
 
 

@@ -66,7 +66,8 @@ def controls(r):
         "(but for qk) alike in contribution to the residual stream; with "
         f"{p['n_draws']} draws p cannot be below {1 / (p['n_draws'] + 1):.2g}. A mask "
         "that holds massive neurons was compared a second time without them. "
-        f"Beside them {percent(p['random_share'])} of all neurons, at random."
+        f"The networks also met the published control, {percent(p['random_share'])} of "
+        "all neurons at random."
     )
 
 
@@ -94,17 +95,19 @@ def kept(r):
     if p["keep_components"]:
         numbers = listed(p["keep_components"])
         parts += f", or those beyond z = {p['keep_alpha']:g} of {numbers} components"
-    return (
-        f"Kept alone were {parts} ({plural(p['n_draws_actions'], 'random control')} "
-        "each)."
-    )
+    n = plural(p["n_draws"], "random control")
+    return f"Kept alone were {parts} ({n} of the same layers each)."
 
 
 def amplified(r):
     p = r.params
     plus = f", plus {p['plus']:g}" * bool(p["plus"])
     factors = listed(f"{f:g}" for f in p["factors"])
-    return f"The networks' neurons were multiplied by {factors}{plus}."
+    n = plural(p["n_draws"], "random control")
+    return (
+        f"The networks' neurons were multiplied by {factors}{plus}, beside {n} of the "
+        "same layers."
+    )
 
 
 def grammar(r):
@@ -124,8 +127,9 @@ def tasks(r):
     p = r.params
     n = f"the first {p['n_task_masks']} masks" if p["n_task_masks"] else "every mask"
     return (
-        f"Tasks ran under {n}, on {plural(p['task_documents'], 'document')} of each "
-        f"domain of up to {p['task_tokens']} tokens."
+        f"Tasks ran under {n} and {plural(p['n_task_draws'], 'random control')} of "
+        f"each, on {plural(p['task_documents'], 'document')} of each domain of up to "
+        f"{p['task_tokens']} tokens."
     )
 
 

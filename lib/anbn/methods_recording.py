@@ -65,7 +65,8 @@ def attention(r):
 
 def comparisons(r):
     names = [
-        f"the same architecture with random weights (seed {r.params['seed']})"
+        f"the same architecture with random weights ({r.params['n_random']} draws, "
+        f"seed {r.params['seed']})"
         if name == "random"
         else source(name)
         for name in r.params["comparison_models"]

@@ -87,6 +87,49 @@ def choose_device(device="auto"):
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def comparisons(model, names, *, n_random=1, seed=0):
+    """Models to compare one with: others, and itself with fresh weights.
+
+    Parameters
+    ----------
+    model : str
+        Hub id, folder or GGUF file.
+    names : list of str
+        The same, or "random": ``model`` with random weights.
+    n_random : int
+        Models that "random" stands for, each with weights of its own: one draw alone
+        does not say how much of a score hangs on it.
+    seed : int
+        Of the first.
+
+    Returns
+    -------
+    specs : dict of str to (str, int or None)
+        By label ("random", "random 2", ...): what to load, and ``random_weights`` of
+        ``load_model``.
+
+    Raises
+    ------
+    ModelError
+        If two labels are the same as names of files.
+    """
+    specs = {}
+    for name in names:
+        drawn = range(n_random) if name == "random" else [None]
+        for i in drawn:
+            label = f"random {i + 1}" if i else name
+            taken = {artifacts.slug(known): known for known in specs}
+            same = taken.get(artifacts.slug(label))
+            if same is not None:
+                raise ModelError(
+                    f"comparison_models: {same!r} and {label!r} would be written under "
+                    f"one name, {artifacts.slug(label)!r}. Leave one out, or give a "
+                    "link to its folder another name"
+                )
+            specs[label] = (model, seed + i) if name == "random" else (name, None)
+    return specs
+
+
 def load_model(
     spec, *, head="auto", device="auto", dtype="float32", random_weights=None
 ):

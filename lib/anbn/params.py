@@ -29,9 +29,14 @@ REPLACED = {
         "min_stability": "only_stable: stable is what documents or people that share "
         "nothing do not reach, not a number",
     },
+    "03_an_bn_coupling": {
+        "shift": "n_shifts and n_permutations_encoding: the story is rolled by random "
+        "lags, again and again",
+    },
     "04_key_neuron_masking": {
         "min_stability": "nothing: the source `stable` takes the networks that stage "
         "02 found stable (its n_draws, n_halves, n_nulls)",
+        "n_draws_actions": "n_draws, of what is kept and amplified, too",
     },
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from anbn import answers, behaviour, masking, syntaxgym
+from anbn import answers, behaviour, inference, masking, syntaxgym
 from anbn.evaluation import Trial, options_of
 
 CONTEXT_WORDS, CHOICE_WORDS = 24, 8  # of a document, for multiple choice
@@ -136,24 +136,57 @@ def under(language_model, tasks, trials, *, batch_size=32, **where):
     )
 
 
-def summary(results):
+def summary(results, *, level=0.95):
     """Share of items that are right, by mask and task, and the parse rate apart.
+
+    Parameters
+    ----------
+    results : DataFrame
+        From ``under``.
+    level : float
+        Of the intervals (Wilson's, of other items like these; those of one suite or
+        document are taken as independent).
 
     Returns
     -------
-    table : DataFrame
-        A row a mask or control (mean over its draws): the accuracy of each task
-        (SyntaxGym: the mean over suites), and ``parse rate`` of the classification.
+    table : DataFrame, a row a mask or control and task
+        ``group``, ``control``, ``task`` (also ``parse rate``, of the classification),
+        ``n_items``, ``n_draws`` of the control, ``score`` (SyntaxGym: mean over suites;
+        mean over draws), ``low`` and ``high``.
     """
-    by = ["group", "control", "draw", "task", "set"]
-    of_sets = results.groupby(by, sort=False)["correct"].agg(["mean", "size"])
-    of_sets = of_sets.reset_index()
-    # published SyntaxGym scores give every suite the same weight
-    of_sets.loc[of_sets["task"] == "SyntaxGym", "size"] = 1
-    of_sets["mean"] *= of_sets["size"]
-    total = of_sets.groupby(by[:-1], sort=False)[["mean", "size"]].sum()
-    scores = (total["mean"] / total["size"]).groupby([*by[:2], "task"], sort=False)
-    table = scores.mean().unstack("task", sort=False)
     said = results[results["task"] == "classification"]
-    parsed = said.groupby(by[:2], sort=False)["parsed"].mean()
-    return table.assign(**{"parse rate": parsed})
+    said = said.assign(task="parse rate", correct=said["parsed"])
+    results = pd.concat([results, said], ignore_index=True)
+    by = ["group", "control", "task"]
+    of_sets = results.groupby([*by, "set"], sort=False)["correct"]
+    of_sets = of_sets.agg(["mean", "size"]).reset_index()
+    # published SyntaxGym scores give every suite the same weight
+    suites = of_sets["task"] == "SyntaxGym"
+    of_sets["weight"] = of_sets["size"].where(~suites, 1)
+    of_sets["mean"] *= of_sets["weight"]
+    sums = of_sets.groupby(by, sort=False)[["mean", "weight", "size"]].sum()
+    n_draws = results.groupby(by, sort=False)["draw"].nunique()
+    n_items = sums["size"] // n_draws
+    score = sums["mean"] / sums["weight"]
+    low, high = inference.wilson(score, n_items, level=level)
+    columns = {"n_items": n_items, "n_draws": n_draws, "score": score}
+    return pd.DataFrame(columns | {"low": low, "high": high}).reset_index()
+
+
+def as_text(table):
+    """``summary`` to be read: masks x tasks, ``score [low, high]``.
+
+    Returns
+    -------
+    text : DataFrame of str
+        Rows ``mask`` or ``mask, control (n draws)``, columns ``task (n = items)``.
+    """
+    draws = table["n_draws"].map(" (mean of {} draws)".format)
+    control = ", " + table["control"] + draws.where(table["n_draws"] > 1, "")
+    mask = table["group"] + control.where(table["control"] != "", "")
+    task = table["task"] + table["n_items"].map(" (n = {})".format)
+    columns = table[["score", "low", "high"]].itertuples(index=False)
+    said = [f"{score:.2f} [{low:.2f}, {high:.2f}]" for score, low, high in columns]
+    text = pd.DataFrame({"mask": mask, "task": task, "said": said})
+    order = list(dict.fromkeys(mask)), list(dict.fromkeys(task))
+    return text.pivot(index="mask", columns="task", values="said").loc[order]
