@@ -397,9 +397,13 @@ unrelated = models.comparisons(
 )
 for label, (spec, random_weights) in unrelated.items():
     stranger = models.load_model(spec, device=device, random_weights=random_weights)
-    fingerprints[label.removeprefix("package:").split("/")[0]] = signals.fingerprint(
-        stranger, fitting, compared_texts, n_networks
-    )
+    name = label.removeprefix("package:").split("/")[0]
+    try:
+        fingerprints[name] = signals.fingerprint(
+            stranger, fitting, compared_texts, n_networks
+        )
+    except signals.NoNetworksError as error:
+        print(f"{name} is left out: {error}")
 alike = likeness.compare(fingerprints, "itself", list(relatives), rng=rng)
 
 # %%
@@ -415,9 +419,14 @@ artifacts.write_figure(out, "likeness", ax.figure)
 # are independent over tokens here, over units in the paper; the rest is as published.
 
 # %%
-rocs = {s: likeness.roc(alike, s, rng=rng) for s in alike["score"].unique()}
-ax = likeness_plots.plot_roc(rocs)
-artifacts.write_figure(out, "roc", ax.figure)
+rocs = {}
+if len(fingerprints) > len(several):  # there is an unrelated model
+    rocs = {
+        score: likeness.roc(alike, score, rng=np.random.default_rng([seed, 4]))
+        for score in alike["score"].unique()
+    }
+    ax = likeness_plots.plot_roc(rocs)
+    artifacts.write_figure(out, "roc", ax.figure)
 {name: round(curve.auc, 3) for name, curve in rocs.items()}
 
 # %% [markdown]

@@ -88,7 +88,9 @@ def test_dead_units_are_no_members(rng):
 
 
 def test_no_member_anywhere(rng):
-    with pytest.raises(SignalError, match=r"no unit has .z. > 50 in any of 4 networks"):
+    with pytest.raises(
+        signals.NoNetworksError, match=r"no unit has .z. > 50 in any of 4 networks"
+    ):
         signals.fit_activations(planted(rng)[0], 4, alpha=50)
 
 

@@ -19,6 +19,10 @@ class SignalError(ValueError):
     """Texts, networks or fingerprints cannot be compared as asked."""
 
 
+class NoNetworksError(SignalError):
+    """A model has no functional network: there is nothing to take a fingerprint of."""
+
+
 @dataclass(frozen=True)
 class Networks:
     """What is needed to follow a model's networks through other text."""
@@ -111,7 +115,7 @@ def fit_activations(
 
     Raises
     ------
-    SignalError
+    NoNetworksError
         No network has members.
     """
     shape = tuple(activations.shape[1:])
@@ -133,7 +137,7 @@ def fit_activations(
     members = networks.threshold(z, alpha, two_sided=True) & keep
     members = members[members.any(1)]
     if not len(members):
-        raise SignalError(
+        raise NoNetworksError(
             f"no unit has |z| > {alpha} in any of {n_networks} networks: lower alpha "
             "(published: 3.6)"
         )
