@@ -446,9 +446,7 @@ for name, n in depths.items():
     atoms[name], codes[name] = dictionary.learn(
         cleaned, n_atoms, alpha=atom_alpha, random_state=seed, device=device
     )
-    diversity[name] = dictionary.diversity(
-        codes[name], atoms[name], n_layers=n, rng=np.random.default_rng([seed, 12])
-    )
+    diversity[name] = dictionary.diversity(codes[name], atoms[name], n_layers=n)
     if name == "model" and depth_bands:
         parts = dictionary.by_depth(cleaned, n_layers, depth_bands, n_atoms)
 pd.DataFrame(diversity).T.round(3)

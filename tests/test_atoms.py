@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning, sparse_encode
@@ -287,30 +288,30 @@ def test_diversity_counts_atoms_by_their_use():
 
 
 def test_diversity_interval_is_over_layers(rng):
-    """Neurons of a layer are alike: as independent ones they would seem to tell all."""
+    """Neurons of a layer are alike, and no independent witnesses."""
     n_layers, n_neurons = 12, 200
     scale = np.repeat(rng.lognormal(0, 1, (6, n_layers)), n_neurons, axis=1)
     codes = scale * rng.normal(size=scale.shape) * (rng.random(scale.shape) < 0.2)
-    found = atoms.diversity(
-        codes, np.eye(6), n_layers=n_layers, rng=rng, n_bootstrap=4000, block=150
-    )
+    found = atoms.diversity(codes, np.eye(6), n_layers=n_layers, block=150)
+    value = found["effective_atoms"]
+    low, high = found["effective_atoms_low"], found["effective_atoms_high"]
     by_layer = codes.reshape(6, n_layers, n_neurons)
-    draws = {"layers": [], "neurons": []}
-    for _ in range(2000):
-        some = by_layer[:, rng.integers(n_layers, size=n_layers)].reshape(6, -1)
-        draws["layers"].append(some)
-        draws["neurons"].append(codes[:, rng.integers(2400, size=2400)])
-    draws = {
-        name: [atoms.diversity(d, np.eye(6))["effective_atoms"] for d in several]
-        for name, several in draws.items()
-    }
-    low, high = np.percentile(draws["layers"], [2.5, 97.5])
-    width = high - low
-    assert found["effective_atoms_low"] == pytest.approx(low, abs=0.1 * width)
-    assert found["effective_atoms_high"] == pytest.approx(high, abs=0.1 * width)
-    assert low < found["effective_atoms"] < high
-    assert width > 2 * np.ptp(np.percentile(draws["neurons"], [2.5, 97.5]))
-    one = atoms.diversity(codes, np.eye(6), rng=rng)
+    without = [
+        atoms.diversity(np.delete(by_layer, k, 1).reshape(6, -1), np.eye(6))
+        for k in range(n_layers)
+    ]
+    without = np.array([w["effective_atoms"] for w in without])
+    error = np.sqrt(11 / 12 * ((without - without.mean()) ** 2).sum())
+    half = stats.t.ppf(0.975, 11) * error
+    assert (low, high) == pytest.approx((value - half, min(value + half, 6)))
+    # neurons drawn one by one would seem to tell all
+    drawn = [
+        atoms.diversity(codes[:, rng.integers(2400, size=2400)], np.eye(6))
+        for _ in range(200)
+    ]
+    drawn = [d["effective_atoms"] for d in drawn]
+    assert half > 2 * np.ptp(np.percentile(drawn, [2.5, 97.5])) / 2
+    one = atoms.diversity(codes, np.eye(6))
     assert np.isnan(one["effective_atoms_low"])
     with pytest.raises(ValueError, match="2400 neurons do not divide into 7 layers"):
         atoms.diversity(codes, np.eye(6), n_layers=7)

@@ -9,6 +9,7 @@ time courses that all neurons share (Sun et al. 2024, arXiv 2410.19542)::
 
 import numpy as np
 import torch
+from scipy import stats
 
 from anbn import hemodynamics, lasso
 
@@ -116,7 +117,7 @@ def learn(
     return np.ascontiguousarray(atoms[:, order] * sign, np.float32), codes
 
 
-def diversity(codes, atoms, *, n_layers=1, rng=None, n_bootstrap=2000, block=2048):
+def diversity(codes, atoms, *, n_layers=1, level=0.95, block=2048):
     """How evenly neurons use the atoms, and how alike the atoms are.
 
     ::
@@ -129,21 +130,19 @@ def diversity(codes, atoms, *, n_layers=1, rng=None, n_bootstrap=2000, block=204
     codes : array of shape (n_atoms, n_layers * n_neurons)
     atoms : array of shape (n_times, n_atoms)
     n_layers : int
-    rng : numpy Generator, optional
-        For an interval over layers drawn with replacement. Neurons of a layer follow
-        the same signals: drawn one by one as if they were independent, tens of
-        thousands of them give an interval of no width.
-    n_bootstrap : int
+    level : float
+        Of the interval over layers (jackknife: one left out at a time). Neurons of a
+        layer follow the same signals: taken one by one as if they were independent,
+        tens of thousands of them give an interval of no width.
     block : int
         Neurons at a time.
 
     Returns
     -------
     diversity : dict
-        ``effective_atoms`` (1 to n_atoms), ``mean_abs_correlation`` between different
-        atoms (NaN if there is one), and with ``rng`` the 2.5th and 97.5th percentile
-        of the first, ``effective_atoms_low`` and ``effective_atoms_high`` (NaN for one
-        layer).
+        ``effective_atoms`` (1 to n_atoms) with ``effective_atoms_low`` and
+        ``effective_atoms_high`` (NaN for one layer), and ``mean_abs_correlation``
+        between different atoms (NaN if there is one).
     """
     n_atoms, n_neurons = np.shape(codes)
     if np.shape(atoms)[1:] != (n_atoms,):
@@ -164,21 +163,18 @@ def diversity(codes, atoms, *, n_layers=1, rng=None, n_bootstrap=2000, block=204
         raise ValueError("codes are all 0, expected sparse ones: lower alpha")
     r = np.atleast_2d(np.corrcoef(atoms, rowvar=False))
     between = np.abs(r[np.triu_indices(n_atoms, 1)])
-    found = {
-        "effective_atoms": float(_effective(total)),
+    found, low, high = _effective(total), np.nan, np.nan
+    if n_layers > 1:
+        without = _effective(total[:, None] - mass)
+        error = np.sqrt((n_layers - 1) * without.var())
+        half = stats.t.ppf((1 + level) / 2, n_layers - 1) * error
+        low, high = np.clip([found - half, found + half], 1, n_atoms)
+    return {
+        "effective_atoms": float(found),
+        "effective_atoms_low": float(low),
+        "effective_atoms_high": float(high),
         "mean_abs_correlation": float(between.mean()) if n_atoms > 1 else np.nan,
     }
-    if rng is not None:
-        counts = rng.multinomial(
-            n_layers, np.full(n_layers, 1 / n_layers), size=n_bootstrap
-        )
-        drawn = mass @ counts.T
-        drawn = drawn[:, drawn.sum(0) > 0]
-        low, high = np.percentile(_effective(drawn), [2.5, 97.5])
-        known = n_layers > 1
-        found["effective_atoms_low"] = float(low) if known else np.nan
-        found["effective_atoms_high"] = float(high) if known else np.nan
-    return found
 
 
 def by_depth(responses, n_layers, n_bands, n_components):
