@@ -112,7 +112,7 @@ def ways(given):
     z = hemodynamics.zscore(x)
     add("networks of 02", lambda: {"networks": z @ np.linalg.pinv(given["networks"])})
     made["20 atoms and networks of 02"] = made["20 atoms"] | made["networks of 02"]
-    seconds["20 atoms and networks of 02"] = np.nan
+    seconds["20 atoms and networks of 02"] = 0.0
     layer = slice(2 * n_layers // 3 * n_neurons, (2 * n_layers // 3 + 1) * n_neurons)
     add("all neurons of a layer", lambda: {"layer": z[:, layer]})
     fresh = given["responses"]["random_ffn_out"]
@@ -210,7 +210,7 @@ def alice_rows():
         )
         people = scores.r_subjects.mean(1)
         more = (np.arctanh(scores.r_subjects) - np.arctanh(alone)).mean(1)
-        t = more.mean() / (more.std(ddof=1) / np.sqrt(len(more))) if bands else np.nan
+        t = more.mean() / (more.std(ddof=1) / np.sqrt(len(more))) if bands else 0.0
         rows.append(
             {
                 "way": name,
@@ -218,7 +218,7 @@ def alice_rows():
                 "gain": float(gain.mean()),
                 "regions found": int((p <= LEVEL).sum()),
                 "people r": float(people.mean()),
-                "t of their gain": float(t),
+                "t of their gain": float(t) if bands else None,
             }
         )
         print(json.dumps(rows[-1]), flush=True)

@@ -250,7 +250,7 @@ if len(of_draws):
     curves = pd.concat([curves, middle.assign(group="random", control="")])
 curves["share"] = curves["n"] / usual.mean.size
 base = curves["perplexity"][curves["group"] == "intact"].item()
-lines = curves[curves["group"].isin(criteria)]
+lines = pd.concat([curves[curves["group"] == name] for name in criteria])
 ax = masking_plots.plot_shares(lines, base)
 filled = "mean" if compensate else "zero"
 ax.set_title(f"Feed-forward units cut, {budget} budget, replaced by {filled}{note}")

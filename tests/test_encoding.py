@@ -4,7 +4,7 @@ import scipy.ndimage
 from himalaya.scoring import correlation_score, r2_score_split
 from sklearn.linear_model import Ridge
 
-from anbn import encoding, folds, hemodynamics, intersubject
+from anbn import encoding, folds, hemodynamics, intersubject, surrogates
 
 PLAIN = {"tr": 1.0, "gap": 3, "high_pass": None, "n_folds": 4}
 
@@ -282,7 +282,7 @@ def test_gain_is_found_where_features_drive_a_network_and_nowhere_else(rng):
             rng=rng,
             **options,
         )
-        found += table["p"] <= 0.05
+        found += table["p"] <= 0.055  # 19 rolls of 200 volumes give no less than .0546
         highest.append(table["gain"].iloc[1:].max())
     assert found[0] >= 14
     # family-wise over three networks: 1 of 20 expected, the 99.9 % of a binomial is 5
@@ -302,5 +302,5 @@ def test_gain_over_shifts_is_that_of_the_encoding_model(rng):
     both = encoding.encode({"rate": rate, **bands}, network, **options).r
     np.testing.assert_allclose(table["gain"], both - alone, atol=1e-6)
     np.testing.assert_allclose(table["r_base"], alone, atol=1e-6)
-    assert (table["p"] >= 1 / 6).all()
+    assert (table["p"] >= surrogates.least_p(5, n_times=120)).all()
     assert (table["null_95"] >= table["null_mean"]).all()

@@ -184,7 +184,8 @@ def gain_over_shifts(
     -------
     table : DataFrame, a row a network
         ``r``, ``r_base``, ``gain``, the mean of its null ``null_mean`` and the
-        ``null_95`` that 5 % exceed (1 - level), and ``p``.
+        ``null_95`` that 5 % exceed (1 - level), and ``p``, no less than
+        ``surrogates.least_p``.
     """
     r_base = encode(base, bold, **options).r
     r = encode({**base, **bands}, bold, **options).r
@@ -198,6 +199,10 @@ def gain_over_shifts(
         rolled = dict(zip(bands, parts, strict=True))
         null.append(encode({**base, **rolled}, bold, **options).r - r_base)
     null, gain = np.stack(null), r - r_base
+    least = surrogates.least_p(
+        n_permutations, n_times=len(together), run_lengths=run_lengths
+    )
+    p = inference.max_p([*np.concatenate([gain[None], null]).T])
     return pd.DataFrame(
         {
             "r": r,
@@ -205,7 +210,7 @@ def gain_over_shifts(
             "gain": gain,
             "null_mean": null.mean(0),
             "null_95": np.quantile(null, 1 - level, axis=0),
-            "p": inference.max_p([*np.concatenate([gain[None], null]).T]),
+            "p": np.maximum(p, least),
         }
     )
 

@@ -11,7 +11,9 @@ NATS = [-3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3, 10]  # marks of an axis
 
 def _plain(value, _=None):
     """1234567 as 1.2M: perplexities span many orders."""
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    if value >= 1e15:
+        return f"{value:.0e}"
+    for size, sign in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}{sign}"
     return f"{value:.3g}"
