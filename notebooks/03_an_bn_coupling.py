@@ -52,7 +52,7 @@ n_folds: int = 5  # contiguous outer folds of encoding (2 to 50)
 gap: float = 32.0  # s left out between training and test time (0 to 1000)
 subject_weights: str = "group"  # people are predicted with weights fitted to the group's mean, or to each of them alone (one of group, own)
 n_permutations_encoding: int = 99  # rolled stories, whose gain the model's must exceed in a network (5 to 1000000)
-n_shifts: int = 5  # of these, scored in all voxels, for the table (2 to 10000)
+n_shifts: int = 5  # evenly spaced lags of the story, scored in all voxels, for the table (2 to 10000)
 min_ceiling: float = 0.5  # score voxels whose noise ceiling is at least this (0 to 1)
 overlap_percent: float = 10.0  # voxels of a map that count as its network (0.1 to 100)
 n_views: int = 3  # maps to turn and cut in a browser, 1 to 4 MB each (0 to 3)
@@ -382,8 +382,10 @@ axes = anchor_plots.plot_depth_profiles(depth, [*names, "surrogates, mean"])
 axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
 artifacts.write_figure(out, "anchor_depths", axes[0].figure)
 print("p of the mean depth of the top neurons, family-wise over networks:")
-print(pd.DataFrame(depth_p, names).round(3).to_string())
-between = pd.concat(between, names=["model"])
+depth_p = pd.DataFrame(depth_p, names)  # no p is less than draws can give
+depth_p = depth_p.clip(lower=surrogates.least_p(n_permutations_subject, **rolls))
+print(depth_p.round(3).to_string())
+between = pd.concat(between, names=["model"]) if between else pd.DataFrame()
 between.round(2)
 
 # %% [markdown]
@@ -464,10 +466,9 @@ rate = {"word timing": timing.to_numpy()[used]}
 model_bands = parts if depth_bands else {"atoms": atoms["model"]}
 fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
 fit |= {**held_out, "high_pass": high_pass}
-rolling = np.random.default_rng([seed, 13])
 rolled = [
-    surrogates.draw_one(atoms["model"], rolling, kind="shift", run_lengths=runs_left)
-    for _ in range(n_shifts)
+    surrogates.rolled(atoms["model"], k / (n_shifts + 1), runs_left)
+    for k in range(1, n_shifts + 1)
 ]
 sets = {"word rate": [rate]}
 sets["model shifted + word rate"] = [{**rate, "atoms": one} for one in rolled]
@@ -515,7 +516,8 @@ table.round(3)
 # %% [markdown]
 # `group` is the score of the group mean, `share` the same as a share of its ceiling, with
 # an interval over draws where there are several; `subjects` is the mean of single subjects
-# with its 95 % interval over them. A model must earn its place above word rate alone, above
+# with its 95 % interval over them: over other people who hear this story and, with weights of
+# the group, for these weights. A model must earn its place above word rate alone, above
 # the same architecture with random weights and above its own atoms shifted in time.
 # *Previous volume* knows no words but the last value of BOLD itself: it shows how much of a
 # time course its own past explains.
@@ -524,12 +526,13 @@ table.round(3)
 #
 # A mean over voxels hides where a model helps. For every network: its gain over word timing
 # in held-out time, against the gain of the same atoms with the story rolled, family-wise
-# over networks. The subjects cannot answer this, since all heard the same story.
+# over networks. The subjects cannot answer this, since all heard the same story, and chance
+# likeness of a prediction to what they share comes back in each of them.
 
 # %%
 gained = encoding.gain_over_shifts(
     rate,
-    model_bands,
+    {"atoms": atoms["model"]},
     mean,
     n_permutations=n_permutations_encoding,
     rng=np.random.default_rng([seed, 15]),
@@ -538,6 +541,9 @@ gained = encoding.gain_over_shifts(
     **fit,
 )
 gained.insert(0, "network", names)
+if fresh:  # does any architecture that hears the words do as well?
+    strangers = {**rate, "atoms": atoms[fresh[0]]}
+    gained["gain_random"] = encoding.encode(strangers, mean, **fit).r - gained["r_base"]
 ax = coupling_plots.plot_gain(gained, level=level)
 ax.set_title(f"Networks that the model predicts beyond word timing{note}")
 artifacts.write_figure(out, "encoding_gain", ax.figure)
@@ -546,7 +552,9 @@ gained.round(3)
 # %% [markdown]
 # A bar is the model's gain, the grey mark the mean and the black one the 95th percentile of
 # rolled stories; a star holds family-wise. Useless features cost a little: rolled ones lie
-# below 0.
+# below 0. Rolling takes away the words' timing as well: features that hold a timing which the
+# regressors lack (another delay of the response) would gain, too. Random weights, which hear
+# the same timing, show how much that is (`gain_random`).
 
 # %%
 if maps is None and len(scored) <= 20:
@@ -573,23 +581,28 @@ effect = group.random_effects(
     gain, n_permutations=1000, rng=np.random.default_rng([seed, 16]), level=level
 )
 up, down = [(effect.t[effect.significant] * sign > 0).sum() for sign in (1, -1)]
-print(f"voxels or regions above word rate {up}, below it {down}, of {len(effect.t)}")
+if subject_weights == "own":
+    print(f"voxels or regions above word rate {up}, below {down}, of {len(effect.t)}")
 if mask is not None:
     ax = plots.plot_encoding_map(effect.t, mask)
     ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
     artifacts.write_figure(out, "encoding_map", ax.figure)
     figure = organisation_plots.plot_surface(effect.t, mask, f"gain, t{note}")
     artifacts.write_figure(out, "encoding_surface", figure)
-curve = group.subjects_needed(
-    of_people["model + word rate"], rng=np.random.default_rng([seed, 17])
-)
-ax = organisation_plots.plot_subjects_needed(*curve)
-ax.set_title(f"Subjects that a stable map needs{note}")
-artifacts.write_figure(out, "subjects_needed", ax.figure)
+if subject_weights == "own":  # the group's weights are fitted to both groups at once
+    curve = group.subjects_needed(
+        of_people["model + word rate"], rng=np.random.default_rng([seed, 17])
+    )
+    ax = organisation_plots.plot_subjects_needed(*curve)
+    ax.set_title(f"Subjects that a stable map needs{note}")
+    artifacts.write_figure(out, "subjects_needed", ax.figure)
 
 # %% [markdown]
-# Random effects speak for other subjects, not for other stories, since all heard this one.
-# The curve correlates the mean maps of two groups of subjects.
+# t over subjects shows where the gain is alike in people. It speaks for other subjects, not
+# for other stories, since all heard this one; with weights of the group the subjects share
+# the prediction, too, and no significance is told. With weights of their own
+# (`subject_weights: own`) it is, and a curve shows how the mean maps of two groups of subjects
+# agree.
 
 # %% [markdown]
 # ## Compute: functional organisation
@@ -615,16 +628,21 @@ if mask is not None:
 if maps is not None:
     own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
     references["subjects' own networks"] = (series, own)
-chance = {"rng": np.random.default_rng([seed, 18])}
-chance |= {"n_permutations": n_permutations, **fitted}
-few = {"n_permutations_subjects": n_permutations_atoms}
-shapes = (references, regular["model"], one_surrogate)
-overlaps, likeness = organisation.compare(*shapes, **few, **chance)
+overlaps, likeness = organisation.compare(
+    references,
+    regular["model"],
+    one_surrogate,
+    n_permutations=n_permutations,
+    n_permutations_subjects=n_permutations_atoms,
+    rng=np.random.default_rng([seed, 18]),
+    **fitted,
+)
 likeness.round(3)
 
 # %%
 observed, drawn_maps = overlaps["group's networks"]
 p = organisation.p_values(observed["t"], drawn_maps["t"])
+in_cores = {"model": (observed["t"], p["atom"])}
 limit = np.quantile(np.abs(drawn_maps["t"]).max((1, 2)), 1 - level)
 where = {"names": names, "threshold": limit}
 ax = organisation_plots.plot_overlap(observed["t"], p["familywise"] <= level, **where)
@@ -651,19 +669,27 @@ pd.DataFrame({"p, all atoms together": p_all, "q": q_all}, names).round(3)
 
 # %%
 rows, counts, pools = [], {}, {}
-for name, of_model in regular.items():
+for i, (name, of_model) in enumerate(regular.items()):
     if name != "model":
-        where = (target, of_model, maps)
-        drawn_maps = organisation.overlap_null(*where, one_surrogate, **chance)
-        observed = organisation.mean_overlap(*where, **fitted)
-        p = organisation.p_values(observed["t"], drawn_maps["t"])
-    serves = organisation.serve(observed["t"], p["atom"] <= level)
+        surrogate_overlap = organisation.overlap_null(
+            target,
+            of_model,
+            maps,
+            one_surrogate,
+            n_permutations=n_permutations,
+            rng=np.random.default_rng([seed, 21, i]),
+            **fitted,
+        )
+        overlap_t = organisation.mean_overlap(target, of_model, maps, **fitted)["t"]
+        p_of_atoms = organisation.p_values(overlap_t, surrogate_overlap["t"])["atom"]
+        in_cores[name] = overlap_t, p_of_atoms
+    serves = organisation.serve(in_cores[name][0], in_cores[name][1] <= level)
     serving = serves == np.arange(n_networks)[:, None]
     groups = organisation.subgroups(codes[name], serves, depths[name], n_networks)
     _, counts[name], pools[name] = groups
     about = {"names": names, "counts": groups[1], "pool": groups[2], "model": name}
     about |= {"reference": target, "n_permutations": n_permutations_atoms}
-    about |= {"rng": np.random.default_rng([seed, 19])}
+    about |= {"rng": np.random.default_rng([seed, 19, i])}
     of_one = (series, of_model, serving, maps, one_surrogate, basis)
     rows.append(specialisation.describe(*of_one, percent=overlap_percent, **about))
 

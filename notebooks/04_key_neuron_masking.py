@@ -294,8 +294,8 @@ pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 
 # %%
 instead, silencing_trials = {}, []  # what stands where neurons of a kind are silenced
-special = tokenization.special_ids(language_model.tokenizer)
-spared = [] if silence_to == "zero" else special
+special_tokens = tokenization.special_ids(language_model.tokenizer)
+spared = [] if silence_to == "zero" else special_tokens
 for k, c in usual.items():
     to = {"zero": None, "mean": c.mean, "resample": c.samples}[silence_to]
     instead[k] = {"to": to, "rng": rng, "spared": spared}
@@ -335,7 +335,8 @@ artifacts.write_figure(out, "silencing", ax.figure)
 # Where a mask lies right of all its controls, its neurons matter more than their number,
 # layer, variance and contribution explain. Where that is gone with the massive neurons
 # out, a few massive activations did it. Uniform random neurons mostly fall in layers that
-# matter less: they are the published control, and the weakest. *Coupled* neurons that lie
+# matter less. The published control, `random_share` of all neurons, has many more neurons
+# than the mask. *Coupled* neurons that lie
 # among their controls matter no more than others: following the brain is then no sign of
 # importance to the model.
 #
@@ -379,14 +380,16 @@ artifacts.write_figure(out, "networks_by_domain", ax.figure)
 # Then the networks' neurons are multiplied by a factor.
 
 # %%
-sizes = [round(share * strength.size) for share in keep_shares]
+sizes = sorted({round(share * strength.size) for share in keep_shares})
 kept = {"strongest z": [selection.strongest(strength, n) for n in sizes]}
 kept["components"] = []
 for n in keep_components:
     corpora = stores.open_activations(recorded / "data" / "corpora", kind)
     found = networks.ica(svd.reduce(corpora, n), random_state=seed).networks
     found = networks.threshold(found.reshape(n, *strength.shape), keep_alpha)
-    kept["components"].append(selection.union(found))
+    union = selection.union(found)
+    if union.sum() not in [m.sum() for m in kept["components"]]:
+        kept["components"].append(union)
 keeping_trials, overlap = [], {}
 for group, several in kept.items():
     for m in several:
@@ -403,9 +406,11 @@ for group, several in kept.items():
 keeping = evaluation.measure(
     language_model, tokens, documents, keeping_trials, batch_size=batch_size, **where
 )
-kept_compared = damage.compare_all(keeping, rng=rng)
-kept_table = kept_compared.set_index(["group", "n"])[shown]
-kept_table.assign(overlap=pd.Series(overlap)).round(3)
+kept_compared = pd.DataFrame()
+if keeping_trials:
+    kept_compared = damage.compare_all(keeping, rng=rng)
+    kept_table = kept_compared.set_index(["group", "n"])[shown]
+    display(kept_table.assign(overlap=pd.Series(overlap)).round(3))
 
 # %% [markdown]
 # Does what is kept leave more of the model than as many random neurons of the same layers?
@@ -426,7 +431,7 @@ artifacts.write_figure(out, "keeping", ax.figure)
 # %%
 group = "networks, massive out" if "networks, massive out" in masks else "networks"
 amplifying_trials = []
-for factor in factors:
+for factor in dict.fromkeys(factors):
     amplifying_trials += evaluation.trials(
         group,
         kind,
@@ -438,16 +443,19 @@ for factor in factors:
 louder = evaluation.measure(
     language_model, tokens, documents, amplifying_trials, batch_size=batch_size, **where
 )
-louder_compared = damage.compare_all(louder, rng=rng)
+louder_compared = pd.DataFrame()
+if amplifying_trials:
+    louder_compared = damage.compare_all(louder, rng=rng)
 ax = masking_plots.plot_amplify(damage.perplexity(louder), base)
 ax.set_title("Multiplied by a factor" + f", plus {plus:g}" * bool(plus) + f"; {over}")
 artifacts.write_figure(out, "amplifying", ax.figure)
-louder_compared.set_index(["group", "factor"])[shown].round(3)
+if amplifying_trials:
+    display(louder_compared.set_index(["group", "factor"])[shown].round(3))
 
 # %% [markdown]
 # Lower is better where neurons are kept: networks worth their name keep more of the model
 # alive than as many random neurons of the same layers. Amplifying asks whether the model
-# can bear more of what its networks say.
+# can bear more of what its networks say; `p` is the share of draws that harm as much.
 #
 # ## Tasks
 #
@@ -552,9 +560,10 @@ for label, (text,) in said.items():
 # ## Check and headline
 #
 # An empty mask must change nothing, bit for bit; text that was evaluated was not fitted on.
-# Then, in nats a token, each mask against the control that comes nearest to it: what it does
+# Then, in nats a token, each mask against its most harmful matched control: what it does
 # beyond that, with the interval over documents and draws, is owed to the mask, and with the
-# massive neurons out, to more than a few outliers. The published claim is the last line: few
+# massive neurons out, to more than a few outliers (`p` of one mask; corrected above). The
+# published claim is the last line: few
 # neurons of networks against many at random.
 
 # %%

@@ -226,16 +226,15 @@ for name in every_criterion:
 trials, share_of = [], {}
 for (name, share), masks in chosen.items():
     n = int(masks[0].sum())
+    if (name, n) in share_of:  # rounded to a multiple, two shares can be one
+        continue
     share_of[name, n] = share
-    for draw, mask in enumerate(masks):
-        trials.append(
-            evaluation.Trial(
-                name, kind, mask, draw=draw, options=to, n=n, action="silence"
-            )
-        )
+    for draw, one in enumerate(masks):
+        trials.append(evaluation.Trial(name, kind, one, draw=draw, options=to, n=n))
 for name in criteria:  # and the other way to fill the gap
-    mask = chosen[name, cut_share][0]
-    trials += evaluation.trials(f"{name}, other", kind, mask, options=other)
+    trials += evaluation.trials(
+        f"{name}, other", kind, chosen[name, cut_share][0], options=other
+    )
 measured = evaluation.measure(
     language_model, tokens, documents, trials, batch_size=batch_size
 )
@@ -270,7 +269,7 @@ for (name, n), share in share_of.items():
         rest = random_by_share[share].assign(group=name, control="random", n=n)
         beside += [part.assign(action="cut") for part in (own, rest)]
 compared = pd.DataFrame()
-if random_by_share:
+if len(beside) > 1:
     compared = damage.compare_all(
         pd.concat(beside), rng=np.random.default_rng([seed, 3])
     )
@@ -286,8 +285,8 @@ if random_by_share:
 intact, grammar = syntaxgym.score(language_model, items, before=sentence_before), []
 for name in criteria:
     for share in suite_shares:
-        for draw, mask in enumerate(chosen[name, share][:n_random]):
-            with masking.silence(model, mask, kind, **to):
+        for draw, one in enumerate(chosen[name, share][:n_random]):
+            with masking.silence(model, one, kind, **to):
                 found = syntaxgym.score(language_model, items, before=sentence_before)
             grammar.append(found.assign(group=name, share=share, draw=draw))
 grammar = pd.concat([intact.assign(group="intact", share=0.0, draw=0), *grammar])
@@ -307,7 +306,8 @@ ax.set(
 artifacts.write_figure(out, "syntaxgym_by_share", ax.figure)
 
 # %%
-pair = curves.set_index(["group", "n"])["perplexity"]
+# of `random` the first draw, as both ways to fill the gap
+pair = each[each["draw"] == 0].set_index(["group", "n"])["perplexity"]
 n_cut = {name: int(chosen[name, cut_share][0].sum()) for name in criteria}
 rows = {
     name: (pair[name, n_cut[name]], pair[f"{name}, other", n_cut[name]])
@@ -325,8 +325,8 @@ pd.DataFrame(rows, index=labels).T.round(1)
 # cut model must say what the masked one said, from memory and from disk.
 
 # %%
-mask = chosen[cut_criterion, cut_share][0]
-cut = pruning.cut(language_model, mask, mean=usual.mean if compensate else None)
+cut_mask = chosen[cut_criterion, cut_share][0]
+cut = pruning.cut(language_model, cut_mask, mean=usual.mean if compensate else None)
 versions = {"intact": language_model, "cut": cut}
 folder, disk = out / "data" / "model", {}
 for label, version in versions.items():
@@ -335,7 +335,7 @@ for label, version in versions.items():
 loaded = models.load_model(str(folder), head="causal", device=device)
 masked = measured[
     (measured["group"] == cut_criterion)
-    & (measured["n"] == mask.sum())
+    & (measured["n"] == cut_mask.sum())
     & (measured["draw"] == 0)
 ]
 for version in (cut, loaded):
@@ -358,7 +358,7 @@ size["bytes on disk"] = disk
 size["tokens/s"] = {
     k: round(ids.numel() / np.median(s[1:])) for k, s in seconds.items()
 }
-size["perplexity"] = [base, pair[cut_criterion, mask.sum()]]
+size["perplexity"] = [base, pair[cut_criterion, cut_mask.sum()]]
 size
 
 # %% [markdown]
@@ -393,11 +393,15 @@ fingerprints = {
     for label, m in several.items()
 }
 unrelated = models.comparisons(
-    before["model"], ["random", *other_models], n_random=n_random, seed=seed
+    before["model"],
+    ["random", *other_models],
+    n_random=n_random,
+    seed=seed,
+    parameter="other_models",
 )
 for label, (spec, random_weights) in unrelated.items():
     stranger = models.load_model(spec, device=device, random_weights=random_weights)
-    name = label.removeprefix("package:").split("/")[0]
+    name = artifacts.slug(label).replace("_", " ")
     try:
         fingerprints[name] = signals.fingerprint(
             stranger, fitting, compared_texts, n_networks
@@ -421,8 +425,11 @@ artifacts.write_figure(out, "likeness", ax.figure)
 # %%
 rocs = {}
 if len(fingerprints) > len(several):  # there is an unrelated model
+    # one model with random weights: more of them are easy to tell, and would flatter
+    strangers = [f"random {i + 1}" for i in range(1, n_random)]
+    told_apart = alike[~alike["model"].isin(strangers)]
     rocs = {
-        score: likeness.roc(alike, score, rng=np.random.default_rng([seed, 4]))
+        score: likeness.roc(told_apart, score, rng=np.random.default_rng([seed, 4]))
         for score in alike["score"].unique()
     }
     ax = likeness_plots.plot_roc(rocs)
@@ -441,12 +448,13 @@ for label, table in tables.items():
     artifacts.write_table(path, table.reset_index(drop=True))
 
 # %%
-summary = {"ppl_base": base, "ppl_cut": pair[cut_criterion, mask.sum()]}
+summary = {"ppl_base": base, "ppl_cut": pair[cut_criterion, cut_mask.sum()]}
 summary |= {"sg_intact": sg_intact, "n_needed_at_special_tokens": int(needed.sum())}
 summary["parameters_cut"] = (
     1 - size.loc["cut", "parameters"] / size.loc["intact", "parameters"]
 )
 summary["speedup"] = size.loc["cut", "tokens/s"] / size.loc["intact", "tokens/s"]
-summary |= {f"ppl_{name}": pair[name, n_cut[name]] for name in criteria}
+middle = curves.set_index(["group", "n"])["perplexity"]  # of `random` over draws
+summary |= {f"ppl_{name}": middle[name, n_cut[name]] for name in criteria}
 summary |= {f"auc_{name}": curve.auc for name, curve in rocs.items()}
 artifacts.finish_stage(out, summary, params=settings, simulated=simulated)

@@ -281,3 +281,23 @@ def test_interval_of_many_documents_is_the_percentiles(rng):
     low, high = inference.interval(drawn, np.repeat("a", 8))
     t = stats.t.ppf(0.975, 7) * np.sqrt(8 / 7)
     np.testing.assert_allclose([low, high], [-t, t], atol=0.25)
+
+
+def test_masks_like_their_draws_are_found_by_neither_p(rng):
+    """Rounding is no spread: a factor of 1 must not be special."""
+    table = table_of(rng, {"a": 0.5}, n_draws=20)
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(2, 0.5, 20)
+        same = table.copy()
+        masks = same["group"] != "intact"
+        same.loc[masks, "nll"] = noise[same.loc[masks, "document"]]
+        row = damage.compare_all(same, rng=rng).iloc[0]
+        assert row["p"] == row["p_fwe"] == 1
+
+
+def test_what_is_cut_is_asked_to_harm_less(rng):
+    harmless = table_of(rng, {"a": 0.0}, n_draws=20, action="cut")
+    row = damage.compare_all(harmless, rng=rng).iloc[0]
+    assert row["p"] == 1 / 21 and row["high"] < 0
+    silenced = harmless.assign(action="silence")
+    assert damage.compare_all(silenced, rng=rng).iloc[0]["p"] == 1

@@ -54,7 +54,7 @@ def test_random_stands_for_several_models_and_labels_are_unique():
         "random 3": ("gpt2", 7),
         "a/b": ("a/b", None),
     }
-    for names in (["a/b", "a-b"], ["random", "Random 2"]):
+    for names in (["a/b", "a-b"], ["random", "Random 2"], ["Model"]):
         with pytest.raises(models.ModelError, match="would be written under one name"):
             models.comparisons("gpt2", names, n_random=2)
 

@@ -157,8 +157,9 @@ def measure(
     table : DataFrame
         A row a trial and document: ``group``, ``control``, ``draw``, ``kind``,
         ``action``, ``n`` (neurons of the mask, in rows of its controls too),
-        ``domain``, ``document``, ``n_tokens``, ``nll``, ``accuracy``. The intact
-        model's rows are the group ``intact``.
+        ``n_changed`` (neurons of this very trial), ``domain``, ``document``,
+        ``n_tokens``, ``nll``, ``accuracy``. The intact model's rows are the group
+        ``intact``.
 
     Raises
     ------
@@ -203,6 +204,7 @@ def measure(
         {
             "trial": range(-1, len(trials)),
             "n": [int(np.sum(t.mask)) if t.n is None else t.n for t in about],
+            "n_changed": [int(np.sum(t.mask)) for t in about],
             "factor": [t.options.get("factor", np.nan) for t in about],
             **{
                 name: [getattr(t, name) for t in about]
@@ -212,6 +214,6 @@ def measure(
     )
     table = pd.concat(found).merge(about, on="trial").sort_values(["trial", "document"])
     table["domain"] = documents["corpus"].to_numpy()[table["document"]]
-    names = "group control draw kind action n factor domain document n_tokens nll "
-    names += "accuracy"
+    names = "group control draw kind action n n_changed factor domain document "
+    names += "n_tokens nll accuracy"
     return table[names.split()].reset_index(drop=True)

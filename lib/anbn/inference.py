@@ -120,8 +120,10 @@ def max_p(values):
     """
     n = min(map(len, values))
     pooled = np.stack([v[:n] for v in values])
-    spread = pooled.std(1, keepdims=True)
-    z = (pooled - pooled.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
+    middle, spread = pooled.mean(1, keepdims=True), pooled.std(1, keepdims=True)
+    # what rounding leaves of equal values is no spread
+    alike = spread <= 1e-9 * np.maximum(np.abs(middle), 1e-9)
+    z = np.where(alike, 0, pooled - middle) / np.where(alike, 1, spread)
     largest = z[:, 1:].max(0)
     return (1 + (largest >= z[:, :1] - 1e-9).sum(1)) / n
 

@@ -87,7 +87,7 @@ def choose_device(device="auto"):
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def comparisons(model, names, *, n_random=1, seed=0):
+def comparisons(model, names, *, n_random=1, seed=0, parameter="comparison_models"):
     """Models to compare one with: others, and itself with fresh weights.
 
     Parameters
@@ -101,6 +101,8 @@ def comparisons(model, names, *, n_random=1, seed=0):
         does not say how much of a score hangs on it.
     seed : int
         Of the first.
+    parameter : str
+        Named in errors.
 
     Returns
     -------
@@ -111,18 +113,19 @@ def comparisons(model, names, *, n_random=1, seed=0):
     Raises
     ------
     ModelError
-        If two labels are the same as names of files.
+        If two labels are the same as names of files, or one is "model", which the
+        model itself is called.
     """
     specs = {}
     for name in names:
         drawn = range(n_random) if name == "random" else [None]
         for i in drawn:
             label = f"random {i + 1}" if i else name
-            taken = {artifacts.slug(known): known for known in specs}
+            taken = {"model": model} | {artifacts.slug(known): known for known in specs}
             same = taken.get(artifacts.slug(label))
             if same is not None:
                 raise ModelError(
-                    f"comparison_models: {same!r} and {label!r} would be written under "
+                    f"{parameter}: {same!r} and {label!r} would be written under "
                     f"one name, {artifacts.slug(label)!r}. Leave one out, or give a "
                     "link to its folder another name"
                 )

@@ -60,6 +60,21 @@ def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
     return np.concatenate([make(data[run], u) for run, u in pairs])
 
 
+def rolled(data, share, run_lengths=()):
+    """Each run rolled by a share of its length; for controls that are far from home.
+
+    Parameters
+    ----------
+    data : array of shape (n_times, n_columns)
+    share : float
+        0 to 1.
+    run_lengths : sequence of int
+        Volumes of each run, () for one.
+    """
+    parts = [data[run] for run in spans(len(data), run_lengths)]
+    return np.concatenate([np.roll(x, round(share * len(x)), axis=0) for x in parts])
+
+
 def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
     """The least p that n draws can give.
 
