@@ -16,7 +16,7 @@
 # |---|---|
 # | stage 01 (responses, activations, words), stage 02 (time courses, maps, cleaned runs, group BOLD, ceiling) | `data/synchrony.npz`: synchrony (layers x neurons x networks), q values, null, threshold · `data/subject_synchrony.npy` (subjects x neurons x networks) · `data/atoms.npz`: atoms and codes · `data/encoding.npz`: held-out scores · `data/atom_t_maps.npy` (atoms x voxels) · tables `significant`, `reliability`, `between_models`, `feature_effects`, `organisation` (`.parquet`) |
 #
-# Cost: about four minutes on two CPU cores for 46,080 neurons, 14 networks, 20 subjects of
+# Cost: about three minutes on one CPU core for 46,080 neurons, 14 networks, 20 subjects of
 # 3,700 voxels.
 #
 # Synchrony and anchors: Liu et al. 2023 (arXiv 2303.14871). Atoms as regressors of

@@ -17,7 +17,7 @@
 # |---|---|
 # | stage 01 (model, documents), stage 02 (model networks), stage 03 (synchrony; only for `coupled`) | `data/damage.parquet`: loss of every mask, control and document · `data/comparisons.parquet`: masks against controls · `data/specificity.parquet`: networks x domains · `data/tasks.parquet`: every item of every task · `data/syntaxgym.parquet`: the intact model by suite · `data/masks.npz` |
 #
-# Cost: under four minutes on two CPU cores for 135 million parameters, 336 masks and 120
+# Cost: ten minutes on one CPU core for 135 million parameters, some 560 masks and 216
 # tokens of text; it grows with masks x tokens.
 #
 # Silencing, keeping and amplifying functional networks: Liu et al. 2025 (arXiv 2502.20408).

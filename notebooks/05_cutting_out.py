@@ -16,7 +16,7 @@
 # |---|---|
 # | stage 01 (model, documents), stage 03 (synchrony; only for the criterion `coupled`) | `data/curves.parquet`: loss by criterion and share · `data/grammar.parquet`: SyntaxGym · `data/size.parquet`: before and after · `data/likeness.parquet`: fingerprints · with `keep_model` `data/model/`: the cut model, safetensors |
 #
-# Cost: about three minutes on two CPU cores for 135 million parameters.
+# Cost: about six minutes on one CPU core for 135 million parameters.
 #
 # Functional-network pruning: arXiv 2508.05239. Wanda: arXiv 2306.11695; FLAP: arXiv
 # 2312.11983. Fingerprint: arXiv 2601.22692. One text and one length for all criteria, and
