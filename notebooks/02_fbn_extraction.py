@@ -624,7 +624,6 @@ if same_story:
         out / "data" / "brain.npz",
         timecourses=np.stack(timecourses).astype(np.float32),
         group_bold=hemodynamics.zscore(sum(series) / len(series)).astype(np.float32),
-        ceiling=intersubject.group_noise_ceiling(series),
     )
 else:
     each = dict(zip(people, timecourses, strict=True))

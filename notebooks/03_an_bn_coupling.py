@@ -464,8 +464,17 @@ pd.DataFrame(diversity).T.round(3)
 # %%
 rate = {"word timing": timing.to_numpy()[used]}
 model_bands = parts if depth_bands else {"atoms": atoms["model"]}
-fit = {"n_iter": band_weights, "delays": delays, "random_state": seed}
-fit |= {**held_out, "high_pass": high_pass}
+# of every encoding model in this notebook
+fit = {
+    "tr": tr,
+    "n_folds": n_folds,
+    "gap": gap,
+    "runs": runs_left or None,
+    "high_pass": high_pass,
+    "delays": delays,
+    "n_iter": band_weights,
+    "random_state": seed,
+}
 rolled = [
     surrogates.rolled(atoms["model"], k / (n_shifts + 1), runs_left)
     for k in range(1, n_shifts + 1)
@@ -577,11 +586,13 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 
 # %%
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
+# significance is told for weights of their own alone, see below
 effect = group.random_effects(
     gain, n_permutations=1000, rng=np.random.default_rng([seed, 16]), level=level
 )
-up, down = [(effect.t[effect.significant] * sign > 0).sum() for sign in (1, -1)]
 if subject_weights == "own":
+    up = (effect.t[effect.significant] > 0).sum()
+    down = (effect.t[effect.significant] < 0).sum()
     print(f"voxels or regions above word rate {up}, below {down}, of {len(effect.t)}")
 if mask is not None:
     ax = plots.plot_encoding_map(effect.t, mask)
@@ -685,13 +696,27 @@ for i, (name, of_model) in enumerate(regular.items()):
         in_cores[name] = overlap_t, p_of_atoms
     serves = organisation.serve(in_cores[name][0], in_cores[name][1] <= level)
     serving = serves == np.arange(n_networks)[:, None]
-    groups = organisation.subgroups(codes[name], serves, depths[name], n_networks)
-    _, counts[name], pools[name] = groups
-    about = {"names": names, "counts": groups[1], "pool": groups[2], "model": name}
-    about |= {"reference": target, "n_permutations": n_permutations_atoms}
-    about |= {"rng": np.random.default_rng([seed, 19, i])}
-    of_one = (series, of_model, serving, maps, one_surrogate, basis)
-    rows.append(specialisation.describe(*of_one, percent=overlap_percent, **about))
+    _, counts[name], pools[name] = organisation.subgroups(
+        codes[name], serves, depths[name], n_networks
+    )
+    rows.append(
+        specialisation.describe(
+            series,
+            of_model,
+            serving,
+            maps,
+            one_surrogate,
+            basis,
+            reference=target,
+            n_permutations=n_permutations_atoms,
+            rng=np.random.default_rng([seed, 19, i]),
+            percent=overlap_percent,
+            names=names,
+            counts=counts[name],
+            pool=pools[name],
+            model=name,
+        )
+    )
 
 # %%
 organised = pd.concat(rows, ignore_index=True)

@@ -20,8 +20,11 @@ def test_ceiling_is_what_the_true_signal_reaches(rng):
     signal = rng.normal(size=(20000, 1))
     data = signal + 2 * rng.normal(size=(8, 20000, 1))
     truth = np.corrcoef(data.mean(0)[:, 0], signal[:, 0])[0, 1]
-    assert intersubject.group_noise_ceiling(data)[0] == pytest.approx(truth, abs=0.01)
-    assert intersubject.group_noise_ceiling(rng.normal(size=(4, 500, 9))).max() < 0.5
+    rho = intersubject.pair_correlation(data)
+    ceiling = intersubject.ceiling_of(rho, len(data))
+    assert ceiling[0] == pytest.approx(truth, abs=0.01)
+    rho = intersubject.pair_correlation(rng.normal(size=(4, 500, 9)))
+    assert intersubject.ceiling_of(rho, 4).max() < 0.5
 
 
 def test_lagged_correlation_finds_a_shift(rng):
@@ -73,7 +76,7 @@ def test_subjects_may_come_one_by_one(rng, tmp_path):
     for i, subject in enumerate(data):
         np.save(tmp_path / f"{i}.npy", subject)
     maps = [np.load(tmp_path / f"{i}.npy", mmap_mode="r") for i in range(4)]
-    for function in (intersubject.correlation, intersubject.group_noise_ceiling):
+    for function in (intersubject.correlation, intersubject.pair_correlation):
         np.testing.assert_allclose(function(maps), function(data))
         with pytest.raises(ValueError, match="needs 2 subjects or more, found 1"):
             function(maps[:1])

@@ -115,6 +115,12 @@ def test_figures_of_coupling(rng):
     gained = gained.assign(null_mean=-0.05, null_95=0.05, p=[0.01, 0.9, 0.2])
     ax = labelled(coupling_plots.plot_gain(gained))
     assert [t.get_text() for t in ax.texts] == ["*"]
+    several = pd.concat([gained] * 100, ignore_index=True)
+    ax = labelled(coupling_plots.plot_gain(several))
+    assert len(ax.get_xticklabels()) == 100  # of 300 those with a star
+    r = rng.random((4, 400))
+    ax = coupling_plots.plot_subject_synchrony(r, limits[:4], list(range(400)))
+    assert len(labelled(ax).get_xticklabels()) == 40 and "400" in ax.get_xlabel()
     parts = {"word timing": rng.random(30) / 9, "atoms": rng.random(30) / 9}
     labelled(coupling_plots.plot_split(parts, rng.random(30)))
     scores = {

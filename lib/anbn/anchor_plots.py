@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
 
-from anbn.plots import COLOURS, _axes
+from anbn.plots import COLOURS, _axes, name_ticks
 
 OTHER_NULLS = {
     "familywise_surrogate": "surrogate networks",
@@ -30,7 +30,7 @@ def plot_reliability(table, ax=None):
         at = x + shift
         ax.hlines(table[f"null_{half}"], at - 0.17, at + 0.17, "k", lw=2, label=null)
     ax.axhline(0, color="0.5", lw=0.8)
-    ax.set_xticks(x, table.index, rotation=40, ha="right", rotation_mode="anchor")
+    name_ticks(ax, table.index)
     ax.set_ylabel("synchrony in one half and\nthe other (r over neurons)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

@@ -41,10 +41,7 @@ def uniform(mask, rng, *, among=None):
     allowed = ~mask if among is None else ~mask & among
     if allowed.sum() < mask.sum():
         allowed = np.ones_like(mask) if among is None else among
-    _enough(allowed.sum(), mask.sum(), "the model")
-    control = np.zeros(mask.size, bool)
-    control[rng.choice(np.flatnonzero(allowed), mask.sum(), replace=False)] = True
-    return control.reshape(mask.shape)
+    return _anywhere(allowed, int(mask.sum()), rng)
 
 
 def matched(mask, quantity, rng, *, among=None, n_nearest=5):
@@ -132,11 +129,7 @@ def share(mask, rng, *, size):
     ValueError
         If the model has too few other neurons.
     """
-    n = round(size * mask.size)
-    _enough((~mask).sum(), n, "the model, without the mask's own neurons,")
-    control = np.zeros(mask.size, bool)
-    control[rng.choice(np.flatnonzero(~mask), n, replace=False)] = True
-    return control.reshape(mask.shape)
+    return _anywhere(~mask, round(size * mask.size), rng)
 
 
 def overlap(mask, draws):
@@ -166,6 +159,14 @@ def balance(mask, controls, quantities):
         for name, draws in controls.items()
     }
     return pd.DataFrame(rows).T.rename_axis("control")
+
+
+def _anywhere(allowed, n, rng):
+    """n random neurons of those that are allowed, whatever their layer."""
+    _enough(allowed.sum(), n, "the model")
+    control = np.zeros(allowed.size, bool)
+    control[rng.choice(np.flatnonzero(allowed), n, replace=False)] = True
+    return control.reshape(allowed.shape)
 
 
 def _candidates(mask, among):

@@ -3,7 +3,13 @@
 import numpy as np
 
 from anbn import uncoupled
-from anbn.plots import COLOURS, _axes, plot_score_distribution
+from anbn.plots import (
+    COLOURS,
+    MOST_NAMES,
+    _axes,
+    name_ticks,
+    plot_score_distribution,
+)
 
 
 def plot_subject_synchrony(largest, thresholds, names, ax=None):
@@ -24,7 +30,7 @@ def plot_subject_synchrony(largest, thresholds, names, ax=None):
     ax.axhspan(
         low, high, color="0.9", label="thresholds of the subjects\n(family-wise)"
     )
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    name_ticks(ax, names)
     ax.set_ylabel("largest |synchrony| (r)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
@@ -43,7 +49,7 @@ def plot_global(table, ax=None):
     ax.plot(
         x, 100 * table["null_95"], color="k", mew=2, label="surrogates, 95 %", **marks
     )
-    ax.set_xticks(x, table.index, rotation=30, ha="right")
+    name_ticks(ax, table.index)
     ax.set_ylabel("neurons whose best\nnetwork this is (%)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
@@ -61,12 +67,14 @@ def plot_split(parts, ceiling, ax=None):
 def plot_gain(table, ax=None, *, level=0.05):
     """Gain in held-out r of every network, and that of rolled stories.
 
-    ``table`` is that of ``encoding.gain_over_shifts`` with a column ``network``.
+    ``table`` is that of ``encoding.gain_over_shifts`` with a column ``network``. Of
+    more than ``MOST_NAMES`` networks only those that pass are named.
     """
-    ax = _axes(ax, max(9, 0.45 * len(table)), 3.8)
+    many = len(table) > MOST_NAMES
+    ax = _axes(ax, min(max(9, 0.45 * len(table)), 18), 3.8)
     x = np.arange(len(table))
     ax.bar(x, table["gain"], 0.7, color=COLOURS[0], label="the model")
-    marks = {"marker": "_", "ls": "", "ms": 16}
+    marks = {"marker": "_", "ls": "", "ms": 2 if many else 16}
     ax.plot(x, table["null_mean"], color="0.5", label="story rolled, mean", **marks)
     ax.plot(x, table["null_95"], color="k", mew=2, label="story rolled, 95 %", **marks)
     for i, row in enumerate(table.itertuples()):
@@ -75,8 +83,8 @@ def plot_gain(table, ax=None, *, level=0.05):
             ax.text(i, highest, "*", ha="center", va="bottom", fontsize=14)
     ax.plot([], [], " ", label=f"*: p at most {level:g},\nfamily-wise")
     ax.axhline(0, color="0.5", lw=0.8)
-    ax.margins(y=0.15)
-    ax.set_xticks(x, table["network"], rotation=30, ha="right")
+    ax.margins(x=0.01, y=0.15)
+    name_ticks(ax, list(table["network"]), table["p"] <= level)
     ax.set_ylabel("gain in held-out\ncorrelation (r)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
@@ -97,7 +105,7 @@ def plot_components(scores, ceiling, names, ax=None):
     ends = x - 0.45, x + 0.45
     ax.hlines(ceiling[order], *ends, color="k", label="noise ceiling")
     ax.axhline(0, color="0.5", lw=0.8)
-    ax.set_xticks(x, [names[k] for k in order], rotation=30, ha="right")
+    name_ticks(ax, [names[k] for k in order])
     ax.set_ylabel("held-out correlation (r)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

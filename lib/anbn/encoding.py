@@ -240,7 +240,7 @@ def ceilings(
     Returns
     -------
     group : array of shape (n_voxels,)
-        Of the subjects' mean (``intersubject.group_noise_ceiling``).
+        Of the subjects' mean (``intersubject.ceiling_of``).
     single : array of shape (n_subjects, n_voxels)
         Of each subject: r with the mean of the others, divided by the ceiling of that
         mean, as a model may know better than it; 0 where subjects do not correlate.

@@ -42,26 +42,6 @@ def _total(bold):
     return total
 
 
-def group_noise_ceiling(bold):
-    """Highest correlation any model can be expected to reach with the group's mean.
-
-    ::
-
-        rho = mean correlation of two subjects
-        ceiling = sqrt(n rho / (1 + (n - 1) rho))      Spearman-Brown
-
-    Parameters
-    ----------
-    bold : array of shape (n_subjects, n_times, n_voxels), or list of its subjects
-
-    Returns
-    -------
-    ceiling : array of shape (n_voxels,)
-        0 where subjects do not correlate positively.
-    """
-    return ceiling_of(pair_correlation(bold), len(bold))
-
-
 def pair_correlation(bold):
     """Mean correlation of two subjects, in every voxel or network.
 
@@ -78,7 +58,24 @@ def pair_correlation(bold):
 
 
 def ceiling_of(rho, n_subjects):
-    """Noise ceiling of the mean of some subjects, see ``group_noise_ceiling``."""
+    """Highest correlation any model can be expected to reach with the group's mean.
+
+    ::
+
+        ceiling = sqrt(n rho / (1 + (n - 1) rho))      Spearman-Brown
+
+    Parameters
+    ----------
+    rho : array of shape (n_voxels,)
+        Mean correlation of two subjects, from ``pair_correlation``.
+    n_subjects : int
+        Whose mean it is.
+
+    Returns
+    -------
+    ceiling : array of shape (n_voxels,)
+        0 where subjects do not correlate positively.
+    """
     rho = rho.clip(min=0)
     return np.sqrt(n_subjects * rho / (1 + (n_subjects - 1) * rho))
 

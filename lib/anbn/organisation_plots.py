@@ -9,7 +9,7 @@ from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.masking import unmask
 from nilearn.surface import vol_to_surf
 
-from anbn.plots import COLOURS, _axes
+from anbn.plots import COLOURS, _axes, name_ticks
 
 
 def plot_overlap(strength, significant, names, *, threshold=None, ax=None):
@@ -97,7 +97,7 @@ def plot_organisation(table, diversity, axes=None):
         _marks(axes[1], x, own.loc[names], colour, model)
     axes[0].set_xlabel("diversity (effective number of atoms)")
     axes[0].margins(x=0.15)
-    axes[1].set_xticks(range(len(names)), names, rotation=30, ha="right")
+    name_ticks(axes[1], names)
     axes[1].set(xlabel="network", xlim=(-0.5, max(len(names), 1) - 0.5))
     top = max(ax.get_ylim()[1] for ax in axes)
     for ax, title in zip(axes, ("mean over networks", "each network"), strict=True):
