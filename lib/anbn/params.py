@@ -30,8 +30,8 @@ REPLACED = {
         "nothing do not reach, not a number",
     },
     "03_an_bn_coupling": {
-        "shift": "n_shifts and n_permutations_encoding: the story is rolled by random "
-        "lags, again and again",
+        "shift": "n_shifts (evenly spaced lags of the story, for the table) and "
+        "n_permutations_encoding (random ones, for the test)",
     },
     "04_key_neuron_masking": {
         "min_stability": "nothing: the source `stable` takes the networks that stage "
