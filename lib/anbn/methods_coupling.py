@@ -127,8 +127,9 @@ def controls(r):
     weights = weights[p["subject_weights"]]
     return (
         "Controls are word rate alone, every comparison model of stage 01, and the "
-        f"atoms with the story rolled by {plural(p['n_shifts'], 'evenly spaced lag')};  "
-        f"are means where the noise ceiling is at least {p['min_ceiling']:g}. Ceilings "
+        f"atoms with the story rolled by {plural(p['n_shifts'], 'evenly spaced lag')}; "
+        "scores are means where the noise ceiling is at least "
+        f"{p['min_ceiling']:g}. Ceilings "
         "are those of the test sets. Single people were predicted with weights fitted "
         f"to {weights}. A network counts as predicted if its gain over word timing "
         f"exceeds that of {p['n_permutations_encoding']} rolled stories, family-wise "
