@@ -47,24 +47,24 @@ lab: sync  ## open JupyterLab on the notebooks (ARGS="--no-browser --port 8899")
 	    --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 all: $(ENV)  ## run all stages of STUDY that are not up to date
-	$(BIN)/python -m anbn.pipeline $(STUDY)
+	$(BIN)/python -m anbn.study.pipeline $(STUDY)
 
 01 02 03 04 05: $(ENV)  ## run one stage of STUDY (and the stages it reads)
-	$(BIN)/python -m anbn.pipeline $(STUDY) $@
+	$(BIN)/python -m anbn.study.pipeline $(STUDY) $@
 
 report: $(ENV)  ## make outputs/STUDY/report.html, print the headline numbers
-	@$(BIN)/python -m anbn.report $(STUDY)
+	@$(BIN)/python -m anbn.study.report $(STUDY)
 
 compare: $(ENV)  ## what differs between studies A and B (a point of a sweep: SWEEP/POINT)
-	@$(BIN)/python -m anbn.compare "$(A)" "$(B)"
+	@$(BIN)/python -m anbn.study.compare "$(A)" "$(B)"
 
 sweep: $(ENV)  ## run params/sweeps/SWEEP.yaml [SCHEDULER=tcp://...|slurm] [JOBS=n]
-	@$(BIN)/python -m anbn.sweep_runner $(SWEEP) \
+	@$(BIN)/python -m anbn.study.sweep_runner $(SWEEP) \
 	    $(if $(filter-out file,$(origin STUDY)),--study "$(STUDY)") \
 	    $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(JOBS),--jobs "$(JOBS)") $(ARGS)
 
 data: $(ENV)  ## fetch what STUDY needs from outside (Narratives: of SUBJECTS="sub-001 ...")
-	$(BIN)/python -m anbn.pipeline $(STUDY) --data --subjects="$(SUBJECTS)"
+	$(BIN)/python -m anbn.study.pipeline $(STUDY) --data --subjects="$(SUBJECTS)"
 
 test: $(ENV)  ## run the tests
 	$(BIN)/python -m pytest
@@ -86,7 +86,7 @@ bench: $(ENV)  ## run benchmarks/NAME.py
 	$(BIN)/python benchmarks/$(NAME).py
 
 docs: $(ENV)  ## remake params/README.md from the notebooks' parameter cells
-	$(BIN)/python -m anbn.params_docs
+	$(BIN)/python -m anbn.core.params_docs
 
 lock: $(ENV)  ## remake requirements/lock*.txt from environment.yml
 	$(BIN)/python -m pip install --quiet uv

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.decomposition import MiniBatchDictionaryLearning
 from threadpoolctl import threadpool_limits
 
-from anbn import atoms, lasso
-from anbn.artifacts import write_json
-from anbn.paths import stage_dir
+from anbn.core.artifacts import write_json
+from anbn.core.paths import stage_dir
+from anbn.coupling import atoms
 
 N_TIMES, N_NEURONS, N_ATOMS, ALPHA, N_THREADS = 362, 46_080, 64, 0.1, 2
 
@@ -47,8 +47,8 @@ def atoms_rows():
     ours = time.perf_counter() - start
     torch.set_num_threads(n_threads)
 
-    mean, scale = lasso.moments(responses)
-    samples = lasso.standard(responses, slice(None), mean, scale).numpy().T
+    mean, scale = atoms.moments(responses)
+    samples = atoms.standard(responses, slice(None), mean, scale).numpy().T
     learner = MiniBatchDictionaryLearning(
         N_ATOMS,
         alpha=ALPHA,
@@ -65,7 +65,7 @@ def atoms_rows():
         peer_codes = learner.fit(samples).transform(samples).T
         peer = time.perf_counter() - start
     objectives = [
-        lasso.objective(responses, a, c, ALPHA)
+        atoms.objective(responses, a, c, ALPHA)
         for a, c in [(ours_atoms, ours_codes), (learner.components_.T, peer_codes)]
     ]
     what = f"{N_NEURONS} neurons x {N_TIMES} volumes, {N_ATOMS} atoms"

@@ -37,25 +37,15 @@ import scipy.sparse
 import xarray as xr
 from scipy import stats
 
-from anbn import (
-    alice,
-    artifacts,
-    coupling,
-    encoding,
-    forward,
-    hemodynamics,
-    models,
-    params,
-    regressors,
-    simulate,
-    stimuli,
-    stores,
-    surrogates,
-    tokenization,
-    truth,
-    uncoupled,
-)
-from anbn.paths import resolve, stage_dir
+from anbn.brain import alice, regressors, simulate
+from anbn.brain import clock as brain_clock
+from anbn.core import artifacts, params
+from anbn.core.paths import resolve, stage_dir
+from anbn.coupling import encoding, synchrony, uncoupled
+from anbn.models import forward, loading, stores
+from anbn.stats import surrogates, timeseries
+from anbn.text import stories as text_stories
+from anbn.text import tokenization
 
 N_DATASETS, N_PERMUTATIONS, LEVEL = 200, 99, 0.05  # 99: the level is exact
 N_UNITS = 96  # of the 576 of each layer, drawn at random
@@ -125,7 +115,7 @@ def draw_noise(lengths, rng):
     averages, _ = simulate.rest_networks()
     for _ in range(N_DATASETS):
         noise = [simulate.surrogate_rest(rest, n, rng) @ averages for n in lengths]
-        yield hemodynamics.zscore(np.concatenate(noise))
+        yield timeseries.zscore(np.concatenate(noise))
 
 
 def draw_motion(n_times, rng):
@@ -155,23 +145,23 @@ def make(given, condition, rng):
         confounds = np.column_stack([confounds, rate])
     if condition.motion:
         confounds = np.column_stack([confounds, draw_motion(n_times, rng)])
-    basis = hemodynamics.orthonormal(confounds)
-    responses = hemodynamics.remove(given["responses"][:n_times], basis)
+    basis = timeseries.orthonormal(confounds)
+    responses = timeseries.remove(given["responses"][:n_times], basis)
     late = scipy.ndimage.shift(rate[:, 0], condition.late / TR, mode="nearest")
-    shared, brains = condition.rate * hemodynamics.zscore(late)[:, None], []
+    shared, brains = condition.rate * timeseries.zscore(late)[:, None], []
     for noise in draw_noise(lengths, rng):
         brain = noise + shared
         if condition.planted:
             groups = simulate.driver_groups(responses, N_UNITS, 3, N_DRIVERS, rng)
             brain[:, :3] += SIGNAL * groups[1]
-        brains.append(hemodynamics.remove(brain, basis))
+        brains.append(timeseries.remove(brain, basis))
     return responses, np.stack(brains), basis, lengths
 
 
 def text_nulls(given, brains, basis):
-    """``coupling.text_null`` of all data sets at once: the texts are the same."""
+    """``synchrony.text_null`` of all data sets at once: the texts are the same."""
     n_datasets, n_times, n_networks = brains.shape
-    null = coupling.text_null(
+    null = synchrony.text_null(
         given["texts"],
         given["H"][:n_times],
         brains.swapaxes(0, 1).reshape(n_times, -1),
@@ -181,7 +171,7 @@ def text_nulls(given, brains, basis):
     )
     maxima = null.maxima.reshape(N_PERMUTATIONS, n_datasets, n_networks)
     counts = null.counts.reshape(n_datasets, n_networks, -1)
-    return [coupling.Null(maxima[:, i], counts[i]) for i in range(n_datasets)]
+    return [synchrony.Null(maxima[:, i], counts[i]) for i in range(n_datasets)]
 
 
 def nulls(kind, given, responses, brains, basis, lengths):
@@ -192,7 +182,7 @@ def nulls(kind, given, responses, brains, basis, lengths):
     rng = np.random.default_rng(2)
     options = {"n_permutations": N_PERMUTATIONS, "rng": rng, "run_lengths": lengths}
     for brain in brains:
-        yield coupling.null(responses, brain, basis, kind=kind, **options)
+        yield synchrony.null(responses, brain, basis, kind=kind, **options)
 
 
 def judge(claim, condition, responses, brains, basis, drawn):
@@ -201,17 +191,17 @@ def judge(claim, condition, responses, brains, basis, drawn):
     n_free = len(responses) - basis.shape[1]
     familywise, parametric, shares, naive, power, by_network = 0, 0, [], [], [], []
     for brain, null in zip(brains, drawn, strict=True):
-        r = coupling.synchrony(responses, brain)
-        p = coupling.familywise_p(r, null.maxima) <= LEVEL
+        r = synchrony.synchrony(responses, brain)
+        p = synchrony.familywise_p(r, null.maxima) <= LEVEL
         familywise += int(p[:, ~planted].any())
-        found = coupling.false_discovery_q(r, null.counts, over="all") <= LEVEL
-        own = coupling.familywise_p(r, null.maxima, by_network=True) <= LEVEL
+        found = synchrony.false_discovery_q(r, null.counts, over="all") <= LEVEL
+        own = synchrony.familywise_p(r, null.maxima, by_network=True) <= LEVEL
         by_network.append(own[:, ~planted].any(0).mean())
-        shares.append(truth.false_share(found, planted))
-        p_r = coupling.parametric_p(r, n_free)
+        shares.append(simulate.false_share(found, planted))
+        p_r = synchrony.parametric_p(r, n_free)
         parametric += int((p_r[:, ~planted] * r.size <= LEVEL).any())
         q = stats.false_discovery_control(p_r.ravel()).reshape(r.shape)
-        naive.append(truth.false_share(q <= LEVEL, planted))
+        naive.append(simulate.false_share(q <= LEVEL, planted))
         power.append(p[:, planted].any(0))
     row = {
         "claim": claim,
@@ -260,14 +250,14 @@ def record():
     heard = params.read("alice", "01_activation_recording")
     other = params.read("quickstart", "01_activation_recording")
     file = stage_dir("benchmarks", "calibration_recorded.npz")
-    model = models.load_model(heard["model"])
+    model = loading.load_model(heard["model"])
     stories = {
         "heard": (heard["story"], heard["story_start"], heard["n_words"]),
         "other": (other["story"], other["story_start"], N_WORDS),
     }
     tokens, words = {}, {}
     for name, (story, start, n_words) in stories.items():
-        timed, text, _ = stimuli.load_story(
+        timed, text, _ = text_stories.load_story(
             resolve(story),
             n_words=n_words,
             start_at=start,
@@ -298,7 +288,7 @@ def record():
 def on_clock(words, of_token, names, n_times, start=0.0):
     """Alignment matrix and regressors of a story from some second on."""
     clock = {"n_times": n_times, "tr": TR, "start": start}
-    H = hemodynamics.alignment_matrix(of_token, words["onset"], **clock)
+    H = brain_clock.alignment_matrix(of_token, words["onset"], **clock)
     return H.tocsr(), regressors.story_regressors(words, names, **clock).to_numpy()
 
 
@@ -326,11 +316,11 @@ def unheard(recorded, words, names, n_times):
 def people():
     """Single people, three groups of nine, and all; (n_data, n_times, n_regions)."""
     runs, _ = alice.load()
-    one_by_one = [hemodynamics.zscore(bold) for bold, _ in runs.values()]
-    drift = hemodynamics.orthonormal(hemodynamics.drift(len(one_by_one[0]), TR))
-    each = [hemodynamics.zscore(hemodynamics.remove(x, drift)) for x in one_by_one]
+    one_by_one = [timeseries.zscore(bold) for bold, _ in runs.values()]
+    drift = timeseries.orthonormal(timeseries.drift(len(one_by_one[0]), TR))
+    each = [timeseries.zscore(timeseries.remove(x, drift)) for x in one_by_one]
     groups = [np.mean(each[k::3], 0) for k in range(3)] + [np.mean(each, 0)]
-    return np.stack([*each, *map(hemodynamics.zscore, groups)]), len(each)
+    return np.stack([*each, *map(timeseries.zscore, groups)]), len(each)
 
 
 def wavelet(data, n, rng):
@@ -393,12 +383,12 @@ CANDIDATES = {
 
 def maxima_of(draw, clean, brain, basis, rng):
     """Largest |r| of a candidate's surrogates, by draw and column of time courses."""
-    units, maxima = coupling.unit_rows(clean), []
+    units, maxima = synchrony.unit_rows(clean), []
     coloured = surrogates.before_projection(brain, basis)
     for _ in range(0, N_PERMUTATIONS, 3):
         drawn = draw(coloured, 3, rng)
-        drawn = hemodynamics.remove(drawn.reshape(len(brain), -1), basis)
-        r = np.abs(coupling.synchrony(units, drawn)).max(0)
+        drawn = timeseries.remove(drawn.reshape(len(brain), -1), basis)
+        r = np.abs(synchrony.synchrony(units, drawn)).max(0)
         maxima.append(r.reshape(3, -1))
     return np.concatenate(maxima)
 
@@ -421,9 +411,11 @@ def prewhitened(clean, brain, order):
         weights = np.linalg.solve(scipy.linalg.toeplitz(lags[:-1]), lags[1:])
         taps = np.r_[1, -weights]
         x = scipy.signal.lfilter(taps, 1, column)[order:]
-        units = coupling.unit_rows(scipy.signal.lfilter(taps, 1, clean, axis=0)[order:])
+        units = synchrony.unit_rows(
+            scipy.signal.lfilter(taps, 1, clean, axis=0)[order:]
+        )
         drawn = np.column_stack([x, *(x[o] for o in orders)])
-        r = np.abs(coupling.synchrony(units, drawn)).max(0)
+        r = np.abs(synchrony.synchrony(units, drawn)).max(0)
         largest.append(r)
     return np.array(largest)[:, 0], np.array(largest)[:, 1:].T
 
@@ -446,13 +438,13 @@ def real(names):
             recorded, words, confound_names, n_times
         ):
             basis = np.column_stack([drift, confounds[used]])
-            basis = hemodynamics.orthonormal(basis)
+            basis = timeseries.orthonormal(basis)
             tokens = recorded[story].reshape(len(recorded[story]), -1)
-            clean = hemodynamics.remove(H[used] @ tokens.astype(float), basis)
+            clean = timeseries.remove(H[used] @ tokens.astype(float), basis)
             side_by_side = np.swapaxes(of_people[:, used], 0, 1)
             brain = side_by_side.reshape(len(clean), -1)
-            brain = hemodynamics.remove(brain, basis)
-            r = coupling.synchrony(clean, brain)
+            brain = timeseries.remove(brain, basis)
+            r = synchrony.synchrony(clean, brain)
             kinds = [*surrogates.KINDS, *(["text", *CANDIDATES] if last else [])]
             options = {"n_permutations": N_PERMUTATIONS}
             for kind in kinds:
@@ -460,18 +452,18 @@ def real(names):
                 if kind == "text":
                     heard = np.flatnonzero(abs(H).sum(0))
                     H_used = H[used][:, heard.min() : heard.max() + 1]
-                    drawn = coupling.text_null(texts, H_used, brain, basis, **options)
+                    drawn = synchrony.text_null(texts, H_used, brain, basis, **options)
                 elif kind in CANDIDATES:
                     of = CANDIDATES[kind], clean, brain, basis, options["rng"]
-                    drawn = coupling.Null(maxima_of(*of), None)
+                    drawn = synchrony.Null(maxima_of(*of), None)
                 else:
-                    drawn = coupling.null(
+                    drawn = synchrony.null(
                         clean, brain, basis, kind=kind, batch_size=2, **options
                     )
                 found.setdefault(kind, []).append((version, *errors(r, drawn, n_data)))
             for order in (1, 3) if last else ():
                 observed, maxima = prewhitened(clean, brain, order)
-                drawn = coupling.Null(maxima, None)
+                drawn = synchrony.Null(maxima, None)
                 one = (version, *errors(observed[None], drawn, n_data))
                 found.setdefault(f"residuals of AR({order})", []).append(one)
         for kind, of_kind in found.items():
@@ -485,15 +477,15 @@ def errors(r, drawn, n_data):
     size = np.abs(r).max(0).reshape(n_data, -1)
     maxima = drawn.maxima.reshape(N_PERMUTATIONS, *size.shape)
     over_all = np.array(
-        [coupling.familywise_p(one.max(), maxima[:, i]) for i, one in enumerate(size)]
+        [synchrony.familywise_p(one.max(), maxima[:, i]) for i, one in enumerate(size)]
     )
     own = [
-        coupling.familywise_p(one, maxima[:, i], by_network=True)
+        synchrony.familywise_p(one, maxima[:, i], by_network=True)
         for i, one in enumerate(size)
     ]
     discovered = np.full(n_data, np.nan)
     if drawn.counts is not None:
-        q = coupling.false_discovery_q(r, drawn.counts)
+        q = synchrony.false_discovery_q(r, drawn.counts)
         discovered = (q <= LEVEL).any(0).reshape(n_data, -1).mean(1)
     return over_all <= LEVEL, (np.array(own) <= LEVEL).mean(1), discovered
 

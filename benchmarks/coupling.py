@@ -11,9 +11,10 @@ import time
 import numpy as np
 import torch
 
-from anbn import coupling, hemodynamics
-from anbn.artifacts import write_json
-from anbn.paths import stage_dir
+from anbn.core.artifacts import write_json
+from anbn.core.paths import stage_dir
+from anbn.coupling import synchrony
+from anbn.stats import timeseries
 
 N_TIMES, N_NEURONS, N_NETWORKS, N_PERMUTATIONS = 362, 46_080, 100, 1000
 N_TURNS = 4  # each a part of the permutations, ours and the peer in turn
@@ -24,18 +25,18 @@ def example():
     rng = np.random.default_rng(0)
     responses = rng.standard_normal((N_TIMES, N_NEURONS), dtype=np.float32)
     timecourses = rng.normal(size=(N_TIMES, N_NETWORKS))
-    basis = hemodynamics.orthonormal(hemodynamics.drift(N_TIMES, 2.0))
-    return hemodynamics.remove(responses, basis), timecourses, basis
+    basis = timeseries.orthonormal(timeseries.drift(N_TIMES, 2.0))
+    return timeseries.remove(responses, basis), timecourses, basis
 
 
 def time_products(responses, n_permutations, batch_size=20):
     """Seconds of the products alone, in the same blocks, nothing kept."""
-    units = coupling.unit_rows(responses)
+    units = synchrony.unit_rows(responses)
     brain = torch.randn(N_TIMES, batch_size * N_NETWORKS)
-    out = torch.empty(coupling.N_ROWS, brain.shape[1])
+    out = torch.empty(synchrony.N_ROWS, brain.shape[1])
     start = time.perf_counter()
     for _ in range(0, n_permutations, batch_size):
-        for block in units.split(coupling.N_ROWS):
+        for block in units.split(synchrony.N_ROWS):
             torch.mm(block, brain, out=out[: len(block)])
     return time.perf_counter() - start
 
@@ -43,8 +44,8 @@ def time_products(responses, n_permutations, batch_size=20):
 def time_loop(responses, timecourses, basis):
     """Seconds of one permutation by numpy.corrcoef, from every hundredth neuron."""
     start = time.perf_counter()
-    drawn = coupling.surrogates.draw_one(timecourses, np.random.default_rng(1))
-    for column in hemodynamics.remove(drawn, basis).T:
+    drawn = synchrony.surrogates.draw_one(timecourses, np.random.default_rng(1))
+    for column in timeseries.remove(drawn, basis).T:
         r = [np.corrcoef(x, column)[0, 1] for x in responses.T[::100]]
         assert np.abs(r).max() < 1
     return 100 * (time.perf_counter() - start)
@@ -56,7 +57,7 @@ def null_rows():
     ours = bare = 0.0
     for _ in range(N_TURNS):
         start = time.perf_counter()
-        coupling.null(responses, timecourses, basis, n_permutations=n, rng=rng)
+        synchrony.null(responses, timecourses, basis, n_permutations=n, rng=rng)
         ours += time.perf_counter() - start
         bare += time_products(responses, n)
     loop = time_loop(responses, timecourses, basis) * N_PERMUTATIONS
@@ -91,7 +92,7 @@ def peak_memory():
     """Peak of this process with a part of the permutations: it does not grow."""
     responses, timecourses, basis = example()
     rng = np.random.default_rng(1)
-    coupling.null(responses, timecourses, basis, n_permutations=100, rng=rng)
+    synchrony.null(responses, timecourses, basis, n_permutations=100, rng=rng)
     with open("/proc/self/status") as status:
         print(next(int(x.split()[1]) / 1024 for x in status if x.startswith("VmHWM")))
 

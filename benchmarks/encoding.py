@@ -13,9 +13,10 @@ import numpy as np
 from himalaya.ridge import RidgeCV
 from himalaya.scoring import correlation_score
 
-from anbn import encoding, folds, hemodynamics
-from anbn.artifacts import write_json
-from anbn.paths import stage_dir
+from anbn.brain import clock
+from anbn.core.artifacts import write_json
+from anbn.core.paths import stage_dir
+from anbn.coupling import encoding, folds
 
 N_TIMES, N_ATOMS, N_VOXELS, TR = 362, 64, 100_000, 2.0
 DELAYS, ALPHAS, N_FOLDS, N_TURNS = (1, 2, 3, 4), np.logspace(0, 6, 10), 5, 3
@@ -79,7 +80,7 @@ def _peer(atoms, bold, params):
     """What one would write without this library (the folds are taken from it)."""
     features = folds.delayed(atoms, DELAYS)
     run = np.zeros(len(bold), int)
-    gap = folds.gap_volumes(hemodynamics.HRF_LENGTH, TR, DELAYS)
+    gap = folds.gap_volumes(clock.HRF_LENGTH, TR, DELAYS)
     scores = []
     for train, test in folds.contiguous_folds(len(bold), N_FOLDS, gap):
         basis = folds.drift_basis(train, run, TR, 128.0).astype(np.float32)

@@ -25,19 +25,11 @@ os.environ["TQDM_DISABLE"] = "1"
 import numpy as np
 import pandas as pd
 
-from anbn import (
-    artifacts,
-    atoms,
-    bold,
-    encoding,
-    hemodynamics,
-    inference,
-    params,
-    regressors,
-    simulate,
-    surrogates,
-)
-from anbn.paths import stage_dir
+from anbn.brain import bold, regressors, simulate
+from anbn.core import artifacts, params
+from anbn.core.paths import stage_dir
+from anbn.coupling import atoms, encoding
+from anbn.stats import inference, surrogates, timeseries
 
 N_DATASETS, N_SHIFTS, N_SUBJECTS, SIGNAL = 40, 39, 20, 0.5
 KINDS = [
@@ -68,7 +60,7 @@ def load(study):
     if study == "alice":
         table = params.read("alice", "03_an_bn_coupling")["confound_table"]
         timing = timing.join(regressors.table(table, ["*"], n_times=n_times))
-    drift = hemodynamics.orthonormal(regressors.run_drift(lengths, tr))
+    drift = timeseries.orthonormal(regressors.run_drift(lengths, tr))
     responses = {
         kind: artifacts.read_array(str(recorded / "data" / f"responses_{kind}.npy"))
         for kind in ("model_ffn_out", "random_ffn_out", "model_ffn_hidden")
@@ -76,7 +68,7 @@ def load(study):
     found = artifacts.read_arrays(extracted / "data" / "model_networks.npz")
     return {
         "responses": {
-            name: hemodynamics.remove(values[used].astype(float), drift)
+            name: timeseries.remove(values[used].astype(float), drift)
             for name, values in responses.items()
         },
         "n_layers": artifacts.read_json(recorded / "data" / "models.json")["model"],
@@ -109,7 +101,7 @@ def ways(given):
     for n in (5, 10, 20, 64):
         add(f"{n} components", lambda n=n: atoms.by_depth(x, n_layers, 1, n))
     add("4 stretches of depth, 5 each", lambda: atoms.by_depth(x, n_layers, 4, 5))
-    z = hemodynamics.zscore(x)
+    z = timeseries.zscore(x)
     add("networks of 02", lambda: {"networks": z @ np.linalg.pinv(given["networks"])})
     made["20 atoms and networks of 02"] = made["20 atoms"] | made["networks of 02"]
     seconds["20 atoms and networks of 02"] = 0.0
@@ -122,16 +114,16 @@ def ways(given):
 
 def simulated(given, rng):
     """Time courses of the mean of people (n_times, n_datasets * n_networks)."""
-    n_times, rate = len(given["timing"]), hemodynamics.zscore(given["timing"])
-    confounds = hemodynamics.orthonormal(np.column_stack([rate, np.ones(n_times)]))
-    hidden = hemodynamics.remove(given["responses"]["model_ffn_hidden"], confounds)
-    out = hemodynamics.remove(given["responses"]["model_ffn_out"], confounds)
+    n_times, rate = len(given["timing"]), timeseries.zscore(given["timing"])
+    confounds = timeseries.orthonormal(np.column_stack([rate, np.ones(n_times)]))
+    hidden = timeseries.remove(given["responses"]["model_ffn_hidden"], confounds)
+    out = timeseries.remove(given["responses"]["model_ffn_out"], confounds)
     n_hidden = hidden.shape[1] // given["n_layers"]
     _, components = simulate.population_groups(hidden, 6, simulate.N_MEMBERS)
-    z = hemodynamics.zscore(out)
+    z = timeseries.zscore(out)
     size = np.abs(given["networks"])
     strongest = size >= np.sort(size, 1)[:, [-simulate.N_MEMBERS]]
-    of_networks = hemodynamics.zscore(z @ (strongest * np.sign(given["networks"])).T)
+    of_networks = timeseries.zscore(z @ (strongest * np.sign(given["networks"])).T)
     rest, _ = simulate.rest_parcels()
     brains = []
     for _ in range(N_DATASETS):
@@ -142,13 +134,13 @@ def simulated(given, rng):
             of_networks[:, rng.choice(len(size), N_EACH, replace=False)],
             few,
             np.repeat(rate[:, :1], N_EACH, 1),
-            hemodynamics.zscore(unknown[0]),
+            timeseries.zscore(unknown[0]),
         )
         shared = np.hstack([*chosen[:3], np.sqrt(1.25) * chosen[3], chosen[4]])
         shared[:, : 3 * N_EACH] += 0.5 * rate[:, :1]
         own = simulate.surrogate_rest(rest, n_times, rng)[:, : shared.shape[1]]
         # noise of N_SUBJECTS people, each of twice unit variance
-        noise = np.sqrt(2 / N_SUBJECTS) * hemodynamics.zscore(own)
+        noise = np.sqrt(2 / N_SUBJECTS) * timeseries.zscore(own)
         brains.append(SIGNAL * shared + noise)
     return np.hstack(brains)
 

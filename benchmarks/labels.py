@@ -13,9 +13,10 @@ from scipy import fft, ndimage, stats
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from anbn import hemodynamics, spatial_null, templates
-from anbn.artifacts import write_json
-from anbn.paths import stage_dir
+from anbn.brain import templates
+from anbn.core.artifacts import write_json
+from anbn.core.paths import stage_dir
+from anbn.stats import spatial_null, timeseries
 
 N_MAPS, N_SURROGATES, LEVEL = 100, 99, 0.05
 SMOOTHNESS = (0.5, 1.0, 2.0)  # voxels, standard deviation
@@ -66,7 +67,7 @@ def main():
     ]
     box = tuple(slice(low, high + 1) for low, high in corners)
     inside = whole[box]
-    known = hemodynamics.zscore(templates.load_templates("seitzman", mask)[0].T)
+    known = timeseries.zscore(templates.load_templates("seitzman", mask)[0].T)
     nulls = {
         "phase randomisation": lambda v: phase_randomised(v, inside, rng),
         "rotation": lambda v: rotated(v, inside, rng),

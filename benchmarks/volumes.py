@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from nilearn.maskers import NiftiMasker
 
-from anbn import volumes
-from anbn.artifacts import write_json
-from anbn.paths import stage_dir
-from anbn.regions import mask_of
+from anbn.brain import images
+from anbn.brain.images import mask_of
+from anbn.core.artifacts import write_json
+from anbn.core.paths import stage_dir
 
 SHAPE, N_TIMES, N_FILES, N_TURNS = (64, 76, 64), 150, 4, 5
 VOXEL, COARSE = 3.0, 4.0  # mm
@@ -44,7 +44,7 @@ def compare(paths, to, n_turns=N_TURNS):
     warnings.filterwarnings("ignore", "imgs are being resampled")  # as is meant
     masker = NiftiMasker(mask, standardize=None, dtype="float32").fit()
     ways = {
-        "ours": lambda path: volumes.extract(path, to, inside),
+        "ours": lambda path: images.extract(path, to, inside),
         "peer": masker.transform,
     }
     a, b = (way(paths[0]) for way in ways.values())
@@ -83,13 +83,13 @@ def main():
     with TemporaryDirectory() as folder:
         for end in (".nii", ".nii.gz"):
             paths = write_runs(Path(folder), end, rng)
-            own = volumes.common_grid(paths)
+            own = images.common_grid(paths)
             seconds, peaks = compare(paths, own)
             rows.append(row(f"masking {N_FILES} {end} of {size} (s)", seconds))
             if end == ".nii.gz":  # nilearn maps what is not compressed: not counted
                 rows.append(row(f"masking one {end}, peak memory (MB)", peaks))
             if end == ".nii":
-                coarse = volumes.common_grid(paths, COARSE)
+                coarse = images.common_grid(paths, COARSE)
                 seconds, _ = compare(paths[:1], coarse, 3)
                 what = f"one {end} from {VOXEL:g} to {COARSE:g} mm"
                 rows.append(row(f"resampling and masking {what} (s)", seconds))

@@ -70,25 +70,14 @@ batch_size: int = 1  # windows read at a time (1 to 4096)
 import numpy as np
 import scipy.sparse
 
-from anbn import (
-    artifacts,
-    blocks,
-    clock,
-    early,
-    forward,
-    hemodynamics,
-    linguistics,
-    models,
-    neurons,
-    plots,
-    recording,
-    stimuli,
-    stores,
-    streaming,
-    tokenization,
-)
-from anbn.params import current
-from anbn.paths import resolve
+from anbn.brain import clock
+from anbn.brain import figures as brain_figures
+from anbn.core import artifacts, blocks
+from anbn.core.params import current
+from anbn.core.paths import resolve
+from anbn.models import figures as models_figures
+from anbn.models import forward, loading, neurons, recording, stores
+from anbn.text import linguistics, stories, tokenization
 
 # %%
 settings = current("01_activation_recording", globals())
@@ -109,7 +98,7 @@ neurons.check_kinds(corpora_kinds, modules)
 # punctuation), and every figure says so.
 
 # %%
-read = stimuli.read_story(
+read = stories.read_story(
     resolve(story),
     n_words=n_words,
     start_at=story_start,
@@ -125,12 +114,12 @@ if not linguistics.frequency_known(language):
 text, synthetic = read.text, read.synthetic
 words = read.words.copy()
 if events:
-    words[["onset", "offset"]] += stimuli.story_onset(resolve(events), audio)
+    words[["onset", "offset"]] += stories.story_onset(resolve(events), audio)
 note = " (synthetic timing)" if synthetic else ""
 print(f"The text begins: {text[:200]}")
 
 # %%
-early.check_windows(window=window, stride=stride)
+forward.check_windows(window=window, stride=stride)
 n_times = clock.count_volumes(
     words["offset"].max(),
     tr=tr,
@@ -138,7 +127,7 @@ n_times = clock.count_volumes(
     n_volumes=n_volumes,
     run_lengths=run_lengths,
 )
-rate = hemodynamics.word_rate(
+rate = clock.word_rate(
     words["onset"],
     n_times=n_times,
     tr=tr,
@@ -161,7 +150,9 @@ print(
 )
 
 # %%
-ax = plots.plot_word_rate(words, rate, n_times=n_times, tr=tr, start=first_volume)
+ax = brain_figures.plot_word_rate(
+    words, rate, n_times=n_times, tr=tr, start=first_volume
+)
 ax.set_title(f"Words heard, and as BOLD would show them{note}")
 artifacts.write_figure(out, "word_rate", ax.figure)
 
@@ -174,7 +165,7 @@ artifacts.write_figure(out, "word_rate", ax.figure)
 # much of the auditory and language cortex: everything a model explains is compared with it.
 
 # %%
-language_model = models.load_model(model, device=device, dtype=model_dtype)
+language_model = loading.load_model(model, device=device, dtype=model_dtype)
 network = language_model.model
 counts = {
     kind: neurons.count_neurons(network, kind, layers=layers, modules=modules)
@@ -243,9 +234,9 @@ recording.check_range(
 )
 
 # %%
-compared = models.comparisons(model, comparison_models, n_random=n_random, seed=seed)
+compared = loading.comparisons(model, comparison_models, n_random=n_random, seed=seed)
 for name, (spec, random_weights) in compared.items():
-    other = models.load_model(
+    other = loading.load_model(
         spec, device=device, dtype=model_dtype, random_weights=random_weights
     )
     other_counts = {k: neurons.count_neurons(other.model, k) for k in kinds}
@@ -323,7 +314,7 @@ artifacts.write_table(out / "data" / "documents.parquet", documents)
 # volumes and through the haemodynamic response, so `responses = H @ activations`.
 
 # %%
-H = hemodynamics.alignment_matrix(
+H = clock.alignment_matrix(
     tokens["word"],
     words["onset"],
     n_times=n_times,
@@ -334,7 +325,7 @@ H = hemodynamics.alignment_matrix(
     pooling=pooling,
     token_pooling=token_pooling,
 )
-responses = {kind: streaming.responses(activations[kind], H) for kind in kinds}
+responses = {kind: recording.responses(activations[kind], H) for kind in kinds}
 for kind in kinds:
     artifacts.write_array(out / "data" / f"responses_model_{kind}.npy", responses[kind])
     print(kind, "responses", responses[kind].shape)
@@ -346,7 +337,7 @@ for kind in kinds:
 
 # %%
 for name, (spec, random_weights) in compared.items():
-    other = models.load_model(
+    other = loading.load_model(
         spec, device=device, dtype=model_dtype, random_weights=random_weights
     )
     other_tokens = forward.story_tokens(
@@ -357,7 +348,7 @@ for name, (spec, random_weights) in compared.items():
         stride=stride,
         leave_out_first=leave_out_first,
     )
-    other_H = hemodynamics.alignment_matrix(
+    other_H = clock.alignment_matrix(
         other_tokens["word"],
         words["onset"],
         n_times=n_times,
@@ -368,7 +359,7 @@ for name, (spec, random_weights) in compared.items():
         pooling=pooling,
         token_pooling=token_pooling,
     )
-    other_responses = streaming.stream_responses(
+    other_responses = recording.stream_responses(
         other,
         other_tokens,
         other_H,
@@ -388,7 +379,7 @@ for name, (spec, random_weights) in compared.items():
 # ## Look
 
 # %%
-ax = plots.plot_raster(activations[main], n_tokens=24, n_neurons=40)
+ax = models_figures.plot_raster(activations[main], n_tokens=24, n_neurons=40)
 ax.set_title(f"The most variable {main} neuron of each stretch of depth{note}")
 artifacts.write_figure(out, "raster", ax.figure)
 
@@ -399,7 +390,7 @@ artifacts.write_figure(out, "raster", ax.figure)
 
 # %%
 variance = {kind: responses[kind].var(0).reshape(counts[kind]) for kind in kinds}
-ax = plots.plot_layer_variance(variance, activations[main]["layer"])
+ax = models_figures.plot_layer_variance(variance, activations[main]["layer"])
 ax.set_title(f"Variance of responses on the BOLD clock, by layer{note}")
 artifacts.write_figure(out, "variance_by_layer", ax.figure)
 
@@ -421,7 +412,7 @@ some = rng.choice(n_neurons, 5, replace=False)
 direct = H @ activations[main][:, 0, some].to_numpy().astype(np.float64)
 scale = np.abs(direct).max()
 np.testing.assert_allclose(direct / scale, responses[main][:, some] / scale, atol=1e-4)
-summed = hemodynamics.alignment_matrix(
+summed = clock.alignment_matrix(
     tokens["word"],
     words["onset"],
     n_times=n_times,
@@ -433,7 +424,7 @@ summed = hemodynamics.alignment_matrix(
 )
 
 # %%
-rate_of_read = hemodynamics.word_rate(
+rate_of_read = clock.word_rate(
     words["onset"][has_token],
     n_times=n_times,
     tr=tr,

@@ -97,32 +97,33 @@ from nilearn.connectome import ConnectivityMeasure
 from nilearn.masking import unmask
 from sklearn.covariance import EmpiricalCovariance
 
-from anbn import (
+from anbn.brain import (
     alice,
-    artifacts,
     clock,
-    decomposition,
-    early,
-    hemodynamics,
     intersubject,
-    massive,
-    matching,
-    models,
-    network_plots,
-    networks,
-    plots,
-    profiles,
-    recurrence,
     regressors,
     simulate,
     sources,
-    stability,
-    stores,
     templates,
     views,
 )
-from anbn import bold as bold_data
-from anbn.params import current
+from anbn.brain import bold as bold_data
+from anbn.brain import checks as brain_checks
+from anbn.brain import figures as brain_figures
+from anbn.core import artifacts
+from anbn.core.params import current
+from anbn.models import loading, stores
+from anbn.networks import checks as networks_checks
+from anbn.networks import (
+    decomposition,
+    dual_regression,
+    massive,
+    profiles,
+    recurrence,
+    stability,
+)
+from anbn.networks import figures as networks_figures
+from anbn.stats import matching, timeseries
 
 # %%
 settings = current("02_fbn_extraction", globals())
@@ -132,16 +133,18 @@ rng = np.random.default_rng(seed)
 simulated = bold == "simulated"
 note = " (simulated BOLD)" if simulated else ""
 fitting = {"alpha": dictionary_alpha, "layer_sizes": layer_sizes, "solver": solver}
-fitting |= {"random_state": seed, "device": models.choose_device(device)}
+fitting |= {"random_state": seed, "device": loading.choose_device(device)}
 judging = {"n_draws": n_draws, "n_halves": n_halves, "n_nulls": n_nulls}
-belong = partial(networks.threshold, value=alpha, by=membership, two_sided=two_sided)
+belong = partial(
+    decomposition.threshold, value=alpha, by=membership, two_sided=two_sided
+)
 belong(np.eye(2))  # complains now of an alpha that does not fit
 draws = {"rng": rng, "n_permutations": n_permutations}
 templates.check_specs(template_sets)
 documents = pd.read_parquet(recorded / "data" / "documents.parquet")
 tokens = stores.read_tokens(recorded / "data" / "corpora")
 if model_method != "vsdbn":
-    early.check_model_networks(
+    networks_checks.check_model_networks(
         documents["corpus"].to_numpy()[tokens["document"]].tolist(),
         n_networks=n_model_networks,
         sample_tokens=sample_tokens,
@@ -164,17 +167,17 @@ corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 before01 = manifest01["params"]
 tr, n_times = before01["tr"], manifest01["summary"]["n_times"]
 run_lengths = before01["run_lengths"]
-early.check_story(n_times, tr=tr)
+brain_checks.check_story(n_times, tr=tr)
 rate = artifacts.read_arrays(recorded / "data" / "clock.npz")["word_rate"]
 drift = regressors.run_drift(run_lengths or [n_times], tr, high_pass)
 files, mask_path = bold_files, mask_file
 if simulated:
     ffn_hidden = artifacts.read_array(responses_of("model", "ffn_hidden"))
-    basis = hemodynamics.orthonormal(np.column_stack([drift, rate]))
+    basis = timeseries.orthonormal(np.column_stack([drift, rate]))
     n_units = ffn_hidden.shape[1] // manifest01["summary"]["n_layers"]
     options = {"n_subjects": n_subjects, "signal": signal, "n_drivers": n_drivers}
     options |= {"resolution": resolution, "tr": tr, "rng": rng}
-    clean = hemodynamics.remove(ffn_hidden, basis)
+    clean = timeseries.remove(ffn_hidden, basis)
     truth = simulate.simulate_bold(clean, n_units, rate, **options)
     files = simulate.write_simulation(truth, out / "data")
     mask_path = str(out / "data" / "mask.nii.gz")
@@ -253,7 +256,9 @@ print(f"(volumes, voxels or regions) of the first: {brain.runs[0].shape}")
 # carries the group's maps to every subject.
 
 # %%
-early.check_brain_networks(brain, method=brain_method, n_networks=n_brain_networks)
+brain_checks.check_brain_networks(
+    brain, method=brain_method, n_networks=n_brain_networks
+)
 of_brain = {"method": brain_method, "n_networks": n_brain_networks, "over": "units"}
 of_brain |= {"mask": brain.mask, **fitting}
 drawn = "subjects" if len(set(brain.subjects)) > 1 else "runs"
@@ -272,7 +277,7 @@ else:
     if only_stable:
         brain_networks = brain_networks.only_stable()
     maps = brain_networks.networks
-    both = [intersubject.dual_regression(one, maps) for one in series]
+    both = [dual_regression.dual_regression(one, maps) for one in series]
     timecourses, subject_maps = map(list, zip(*both, strict=True))
     names = [f"component {k}" for k in range(len(maps))]
 print(f"{len(names)} networks of {len(series)} subjects or runs")
@@ -285,7 +290,9 @@ if brain.mask is not None:
     labels = several[template_sets[0]]
     names = labels["label"].tolist()
     title = f"Networks of the brain, and their templates{note}"
-    figure = plots.plot_maps(maps, brain.mask, templates.titles(labels), title=title)
+    figure = brain_figures.plot_maps(
+        maps, brain.mask, templates.titles(labels), title=title
+    )
     artifacts.write_figure(out, "brain_networks", figure)
     table = pd.concat(several, names=["templates", "network"]).round(3)
     fits = table[table["p"] <= level].drop(columns=["label", "best", "best_r"])
@@ -323,13 +330,15 @@ table = pd.DataFrame(index=names)
 if same_story:
     isc = intersubject.correlation(timecourses)
     label = "leave-one-out\ninter-subject correlation (r)"
-    ax = plots.plot_subjects(isc, names, label)
+    ax = brain_figures.plot_subjects(isc, names, label)
     ax.set_title(f"What subjects share, drift removed{note}")
     artifacts.write_figure(out, "intersubject_correlation", ax.figure)
     table["isc"] = isc.mean(0)
     print(table.round(3).to_string())
 if same_story and brain.mask is not None:
-    ax = plots.plot_encoding_map(intersubject.correlation(series).mean(0), brain.mask)
+    ax = brain_figures.plot_encoding_map(
+        intersubject.correlation(series).mean(0), brain.mask
+    )
     ax.set_title(
         f"Inter-subject correlation (r) of every voxel, mean of subjects{note}"
     )
@@ -341,9 +350,9 @@ if same_story and brain.mask is not None:
 
 # %%
 if same_story:
-    group = hemodynamics.zscore(np.mean([*map(hemodynamics.zscore, timecourses)], 0))
+    group = timeseries.zscore(np.mean([*map(timeseries.zscore, timecourses)], 0))
     steps = np.arange(-10, 11)
-    clean_rate = hemodynamics.remove(rate, hemodynamics.orthonormal(drift))
+    clean_rate = timeseries.remove(rate, timeseries.orthonormal(drift))
     lagged = intersubject.lagged_correlation(group, clean_rate, steps, run_lengths)
     heard = pd.read_parquet(recorded / "data" / "words.parquet")["onset"]
     fits = clock.best_offset(
@@ -353,11 +362,11 @@ if same_story:
         tr=tr,
         start=before01["first_volume"],
         hrf=before01["hrf"],
-        basis=hemodynamics.orthonormal(drift),
+        basis=timeseries.orthonormal(drift),
         run_lengths=run_lengths,
     )
     line = clock.offset_line(before01["first_volume"], *fits, n_times, tr)
-    ax = plots.plot_lag_profile(steps * tr, lagged, names)
+    ax = brain_figures.plot_lag_profile(steps * tr, lagged, names)
     ax.set_title(f"Group mean against word rate{note}\n{line}", fontsize=10)
     print(line)
     artifacts.write_figure(out, "word_rate_lags", ax.figure)
@@ -408,7 +417,7 @@ model_networks = model_found.only_stable() if only_stable else model_found
 n_found = len(model_networks.networks)
 shape = (n_found, n_layers, n_neurons)
 members = belong(model_networks.networks).reshape(shape)
-ax = plots.plot_layer_histogram(members.sum(2))
+ax = networks_figures.plot_layer_histogram(members.sum(2))
 ax.set_title(f"{model_kind} neurons of each network ({membership}: {alpha})")
 artifacts.write_figure(out, "model_networks", ax.figure)
 
@@ -442,7 +451,7 @@ artifacts.write_figure(out, "model_networks", ax.figure)
 reliable = {"model (documents)": model_found.stability}
 if brain_networks is not None:
     reliable[f"brain ({drawn}){note}"] = brain_networks.stability
-axes = network_plots.plot_stability(reliable)
+axes = networks_figures.plot_stability(reliable)
 artifacts.write_figure(out, "stability", axes[0].figure)
 if scan:
     again = partial(of_text, corpora, **of_model, **judged_model)
@@ -451,7 +460,7 @@ if scan:
         again = {k: v for k, v in of_brain.items() if k != "n_networks"}
         again = partial(decomposition.decompose, brain.runs, **again, **judged_brain)
         scanned["brain"] = stability.scan(again, scan)
-    axes = network_plots.plot_scan(scanned)
+    axes = networks_figures.plot_scan(scanned)
     artifacts.write_figure(out, "numbers_of_networks", axes[0].figure)
 
 # %% [markdown]
@@ -501,7 +510,7 @@ for rows in spans.values():
         single.append(belong(of_one.networks).reshape(-1, n_layers, n_neurons))
 counts = recurrence.recurrence(members, np.stack(single))
 null = recurrence.recurrence_null(members, np.stack(single), **draws)
-ax = network_plots.plot_recurrence(counts, null, sum(map(len, single)))
+ax = networks_figures.plot_recurrence(counts, null, sum(map(len, single)))
 ax.set_title(f"Networks of all text that come back in {len(single)} single texts")
 artifacts.write_figure(out, "recurrence", ax.figure)
 
@@ -523,13 +532,13 @@ overlap.round(2)
 
 # %%
 on_story = {}
-drift_only = hemodynamics.orthonormal(drift)
+drift_only = timeseries.orthonormal(drift)
 compared = ["model", *map(artifacts.slug, manifest01["params"]["comparison_models"])]
 few = n_model_networks < n_times - drift.shape[1]
 for name in compared if few and model_kind in manifest01["params"]["kinds"] else []:
     responses = artifacts.read_array(responses_of(name, model_kind))
     again = {**of_model, "keep": None, "standardise": True}
-    other = of_text(hemodynamics.remove(responses, drift_only), **again)
+    other = of_text(timeseries.remove(responses, drift_only), **again)
     on_story[name] = other.timecourses
 print("networks of the responses to the story, |r| of time courses, paired one to one:")
 between = recurrence.pairwise(on_story, recurrence.agreement_of_timecourses)
@@ -557,7 +566,7 @@ answers = profiles.feature_correlations(answer, features, tokens["document"], **
 
 # %%
 r = answers.pivot(index="network", columns="feature", values="r")
-axes = network_plots.plot_profiles(means, r, labels_of_model)
+axes = networks_figures.plot_profiles(means, r, labels_of_model)
 artifacts.write_figure(out, "profiles", axes[0].figure)
 of_networks = selective.join([r.add_prefix("r "), means.add_prefix("mean ")])
 of_networks["words"] = labels_of_model
@@ -590,7 +599,7 @@ short = [text.split(", ")[0] for text in labels_of_model]
 labels_of = {f"brain{note}": names, "model": np.array(short)[some]}
 if not some.any():
     del matrices["model"], labels_of["model"]
-axes = network_plots.plot_connectivity(matrices, labels_of)
+axes = networks_figures.plot_connectivity(matrices, labels_of)
 artifacts.write_figure(out, "connectivity", axes[0].figure)
 
 # %% [markdown]
@@ -607,7 +616,7 @@ artifacts.write_figure(out, "connectivity", axes[0].figure)
 assert all(np.isfinite(one).all() for one in timecourses)
 assert np.isfinite(model_networks.networks).all()
 slow = regressors.run_drift(brain.lengths_of(brain.runs[0]), tr, high_pass)
-left = np.linalg.norm(hemodynamics.orthonormal(slow).T @ brain.runs[0], axis=0)
+left = np.linalg.norm(timeseries.orthonormal(slow).T @ brain.runs[0], axis=0)
 left = (left / np.linalg.norm(brain.runs[0], axis=0)).max()
 print(
     f"drift left in the first run: at most {left:.1e} of a voxel's standard deviation"
@@ -623,7 +632,7 @@ if same_story:
     artifacts.write_arrays(
         out / "data" / "brain.npz",
         timecourses=np.stack(timecourses).astype(np.float32),
-        group_bold=hemodynamics.zscore(sum(series) / len(series)).astype(np.float32),
+        group_bold=timeseries.zscore(sum(series) / len(series)).astype(np.float32),
     )
 else:
     each = dict(zip(people, timecourses, strict=True))

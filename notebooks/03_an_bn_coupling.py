@@ -70,45 +70,31 @@ import pandas as pd
 import scipy.sparse
 from IPython.display import display
 
-from anbn import (
-    anchor_plots,
+from anbn.brain import bold as bold_data
+from anbn.brain import clock as clock_of_study
+from anbn.brain import figures as brain_figures
+from anbn.brain import regressors, simulate, templates, views
+from anbn.core import artifacts
+from anbn.core.params import current
+from anbn.core.paths import resolve
+from anbn.coupling import (
     anchors,
-    artifacts,
-    coupling,
-    coupling_plots,
-    decomposition,
-    early,
-    effects,
+    checks,
     encoding,
     explorer,
     folds,
     glm,
-    group,
-    hemodynamics,
-    inference,
-    intersubject,
-    matching,
     meaning,
-    models,
     organisation,
-    organisation_plots,
-    plots,
-    regressors,
     reliability,
-    sound,
-    specialisation,
-    stores,
-    surrogates,
-    templates,
-    truth,
+    synchrony,
     uncoupled,
-    views,
 )
-from anbn import atoms as dictionary
-from anbn import bold as bold_data
-from anbn import clock as clock_of_study
-from anbn.params import current
-from anbn.paths import resolve
+from anbn.coupling import atoms as dictionary
+from anbn.coupling import figures as coupling_figures
+from anbn.models import loading, stores
+from anbn.networks import decomposition, dual_regression
+from anbn.stats import inference, matching, surrogates, timeseries
 
 # %%
 settings = current("03_an_bn_coupling", globals())
@@ -120,7 +106,7 @@ assert null_method != "text" or kind in before01["corpora_kinds"], (
     f"null_method: text needs {kind} of other text: add it to corpora_kinds of stage 01"
 )
 out = artifacts.begin_stage(study, "03_an_bn_coupling")
-device = models.choose_device(device)
+device = loading.choose_device(device)
 note = " (simulated BOLD)" if before02["bold"] == "simulated" else ""
 runs = clock_of_study.agreed_runs(before01["run_lengths"], run_lengths)
 # other text replaces responses, so it can be no null of atoms or of other models
@@ -155,7 +141,7 @@ tr, high_pass = before01["tr"], before02["high_pass"]
 used, lengths_left = regressors.left_over(runs or [n_times], tr, leave_out_start)
 runs_left = lengths_left if runs else []
 held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs_left or None}
-early.check_coupling(
+checks.check_coupling(
     sum(lengths_left),
     n_folds=n_folds,
     gap=gap,
@@ -167,13 +153,13 @@ early.check_coupling(
 _, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
 series = [one[used] for one in series]
 ceiling, ceilings = encoding.ceilings(series, high_pass=high_pass, **held_out)
-early.check_ceiling(ceiling, min_ceiling=min_ceiling)
+checks.check_ceiling(ceiling, min_ceiling=min_ceiling)
 clock = {"n_times": n_times, "tr": tr, "start": before01["first_volume"]}
 clock |= {"hrf": before01["hrf"], "run_lengths": runs}
 timing = regressors.story_regressors(words, ["word_rate"], **clock)
 if sound_file:
     options = {**clock, "sound_onset": sound_onset}
-    timing["sound_power"] = sound.power(resolve(sound_file), **options)
+    timing["sound_power"] = regressors.power(resolve(sound_file), **options)
 if confound_table:
     given = regressors.table(confound_table, confound_columns, n_times=n_times)
     timing = timing.join(given)
@@ -184,15 +170,15 @@ delayed = partial(folds.mean_delayed, delays=delays, runs=runs or None, kept=use
 of_words = regressors.story_regressors(words, confounds, **clock)
 nuisance = of_words.join(timing.drop(columns="word_rate"))
 drift = regressors.run_drift(lengths_left, tr, high_pass)
-drift_only = hemodynamics.orthonormal(drift)
+drift_only = timeseries.orthonormal(drift)
 confounding = delayed(nuisance.to_numpy())
-basis = hemodynamics.orthonormal(np.column_stack([drift, confounding]))
+basis = timeseries.orthonormal(np.column_stack([drift, confounding]))
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
 responses = delayed(artifacts.read_array(responses_of("model", kind)))
 n_layers, n_units = depths["model"], responses.shape[1] // depths["model"]
 people = brain["timecourses"][:, used].astype(float)
-people = np.stack([*map(hemodynamics.zscore, people)])
-mean = hemodynamics.zscore(people.mean(0))
+people = np.stack([*map(timeseries.zscore, people)])
+mean = timeseries.zscore(people.mean(0))
 maps, mask = bold_data.maps_of(extracted / "data")
 print(f"responses {responses.shape}; time courses {people.shape}{note}")
 print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no other'}")
@@ -212,24 +198,24 @@ print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no o
 # 1 % of all reach by chance is held against the largest share of any layer.
 
 # %%
-before = coupling.synchrony(hemodynamics.remove(responses, drift_only), mean)
-clean, clean_mean = (hemodynamics.remove(x, basis) for x in (responses, mean))
-units = coupling.unit_rows(clean)
-synchrony = coupling.synchrony(units, clean_mean)
+before = synchrony.synchrony(timeseries.remove(responses, drift_only), mean)
+clean, clean_mean = (timeseries.remove(x, basis) for x in (responses, mean))
+units = synchrony.unit_rows(clean)
+coupling_r = synchrony.synchrony(units, clean_mean)
 on_device = {"batch_size": batch_size, "device": device}
-draw_null = partial(coupling.null, units, n_layers=n_layers, **turned, **on_device)
+draw_null = partial(synchrony.null, units, n_layers=n_layers, **turned, **on_device)
 if null_method == "text":
     H = scipy.sparse.load_npz(recorded / "data" / "H.npz")
     H = scipy.sparse.csr_array(delayed(H.toarray()))
     corpus = stores.open_activations(recorded / "data" / "corpora", kind)
     kept = ~stores.read_tokens(recorded / "data" / "corpora")["left_out"].to_numpy()
     corpus = corpus[kept]  # without first tokens, as in the story
-    draw_null = partial(coupling.text_null, corpus, H)
+    draw_null = partial(synchrony.text_null, corpus, H)
 # a generator for each step: what was drawn before changes nothing
 pilot = draw_null(
     clean_mean, basis, n_permutations=20, rng=np.random.default_rng([seed, 1])
 )
-cut = coupling.cut_at(pilot.counts, share=0.01)
+cut = synchrony.cut_at(pilot.counts, share=0.01)
 drawn = draw_null(
     clean_mean,
     basis,
@@ -237,31 +223,33 @@ drawn = draw_null(
     cut=cut,
     rng=np.random.default_rng([seed, 2]),
 )
-threshold = coupling.familywise_threshold(drawn.maxima, level=level)
-own_threshold = coupling.familywise_threshold(
+threshold = synchrony.familywise_threshold(drawn.maxima, level=level)
+own_threshold = synchrony.familywise_threshold(
     drawn.maxima, level=level, by_network=True
 )
-significant = np.abs(synchrony) >= threshold
-q = coupling.false_discovery_q(synchrony, drawn.counts, over=fdr_over)
-layer_share = coupling.layer_shares(synchrony, n_layers, cut)
-layer_p = coupling.familywise_p(layer_share, drawn.shares, by_network=True)
+significant = np.abs(coupling_r) >= threshold
+q = synchrony.false_discovery_q(coupling_r, drawn.counts, over=fdr_over)
+layer_share = synchrony.layer_shares(coupling_r, n_layers, cut)
+layer_p = synchrony.familywise_p(layer_share, drawn.shares, by_network=True)
 
 # %%
 print(f"family-wise threshold |r| = {threshold:.3f} by {null_method} null")
-print(f"neurons beyond it: {significant.any(1).sum()} of {len(synchrony)}")
+print(f"neurons beyond it: {significant.any(1).sum()} of {len(coupling_r)}")
 rolls = {"n_times": lengths_left[0], "run_lengths": runs_left}
 least = surrogates.least_p(n_permutations, kind=null_method, **rolls)
-p_best = coupling.familywise_p(np.abs(synchrony).max(0), drawn.maxima)
+p_best = synchrony.familywise_p(np.abs(coupling_r).max(0), drawn.maxima)
 table = {"largest |r|, drift removed": np.abs(before).max(0)}
-table["all confounds removed"] = np.abs(synchrony).max(0)
+table["all confounds removed"] = np.abs(coupling_r).max(0)
 table["threshold of this network"] = own_threshold
 table["neurons beyond family-wise"] = significant.sum(0)
-table["beyond this network's own"] = (np.abs(synchrony) >= own_threshold).sum(0)
+table["beyond this network's own"] = (np.abs(coupling_r) >= own_threshold).sum(0)
 table["neurons with q <= level"] = (q <= level).sum(0)
 table["layers beyond their share"] = (layer_p <= level).sum(0)
 table["p of the best"] = np.maximum(p_best, least)  # no less than draws can give
 layers = before01["layers"] or list(range(n_layers))
-ax = plots.plot_synchrony_by_layer(synchrony, layers, threshold, drawn.maxima, names)
+ax = coupling_figures.plot_synchrony_by_layer(
+    coupling_r, layers, threshold, drawn.maxima, names
+)
 ax.set_title(f"The most synchronous neuron of each layer, confounds removed{note}")
 artifacts.write_figure(out, "synchrony_by_layer", ax.figure)
 pd.DataFrame(table, names).round(3)
@@ -273,7 +261,7 @@ pd.DataFrame(table, names).round(3)
 # leaves the number of networks out: of 20 networks without coupling one passes it.
 
 # %%
-clean_people = np.stack([hemodynamics.remove(one, basis) for one in people])
+clean_people = np.stack([timeseries.remove(one, basis) for one in people])
 file = out / "data" / "subject_synchrony.npy"
 drawing = {**turned, **on_device, "n_permutations": n_permutations_subject}
 drawing["rng"] = np.random.default_rng([seed, 3])
@@ -287,11 +275,11 @@ if null_method == "text":  # the same texts for all subjects, read once
     )
     maxima = of_texts.maxima.reshape(-1, n_subjects, n_networks)
     drawing = {"maxima": maxima.swapaxes(0, 1)}
-each, limits = coupling.subjects(
+each, limits = synchrony.subjects(
     units, clean_people, basis, file, level=level, **drawing
 )
 largest = np.stack([np.abs(one).max(0) for one in each])
-ax = coupling_plots.plot_subject_synchrony(largest, limits, names)
+ax = coupling_figures.plot_subject_synchrony(largest, limits, names)
 ax.set_title(f"The most synchronous neuron of every subject{note}")
 artifacts.write_figure(out, "subject_synchrony", ax.figure)
 stable = reliability.reliability(
@@ -305,7 +293,7 @@ stable = reliability.reliability(
     rng=np.random.default_rng([seed, 4]),
     **turned,
 )
-ax = anchor_plots.plot_reliability(stable)
+ax = coupling_figures.plot_reliability(stable)
 ax.set_title(f"Does synchrony come back?{note}")
 artifacts.write_figure(out, "reliability", ax.figure)
 stable.round(3)
@@ -324,10 +312,10 @@ stable.round(3)
 # is *global* only if it anchors more neurons than its own surrogates do.
 
 # %%
-best_network, best_neurons, mutual = anchors.anchors(synchrony)
+best_network, best_neurons, mutual = anchors.anchors(coupling_r)
 again = {"n_null": n_permutations_subject, **turned}
 if null_method == "text":
-    texts = coupling.text_synchrony(
+    texts = synchrony.text_synchrony(
         corpus,
         H,
         clean_mean,
@@ -342,12 +330,12 @@ by_chance = texts if null_method == "text" else by_chance
 counts = [anchors.count(anchors.anchors(s)[0], n_networks) for s in by_chance]
 options = {"null_counts": counts, "names": names}
 of_networks = anchors.global_networks(best_network, n_networks, **options)
-ax = coupling_plots.plot_global(of_networks)
+ax = coupling_figures.plot_global(of_networks)
 ax.set_title(f"Neurons that follow this network best{note}")
 artifacts.write_figure(out, "anchors", ax.figure)
 layer, unit = np.divmod(best_neurons[0], n_units)
 best = [f"layer {layers[i]}, unit {k}" for i, k in zip(layer, unit, strict=True)]
-best = {"best neuron": best, "r": synchrony[best_neurons[0], range(n_networks)]}
+best = {"best neuron": best, "r": coupling_r[best_neurons[0], range(n_networks)]}
 of_networks.assign(**best, mutual=mutual[0]).round(3)
 
 # %%
@@ -356,7 +344,7 @@ features = delayed(regressors.story_regressors(words, known, **clock))
 depth, depth_p, between = {}, {}, {}
 for name, n in shown_depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))
-    other = hemodynamics.remove(other, basis)
+    other = timeseries.remove(other, basis)
     depth[name], depth_p[name] = anchors.depth_beside_chance(
         other,
         clean_mean,
@@ -378,7 +366,7 @@ for name, n in shown_depths.items():
             rng=np.random.default_rng([seed, 7]),
             **again,
         )
-axes = anchor_plots.plot_depth_profiles(depth, [*names, "surrogates, mean"])
+axes = coupling_figures.plot_depth_profiles(depth, [*names, "surrogates, mean"])
 axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
 artifacts.write_figure(out, "anchor_depths", axes[0].figure)
 print("p of the mean depth of the top neurons, family-wise over networks:")
@@ -398,7 +386,7 @@ between.round(2)
 # %%
 activations = stores.open_activations(recorded / "data" / "story", kind)
 of_story = (activations, stores.read_tokens(recorded / "data" / "story"), words)
-chosen = np.abs(synchrony) >= np.quantile(np.abs(synchrony), 1 - top, axis=0)
+chosen = np.abs(coupling_r) >= np.quantile(np.abs(coupling_r), 1 - top, axis=0)
 chosen = chosen.T.reshape(n_networks, n_layers, n_units)
 correlations = meaning.feature_correlations(*of_story, known)
 shifted = meaning.shifted_correlations(
@@ -410,19 +398,19 @@ shifted = meaning.shifted_correlations(
 drawn_by = anchors.surrogate_synchrony(
     clean, clean_mean, basis, rng=np.random.default_rng([seed, 9]), **again
 )
-answers = effects.feature_effects(
+answers = meaning.feature_effects(
     correlations,
     chosen,
-    synchrony,
+    coupling_r,
     null_correlations=shifted,
     null_synchrony=texts if null_method == "text" else drawn_by,
     names=names,
     rng=np.random.default_rng([seed, 10]),
 )
-ax = anchor_plots.plot_feature_effects(answers, level=level)
+ax = coupling_figures.plot_feature_effects(answers, level=level)
 ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
 artifacts.write_figure(out, "feature_effects", ax.figure)
-driving = meaning.top_words(*of_story, chosen, synchrony, n=8, names=names)
+driving = meaning.top_words(*of_story, chosen, coupling_r, n=8, names=names)
 driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven by")
 
 # %% [markdown]
@@ -442,7 +430,7 @@ driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven b
 # %%
 atoms, codes, diversity = {}, {}, {}
 for name, n in depths.items():
-    cleaned = hemodynamics.remove(
+    cleaned = timeseries.remove(
         artifacts.read_array(responses_of(name, atoms_kind))[used], drift_only
     )
     atoms[name], codes[name] = dictionary.learn(
@@ -517,7 +505,7 @@ split = encoding.encode(rich, target, **fit)
 scores["previous volume"] = encoding.previous_volume(target, **held_out)
 draws["previous volume"] = scores["previous volume"][None]
 scored = ceiling >= min_ceiling
-table = group.score_table(
+table = inference.score_table(
     draws, of_people, ceiling, ceilings, scored, rng=np.random.default_rng([seed, 14])
 )
 table.round(3)
@@ -553,7 +541,7 @@ gained.insert(0, "network", names)
 if fresh:  # does any architecture that hears the words do as well?
     strangers = {**rate, "atoms": atoms[fresh[0]]}
     gained["gain_random"] = encoding.encode(strangers, mean, **fit).r - gained["r_base"]
-ax = coupling_plots.plot_gain(gained, level=level)
+ax = coupling_figures.plot_gain(gained, level=level)
 ax.set_title(f"Networks that the model predicts beyond word timing{note}")
 artifacts.write_figure(out, "encoding_gain", ax.figure)
 gained.round(3)
@@ -568,15 +556,15 @@ gained.round(3)
 # %%
 if maps is None and len(scored) <= 20:
     shown = {name: r for name, r in scores.items() if name != "previous volume"}
-    ax = plots.plot_encoding_bars(shown, names, ceiling)
+    ax = coupling_figures.plot_encoding_bars(shown, names, ceiling)
     ax.set_title(f"Encoding of the group mean in held-out time{note}")
     artifacts.write_figure(out, "encoding", ax.figure)
 kept = {name: values[scored] for name, values in scores.items()}
-ax = plots.plot_score_distribution(kept, ceiling[scored])
+ax = coupling_figures.plot_score_distribution(kept, ceiling[scored])
 ax.set_title(f"Held-out scores where the ceiling is above {min_ceiling}{note}")
 artifacts.write_figure(out, "encoding_scores", ax.figure)
 shares = dict(zip(split.bands, split.split[:, scored], strict=True))
-ax = coupling_plots.plot_split(shares, ceiling[scored])
+ax = coupling_figures.plot_split(shares, ceiling[scored])
 ax.set_title(f"What each band adds to the group's R2 in held-out time{note}")
 artifacts.write_figure(out, "encoding_split", ax.figure)
 
@@ -587,7 +575,7 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 # %%
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
 # significance is told for weights of their own alone, see below
-effect = group.random_effects(
+effect = inference.random_effects(
     gain, n_permutations=1000, rng=np.random.default_rng([seed, 16]), level=level
 )
 if subject_weights == "own":
@@ -595,16 +583,16 @@ if subject_weights == "own":
     down = (effect.t[effect.significant] < 0).sum()
     print(f"voxels or regions above word rate {up}, below {down}, of {len(effect.t)}")
 if mask is not None:
-    ax = plots.plot_encoding_map(effect.t, mask)
+    ax = brain_figures.plot_encoding_map(effect.t, mask)
     ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
     artifacts.write_figure(out, "encoding_map", ax.figure)
-    figure = organisation_plots.plot_surface(effect.t, mask, f"gain, t{note}")
+    figure = coupling_figures.plot_surface(effect.t, mask, f"gain, t{note}")
     artifacts.write_figure(out, "encoding_surface", figure)
 if subject_weights == "own":  # the group's weights are fitted to both groups at once
-    curve = group.subjects_needed(
+    curve = inference.subjects_needed(
         of_people["model + word rate"], rng=np.random.default_rng([seed, 17])
     )
-    ax = organisation_plots.plot_subjects_needed(*curve)
+    ax = coupling_figures.plot_subjects_needed(*curve)
     ax.set_title(f"Subjects that a stable map needs{note}")
     artifacts.write_figure(out, "subjects_needed", ax.figure)
 
@@ -656,7 +644,7 @@ p = organisation.p_values(observed["t"], drawn_maps["t"])
 in_cores = {"model": (observed["t"], p["atom"])}
 limit = np.quantile(np.abs(drawn_maps["t"]).max((1, 2)), 1 - level)
 where = {"names": names, "threshold": limit}
-ax = organisation_plots.plot_overlap(observed["t"], p["familywise"] <= level, **where)
+ax = coupling_figures.plot_overlap(observed["t"], p["familywise"] <= level, **where)
 ax.set_title(f"Atoms in the networks' cores{note}", loc="right")
 artifacts.write_figure(out, "atoms_in_networks", ax.figure)
 p_all, q_all = organisation.network_p_values(observed["t"], drawn_maps["t"])
@@ -700,7 +688,7 @@ for i, (name, of_model) in enumerate(regular.items()):
         codes[name], serves, depths[name], n_networks
     )
     rows.append(
-        specialisation.describe(
+        organisation.describe(
             series,
             of_model,
             serving,
@@ -720,11 +708,11 @@ for i, (name, of_model) in enumerate(regular.items()):
 
 # %%
 organised = pd.concat(rows, ignore_index=True)
-axes = organisation_plots.plot_subgroups(counts, pools, names)
+axes = coupling_figures.plot_subgroups(counts, pools, names)
 axes[0].figure.suptitle(f"Neurons that serve each network{note}")
 artifacts.write_figure(out, "subgroups", axes[0].figure)
 effective = {name: diversity[name]["effective_atoms"] for name in shown_depths}
-axes = organisation_plots.plot_organisation(organised, effective)
+axes = coupling_figures.plot_organisation(organised, effective)
 axes[0].figure.suptitle(f"Diversity and consistency{note}")
 artifacts.write_figure(out, "organisation", axes[0].figure)
 organised[organised["network"] == "mean"].round(3)
@@ -752,9 +740,9 @@ if maps is not None and n_subjects >= 6:
     method |= {"n_networks": before02["n_brain_networks"]}
     some = [series[i] for i in learned_in]
     found = decomposition.decompose(some, **method, random_state=seed).networks
-    heard = [intersubject.subject_timecourses(series[i], found) for i in scored_in]
-    heard = [*map(hemodynamics.zscore, heard)]
-    heard_by_all = hemodynamics.zscore(np.mean(heard, 0))
+    heard = [dual_regression.subject_timecourses(series[i], found) for i in scored_in]
+    heard = [*map(timeseries.zscore, heard)]
+    heard_by_all = timeseries.zscore(np.mean(heard, 0))
     compared = ["word rate", "model shifted + word rate", "model + word rate"]
     predicted = {
         n: np.mean([encoding.encode(b, heard_by_all, **fit).r for b in sets[n]], axis=0)
@@ -762,7 +750,7 @@ if maps is not None and n_subjects >= 6:
     }
     called = matching.named_after(matching.correlate(found, maps), names)
     limit, _ = encoding.ceilings(heard, high_pass=high_pass, **held_out)
-    ax = coupling_plots.plot_components(predicted, limit, called)
+    ax = coupling_figures.plot_components(predicted, limit, called)
     ax.set_title(f"Networks learned in other subjects, predicted{note}")
     artifacts.write_figure(out, "components", ax.figure)
 
@@ -786,7 +774,7 @@ if mask is not None:
     display(views.write_views(out, seen, mask, note=note))
 at = {"tr": tr, "start": before01["first_volume"] + tr * np.arange(n_times)[used][0]}
 at |= {"maps": maps, "mask": mask} if mask is not None else {}
-found = (clean, clean_mean, synchrony, threshold, names, layers, *of_story)
+found = (clean, clean_mean, coupling_r, threshold, names, layers, *of_story)
 coupled = explorer.Coupling(*found, **at, note=note)
 figure = explorer.plot_neuron(coupled, *coupled.best)
 artifacts.write_figure(out, "explorer", figure)
@@ -818,15 +806,15 @@ score = {}
 if note:
     planted = artifacts.read_json(extracted / "data" / "truth.json")
     arrays = artifacts.read_arrays(extracted / "data" / "truth.npz")
-    score = truth.score_synchrony(
-        synchrony, threshold, names, maps, planted, arrays["maps"]
+    score = simulate.score_synchrony(
+        coupling_r, threshold, names, maps, planted, arrays["maps"]
     )
-    of_own = truth.score_synchrony(
-        synchrony, own_threshold, names, maps, planted, arrays["maps"]
+    of_own = simulate.score_synchrony(
+        coupling_r, own_threshold, names, maps, planted, arrays["maps"]
     )
     for found in ("planted_networks_found", "false_networks_found"):
         score[f"{found}_by_network"] = of_own[found]
-    score |= truth.score_encoding(
+    score |= simulate.score_encoding(
         scores["model + word rate"] - scores["word rate"],
         names,
         gained["p"],
@@ -854,7 +842,7 @@ unheard = uncoupled.false_findings(
 )
 said = uncoupled.verdict(unheard, level)
 print(said)
-ax = coupling_plots.plot_uncoupled(unheard, level=level)
+ax = coupling_figures.plot_uncoupled(unheard, level=level)
 ax.set_title(f"Coupling with a story that was not heard, null {null_method}{note}")
 artifacts.write_figure(out, "uncoupled", ax.figure)
 
@@ -870,7 +858,7 @@ artifacts.write_figure(out, "uncoupled", ax.figure)
 n, n_few = n_permutations, n_permutations_subject
 least_few = surrogates.least_p(n_few, kind=null_method, **rolls)
 least_half = surrogates.least_p(n_few, kind=turning, n_times=sum(lengths_left) // 2)
-n_tests = len(synchrony) * (n_networks if fdr_over == "all" else 1)
+n_tests = len(coupling_r) * (n_networks if fdr_over == "all" else 1)
 in_subjects = (largest >= limits[:, None]).any(1).sum()
 in_features = answers[["familywise_surrogate", "familywise_shift"]].max(axis=1)
 tests = {
@@ -918,7 +906,7 @@ inference.attainable(tests, level)
 
 # %%
 data, cube = out / "data", (n_layers, n_units, n_networks)
-arrays = {"synchrony": synchrony.reshape(cube), "q": q.astype("f4").reshape(cube)}
+arrays = {"synchrony": coupling_r.reshape(cube), "q": q.astype("f4").reshape(cube)}
 arrays |= {"maxima": drawn.maxima, "threshold": threshold, "subject_thresholds": limits}
 arrays |= {
     "own_threshold": own_threshold,
@@ -931,7 +919,7 @@ shown = {artifacts.slug(name): values for name, values in scores.items()}
 artifacts.write_arrays(data / "encoding.npz", **shown, ceiling=ceiling)
 neuron, k = np.nonzero(significant)
 found = pd.DataFrame({"layer": neuron // n_units, "unit": neuron % n_units})
-found = found.assign(network=np.array(names)[k], r=synchrony[neuron, k])
+found = found.assign(network=np.array(names)[k], r=coupling_r[neuron, k])
 tables = {"significant": found, "scores": table, "organisation": organised}
 tables |= {"reliability": stable, "between_models": between, "feature_effects": answers}
 tables |= {"unheard": unheard, "anchors": of_networks, "encoding_gain": gained}
@@ -946,7 +934,7 @@ people_r = table["subjects"]
 summary = {
     "n_significant_neurons": int(significant.any(1).sum()),
     "fwe_threshold": threshold,
-    "max_synchrony": float(np.abs(synchrony).max()),
+    "max_synchrony": float(np.abs(coupling_r).max()),
     "n_layers_beyond_share": int((layer_p <= level).sum()),
     "unheard_found": int(unheard["found"].sum()),
     "unheard_total": len(unheard),

@@ -72,34 +72,30 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from anbn import (
-    answers,
-    artifacts,
+from anbn.core import artifacts
+from anbn.core.params import current
+from anbn.core.paths import resolve
+from anbn.masking import (
+    behaviour,
     calibration,
     controls,
     damage,
-    early,
     evaluation,
-    holdout,
-    importance,
-    inference,
+    figures,
+    intervene,
     localizer,
-    masking,
-    masking_plots,
-    models,
-    networks,
+    pruning,
     selection,
-    specificity,
-    stimuli,
-    stores,
-    svd,
     syntaxgym,
     tasks,
-    tokenization,
 )
-from anbn import massive as massive_activations
-from anbn.params import current
-from anbn.paths import resolve
+from anbn.masking import checks as masking_checks
+from anbn.models import loading, stores
+from anbn.networks import checks as networks_checks
+from anbn.networks import decomposition, svd
+from anbn.networks import massive as massive_activations
+from anbn.stats import inference
+from anbn.text import holdout, stories, tokenization
 
 # %%
 settings = current("04_key_neuron_masking", globals())
@@ -124,12 +120,12 @@ note = " (simulated BOLD)" if simulated else ""
 
 # %%
 name = before01["model"]
-language_model = models.load_model(
+language_model = loading.load_model(
     name, head="causal", device=device, dtype=before01["model_dtype"]
 )
 words = pd.read_parquet(recorded / "data" / "words.parquet")
 fitted = pd.read_parquet(recorded / "data" / "documents.parquet")
-used = holdout.hashes([*fitted["text"], stimuli.join_words(words)])
+used = holdout.hashes([*fitted["text"], stories.join_words(words)])
 paths = [resolve(spec) for spec in evaluation_corpora]
 tokens, documents = holdout.held_out(
     language_model.tokenizer,
@@ -153,7 +149,7 @@ _, for_tasks = holdout.held_out(
     used=used,
     parameters=("task_documents", "task_tokens"),
 )
-early.check_tasks(
+masking_checks.check_tasks(
     syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items),
     for_tasks,
     domain_labels,
@@ -167,7 +163,9 @@ early.check_tasks(
 
 # %%
 fitted_tokens = stores.read_tokens(recorded / "data" / "corpora")
-early.check_components(keep_components, len(fitted_tokens), name="keep_components")
+networks_checks.check_components(
+    keep_components, len(fitted_tokens), name="keep_components"
+)
 step = max(1, len(fitted_tokens) // calibration_tokens)  # every so many documents
 some = fitted_tokens[fitted_tokens["document"] % step == 0].reset_index(drop=True)
 needed = {"magnitude": "ffn_hidden", "wanda": "ffn_hidden", "file": mask_kind}
@@ -230,10 +228,10 @@ if "localizer" in sources:
     used |= holdout.hashes(read["sentence"])
     holdout.check_disjoint(documents, used)
 if "magnitude" in sources:
-    scores["largest weights"] = ("ffn_hidden", importance.magnitude(model)[rows])
+    scores["largest weights"] = ("ffn_hidden", pruning.magnitude(model)[rows])
 if "wanda" in sources:
     inputs = usual["ffn_hidden"].mean_square
-    scores["Wanda"] = ("ffn_hidden", importance.wanda(model, inputs))
+    scores["Wanda"] = ("ffn_hidden", pruning.wanda(model, inputs))
 for group, (k, s) in scores.items():
     masks[group] = (k, selection.strongest(s, round(source_share * s.size)))
 
@@ -269,7 +267,7 @@ for group, (k, chosen) in masks.items():
     sizes = {"variance": usual[k].variance}
     if k != "qk":
         text = some["id"].to_numpy()[:512]
-        norms = importance.output_norms(model, k, ids=text)[rows]
+        norms = pruning.output_norms(model, k, ids=text)[rows]
         sizes["contribution"] = usual[k].mean_abs * norms
     among = None if group in whole else ~massive[k]
     drawn[group] = controls.draw(chosen, rng, n_draws=n_draws, among=among, **sizes)
@@ -326,7 +324,7 @@ compared.set_index(["group", "n", "control"])[shown].round(3)
 # (`p_fwe`).
 
 # %%
-ax = masking_plots.plot_against_controls(by_mask, base)
+ax = figures.plot_against_controls(by_mask, base)
 over = f"{len(documents)} documents, {n_draws} draws"
 ax.set_title(f"Silenced (to {silence_to}); {over}")
 artifacts.write_figure(out, "silencing", ax.figure)
@@ -359,12 +357,12 @@ alone = damage.compare_all(single, rng=rng)
 alone.set_index(["group", "n"])[[*shown, "p_holm"]].round(3)
 
 # %%
-special = specificity.specificity_all(single, "per layer", rng=rng)
+special = damage.specificity_all(single, "per layer", rng=rng)
 stars = special.assign(star=special["p_fwe"] <= 0.05).pivot(
     index="group", columns="domain", values="star"
 )
-matrix = specificity.domain_matrix(single)
-ax = masking_plots.plot_domain_matrix(matrix, stars)
+matrix = damage.domain_matrix(single)
+ax = figures.plot_domain_matrix(matrix, stars)
 ax.set_title(f"One network silenced at a time; {over}")
 artifacts.write_figure(out, "networks_by_domain", ax.figure)
 
@@ -385,8 +383,8 @@ kept = {"strongest z": [selection.strongest(strength, n) for n in sizes]}
 kept["components"] = []
 for n in keep_components:
     corpora = stores.open_activations(recorded / "data" / "corpora", kind)
-    found = networks.ica(svd.reduce(corpora, n), random_state=seed).networks
-    found = networks.threshold(found.reshape(n, *strength.shape), keep_alpha)
+    found = decomposition.ica(svd.reduce(corpora, n), random_state=seed).networks
+    found = decomposition.threshold(found.reshape(n, *strength.shape), keep_alpha)
     union = selection.union(found)
     if union.sum() not in [m.sum() for m in kept["components"]]:
         kept["components"].append(union)
@@ -424,7 +422,7 @@ curves = curves.assign(share=curves["n"] / strength.size)
 curves["group"] += np.where(curves["control"] == "", "", ": random per layer")
 spread = curves.groupby(["group", "share"], sort=False)["perplexity"]
 lines = spread.agg(perplexity="median", low="min", high="max").reset_index()
-ax = masking_plots.plot_shares(lines, base)
+ax = figures.plot_shares(lines, base)
 ax.set_title(f"Only these {kind} neurons kept; {over}, band: their range")
 artifacts.write_figure(out, "keeping", ax.figure)
 
@@ -446,7 +444,7 @@ louder = evaluation.measure(
 louder_compared = pd.DataFrame()
 if amplifying_trials:
     louder_compared = damage.compare_all(louder, rng=rng)
-ax = masking_plots.plot_amplify(damage.perplexity(louder), base)
+ax = figures.plot_amplify(damage.perplexity(louder), base)
 ax.set_title("Multiplied by a factor" + f", plus {plus:g}" * bool(plus) + f"; {over}")
 artifacts.write_figure(out, "amplifying", ax.figure)
 if amplifying_trials:
@@ -506,7 +504,7 @@ grammar = answered[(answered["task"] == "SyntaxGym") & (answered["control"] == "
 per_suite = grammar.pivot_table("correct", "set", "group", sort=False)
 n_items = grammar[grammar["group"] == "intact"].groupby("set").size()
 per_suite.index = [f"{suite} (n = {n_items[suite]})" for suite in per_suite.index]
-ax = masking_plots.plot_suites(per_suite[["intact", *worked]])
+ax = figures.plot_suites(per_suite[["intact", *worked]])
 ax.set_title(f"SyntaxGym under masks, {n_items.sum()} items")
 artifacts.write_figure(out, "syntaxgym", ax.figure)
 intact_grammar.round(3)
@@ -542,15 +540,15 @@ display(published, ours)
 
 # %%
 said = {
-    "intact": answers.generate(
+    "intact": behaviour.generate(
         language_model, [prompt], max_new_tokens=16, chat_template="no"
     )
 }
 for group, (k, chosen) in worked.items():
     both = {group: chosen, f"{group}: per layer": drawn[group]["per layer"][0]}
     for label, m in both.items():
-        with masking.silence(model, m, k, **instead[k], **where):
-            said[label] = answers.generate(
+        with intervene.silence(model, m, k, **instead[k], **where):
+            said[label] = behaviour.generate(
                 language_model, [prompt], max_new_tokens=16, chat_template="no"
             )
 for label, (text,) in said.items():
@@ -568,7 +566,7 @@ for label, (text,) in said.items():
 
 # %%
 holdout.check_disjoint(pd.concat([documents, for_tasks]), used)
-with masking.silence(model, np.zeros_like(strength, bool), kind, **where):
+with intervene.silence(model, np.zeros_like(strength, bool), kind, **where):
     again = evaluation.by_document(language_model, tokens, batch_size=batch_size)
 intact = silenced[silenced["group"] == "intact"].set_index("document")
 assert (again.set_index("document")["nll"] == intact["nll"]).all()

@@ -73,29 +73,23 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from anbn import (
-    artifacts,
+from anbn.core import artifacts
+from anbn.core.params import current
+from anbn.core.paths import cache_dir, resolve
+from anbn.masking import (
     calibration,
+    checks,
     damage,
-    descendants,
-    early,
     evaluation,
-    holdout,
-    importance,
-    inference,
-    likeness,
-    likeness_plots,
-    masking,
-    masking_plots,
-    models,
+    figures,
+    fingerprint,
+    intervene,
     pruning,
-    recording,
-    signals,
-    stores,
     syntaxgym,
 )
-from anbn.params import current
-from anbn.paths import cache_dir, resolve
+from anbn.models import loading, recording, stores
+from anbn.stats import inference
+from anbn.text import holdout
 
 # %%
 settings = current("05_cutting_out", globals())
@@ -119,7 +113,7 @@ note = "; coupled: with simulated BOLD" if simulated else ""
 # them.
 
 # %%
-language_model = models.load_model(
+language_model = loading.load_model(
     before["model"], head="causal", device=device, dtype=before["model_dtype"]
 )
 fitted = pd.read_parquet(recorded / "data" / "documents.parquet")
@@ -134,7 +128,7 @@ tokens, documents = holdout.held_out(
 )
 holdout.check_disjoint(documents, used)
 print(f"{before['model']}: {len(tokens)} tokens of {len(documents)} documents")
-early.check_texts(
+checks.check_texts(
     paths,
     fitting_texts=fitting_texts,
     fingerprint_texts=fingerprint_texts,
@@ -144,7 +138,7 @@ items = syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suit
 
 # %%
 for label in other_models:  # one that cannot be loaded stops the stage here
-    print(f"{label}: {type(models.load_model(label, device=device).model).__name__}")
+    print(f"{label}: {type(loading.load_model(label, device=device).model).__name__}")
 
 # %% [markdown]
 # ## Which units matter
@@ -162,11 +156,11 @@ some = corpora[corpora["document"] % step == 0].reset_index(drop=True)
 window = {"window": before["window"], "stride": before["stride"]}
 usual = calibration.calibrate(language_model, some, [kind], **window, rng=rng)[kind]
 model, scores = language_model.model, {}
-scores["wanda"] = importance.wanda(model, usual.mean_square)
-scores["magnitude"] = importance.magnitude(model)
-scores["fluctuation"] = importance.fluctuation(model, usual.variance)
+scores["wanda"] = pruning.wanda(model, usual.mean_square)
+scores["magnitude"] = pruning.magnitude(model)
+scores["fluctuation"] = pruning.fluctuation(model, usual.variance)
 drawing = np.random.default_rng([seed, 1])
-random_scores = [importance.random(usual.mean.shape, drawing) for _ in range(n_draws)]
+random_scores = [pruning.random(usual.mean.shape, drawing) for _ in range(n_draws)]
 if "coupled" in [*criteria, cut_criterion]:
     synchrony = artifacts.read_arrays(coupled / "data" / "synchrony.npz")["synchrony"]
     scores["coupled"] = np.abs(synchrony).max(-1)
@@ -192,7 +186,7 @@ if "functional" in [*criteria, cut_criterion]:
     with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
         options = {"kinds": [kind], "predictions": False, **window}
         recording.record(language_model, some, f"{folder}/store", **options)
-        scores["functional"] = importance.functional(
+        scores["functional"] = pruning.functional(
             stores.open_activations(f"{folder}/store", kind),
             documents=some["document"].to_numpy(),
             n_texts=n_texts,
@@ -250,7 +244,7 @@ if len(of_draws):
 curves["share"] = curves["n"] / usual.mean.size
 base = curves["perplexity"][curves["group"] == "intact"].item()
 lines = pd.concat([curves[curves["group"] == name] for name in criteria])
-ax = masking_plots.plot_shares(lines, base)
+ax = figures.plot_shares(lines, base)
 filled = "mean" if compensate else "zero"
 ax.set_title(f"Feed-forward units cut, {budget} budget, replaced by {filled}{note}")
 artifacts.write_figure(out, "perplexity_by_share", ax.figure)
@@ -286,7 +280,7 @@ intact, grammar = syntaxgym.score(language_model, items, before=sentence_before)
 for name in criteria:
     for share in suite_shares:
         for draw, one in enumerate(chosen[name, share][:n_random]):
-            with masking.silence(model, one, kind, **to):
+            with intervene.silence(model, one, kind, **to):
                 found = syntaxgym.score(language_model, items, before=sentence_before)
             grammar.append(found.assign(group=name, share=share, draw=draw))
 grammar = pd.concat([intact.assign(group="intact", share=0.0, draw=0), *grammar])
@@ -297,7 +291,7 @@ score = of_suites.groupby(["group", "share"], sort=False).mean().rename("accurac
 sg_intact = float(score["intact", 0.0])
 lines = score.drop("intact").reset_index()
 lines["low"], lines["high"] = inference.wilson(lines["accuracy"], len(intact))
-ax = masking_plots.plot_shares(lines, sg_intact, value="accuracy")
+ax = figures.plot_shares(lines, sg_intact, value="accuracy")
 ax.set(
     ylabel="SyntaxGym score",
     ylim=(-0.03, 1.03),
@@ -332,7 +326,7 @@ folder, disk = out / "data" / "model", {}
 for label, version in versions.items():
     pruning.save(version, folder)
     disk[label] = artifacts.size(folder)
-loaded = models.load_model(str(folder), head="causal", device=device)
+loaded = loading.load_model(str(folder), head="causal", device=device)
 masked = measured[
     (measured["group"] == cut_criterion)
     & (measured["n"] == cut_mask.sum())
@@ -371,15 +365,15 @@ size
 
 # %%
 n = fitting_texts + fingerprint_texts  # of each corpus
-texts = signals.excerpts(paths, n, text_words)
+texts = fingerprint.excerpts(paths, n, text_words)
 fitting = [text for i, text in enumerate(texts) if i % n < fitting_texts]
 compared_texts = [text for i, text in enumerate(texts) if i % n >= fitting_texts]
 relatives = {"cut": cut}
 for scale in noise_scales:
-    relatives[f"noised {scale:g}"] = descendants.noised(language_model, scale, rng)
+    relatives[f"noised {scale:g}"] = fingerprint.noised(language_model, scale, rng)
 options = {"n_steps": tune_steps, "learning_rate": tune_rate, "seed": seed}
 options |= {"window": 64, "batch_size": 4}
-tuned, losses = descendants.fine_tuned(language_model, some, **options)
+tuned, losses = fingerprint.fine_tuned(language_model, some, **options)
 relatives["fine-tuned"] = tuned
 print(
     f"{len(fitting)} texts to fit, {len(compared_texts)} to compare on; losses of tuning:"
@@ -389,10 +383,10 @@ print(losses.round(2))
 # %%
 several = {"itself": language_model, **relatives}
 fingerprints = {
-    label: signals.fingerprint(m, fitting, compared_texts, n_networks)
+    label: fingerprint.fingerprint(m, fitting, compared_texts, n_networks)
     for label, m in several.items()
 }
-unrelated = models.comparisons(
+unrelated = loading.comparisons(
     before["model"],
     ["random", *other_models],
     n_random=n_random,
@@ -400,19 +394,19 @@ unrelated = models.comparisons(
     parameter="other_models",
 )
 for label, (spec, random_weights) in unrelated.items():
-    stranger = models.load_model(spec, device=device, random_weights=random_weights)
+    stranger = loading.load_model(spec, device=device, random_weights=random_weights)
     name = artifacts.slug(label).replace("_", " ")
     try:
-        fingerprints[name] = signals.fingerprint(
+        fingerprints[name] = fingerprint.fingerprint(
             stranger, fitting, compared_texts, n_networks
         )
-    except signals.NoNetworksError as error:
+    except fingerprint.NoNetworksError as error:
         print(f"{name} is left out: {error}")
-alike = likeness.compare(fingerprints, "itself", list(relatives), rng=rng)
+alike = fingerprint.compare(fingerprints, "itself", list(relatives), rng=rng)
 
 # %%
 best = alike[alike["score"] == "best"]
-ax = likeness_plots.plot_likeness(best)
+ax = figures.plot_likeness(best)
 ax.set_title(f"Fingerprints of {n_networks} networks, mean best match")
 artifacts.write_figure(out, "likeness", ax.figure)
 
@@ -429,10 +423,10 @@ if len(fingerprints) > len(several):  # there is an unrelated model
     strangers = [f"random {i + 1}" for i in range(1, n_random)]
     told_apart = alike[~alike["model"].isin(strangers)]
     rocs = {
-        score: likeness.roc(told_apart, score, rng=np.random.default_rng([seed, 4]))
+        score: fingerprint.roc(told_apart, score, rng=np.random.default_rng([seed, 4]))
         for score in alike["score"].unique()
     }
-    ax = likeness_plots.plot_roc(rocs)
+    ax = figures.plot_roc(rocs)
     artifacts.write_figure(out, "roc", ax.figure)
 {name: round(curve.auc, 3) for name, curve in rocs.items()}
 

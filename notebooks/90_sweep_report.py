@@ -32,9 +32,10 @@ import os
 
 from IPython.display import HTML
 
-from anbn import artifacts, sweep_labels, sweep_means, sweep_plots, sweep_table
-from anbn.params import current
-from anbn.paths import project_root
+from anbn.core import artifacts
+from anbn.core.params import current
+from anbn.core.paths import project_root
+from anbn.study import figures, sweep_table
 
 # %%
 settings = current("90_sweep_report", globals())
@@ -55,8 +56,8 @@ ran, n_seeds = sweep_table.done(table), sweep_table.n_seeds(table, design)
 counts = table["status"].value_counts().to_dict()
 print(f"sweep {study} of study {about['study']}, points: {counts}")
 for name, others in design.together.items():
-    print(f"{sweep_labels.axis_label(name)}: {table[name].nunique()} values", end="")
-    print(*(f", and with it {sweep_labels.axis_label(other)}" for other in others))
+    print(f"{figures.axis_label(name)}: {table[name].nunique()} values", end="")
+    print(*(f", and with it {figures.axis_label(other)}" for other in others))
 print(f"seeds of a setting, at least: {n_seeds}; summary numbers shown: {len(shown)}")
 
 # %%
@@ -70,15 +71,15 @@ HTML(sweep_table.linked(failed, here) if len(failed) else "No point failed.")
 # ## Compute
 
 # %%
-means = sweep_means.means(table, design.parameters, shown)
-variance = sweep_means.variance(table, design.parameters, shown)
+means = sweep_table.means(table, design.parameters, shown)
+variance = sweep_table.variance(table, design.parameters, shown)
 
 # %% [markdown]
 # ## Look
 
 # %%
 for name in shown:
-    figure = sweep_plots.plot_sweep(table, name, design.parameters)
+    figure = figures.plot_sweep(table, name, design.parameters)
     artifacts.write_figure(out, artifacts.slug(name), figure)
 if not shown:
     print("Nothing to draw: no summary number differs between points that ran.")
@@ -111,8 +112,8 @@ HTML(sweep_table.linked(tidy, here))
 # %%
 known = variance.dropna(subset=["share"])
 if len(known):
-    figure = sweep_plots.plot_variance(known)
-    figure.suptitle("What carries the variance" + sweep_labels.simulated(ran))
+    figure = figures.plot_variance(known)
+    figure.suptitle("What carries the variance" + figures.simulated(ran))
     artifacts.write_figure(out, "variance", figure)
 else:
     print("Cannot be said: too few points, or another value at every one of them.")
@@ -145,5 +146,5 @@ for name, rows in known.groupby("outcome"):
     if "seeds" in set(rows["source"]):
         left = rows.set_index("source").loc["seeds", "share"]
         summary[f"left to seeds of {name}"] = left
-simulated = sweep_labels.simulated(ran) != ""
+simulated = figures.simulated(ran) != ""
 artifacts.finish_stage(out, summary, params=settings, simulated=simulated)

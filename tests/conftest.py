@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from anbn.models import LanguageModel
+from anbn.models.loading import LanguageModel
 
 torch.set_num_threads(2)
 
@@ -77,6 +77,25 @@ def llama(tokenizer):
 def bert(tokenizer):
     """A BERT of three layers without a head."""
     return tiny(BertModel, BertConfig, tokenizer, "none", 3)
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """An empty folder of outputs."""
+    monkeypatch.setenv("ANBN_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose five stages take a second each; a copy of the library in it."""
+    from projects import write_project
+
+    write_project(tmp_path)
+    monkeypatch.setenv("ANBN_ROOT", str(tmp_path))
+    monkeypatch.setenv("ANBN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 import transformers as t
 
-from anbn import neurons
+from anbn.models import neurons
 
 IDS = torch.arange(3, 27).view(2, 12)
 SMALL = {

@@ -9,18 +9,10 @@ from nibabel.cifti2 import BrainModelAxis, Cifti2Image, SeriesAxis
 from safetensors.numpy import save_file
 from scipy.io import wavfile
 
-from anbn import (
-    artifacts,
-    bids,
-    bold,
-    narratives,
-    narratives_timing,
-    regions,
-    selection,
-    sound,
-    stimuli,
-    template_images,
-)
+from anbn.brain import bids, bold, images, narratives, regressors, template_images
+from anbn.core import artifacts
+from anbn.masking import selection
+from anbn.text import stories
 
 N_TIMES = 20
 WORDS = [
@@ -74,7 +66,7 @@ TRANSCRIPTS = {
 
 
 def read_transcript(path, missing="interpolate"):
-    return stimuli.load_story(path, rng=np.random.default_rng(0), missing=missing)
+    return stories.load_story(path, rng=np.random.default_rng(0), missing=missing)
 
 
 def words_are_sound(words, text):
@@ -175,13 +167,11 @@ def make(folder):
         "mask.npz": lambda p: selection.from_file(p, shape),
         "mask.safetensors": lambda p: selection.from_file(p, shape),
         "mask.csv": lambda p: selection.from_file(p, shape),
-        "sound.wav": lambda p: sound.power(str(p), n_times=N_TIMES, tr=2.0),
+        "sound.wav": lambda p: regressors.power(str(p), n_times=N_TIMES, tr=2.0),
         "bold.json": lambda p: np.float64(bids.repetition_time(p) or 0),
         "kept_atlas.tsv": lambda p: np.arange(
-            len(regions.region_names(folder / "kept_atlas.nii", np.array([1, 2])))
+            len(images.region_names(folder / "kept_atlas.nii", np.array([1, 2])))
         ),
         "participants.tsv": lambda p: np.arange(len(narratives.listeners(p))),
-        "story_events.tsv": lambda p: np.array(
-            narratives_timing._story_rows("pieman", p)
-        ),
+        "story_events.tsv": lambda p: np.array(narratives._story_rows("pieman", p)),
     }

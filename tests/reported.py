@@ -2,7 +2,8 @@
 
 import matplotlib.pyplot as plt
 
-from anbn import artifacts, params, pipeline
+from anbn.core import artifacts, params
+from anbn.study import pipeline
 
 FIRST, SECOND, THIRD, FOURTH, FIFTH = pipeline.STAGES
 SUMMARY = {

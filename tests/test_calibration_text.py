@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anbn import calibration, forward, tokenization
+from anbn.masking import calibration
+from anbn.models import forward
+from anbn.text import tokenization
 
 
 def test_statistics_equal_those_of_all_activations(llama, text):

@@ -8,7 +8,8 @@ import tomllib
 import pytest
 import yaml
 
-from anbn import params, params_docs, pipeline
+from anbn.core import params, params_docs
+from anbn.study import pipeline
 
 ROOT = params.project_root()
 
@@ -80,11 +81,19 @@ def test_no_registry_stands_in_the_npm_lock():
 
 def test_the_report_is_shipped_with_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["anbn"]
-    folder = ROOT / "lib" / "anbn"
-    shipped = {p for pattern in patterns for p in folder.glob(pattern)}
-    beside = {p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"}
-    assert beside <= shipped
+    setuptools = project["tool"]["setuptools"]
+    packages = {p: ROOT / "lib" / p.replace(".", "/") for p in setuptools["packages"]}
+    folders = {p.parent for p in (ROOT / "lib" / "anbn").rglob("*.py")}
+    assert set(packages.values()) == folders
+    shipped = {
+        file
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for file in packages[package].glob(pattern)
+    }
+    files = [p for folder in folders for p in folder.iterdir() if p.is_file()]
+    beside = {p for p in files if p.suffix != ".py"}
+    assert len(beside) >= 4 and beside <= shipped
 
 
 def test_make_lists_the_targets():

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from anbn import encoding, hemodynamics
+from anbn.brain import clock
+from anbn.coupling import encoding
+from anbn.stats import timeseries
 
 N_TIMES, TR, N_FOLDS, N_WORDS = 200, 2.0, 4, 500
 ALPHAS = np.array([1.0, 100.0, 10_000.0])
@@ -19,7 +21,7 @@ class Words:
     def __init__(self, rng):
         self.onset = np.sort(rng.uniform(0, N_TIMES * TR, N_WORDS))
         self.activations = rng.normal(size=(N_WORDS, 30))
-        self.H = hemodynamics.alignment_matrix(
+        self.H = clock.alignment_matrix(
             np.arange(N_WORDS), self.onset, n_times=N_TIMES, tr=TR
         )
 
@@ -37,13 +39,13 @@ def slow_noise(rng, n_voxels):
     noise = rng.normal(size=(2 * N_TIMES, n_voxels))
     for i in range(1, 2 * N_TIMES):
         noise[i] += 0.85 * noise[i - 1]
-    basis = hemodynamics.orthonormal(hemodynamics.drift(N_TIMES, TR))
-    return hemodynamics.remove(noise[N_TIMES:], basis)
+    basis = timeseries.orthonormal(timeseries.drift(N_TIMES, TR))
+    return timeseries.remove(noise[N_TIMES:], basis)
 
 
 def fold_predictions(features, bold):
     """What ``encode`` predicts in each fold: (train, test, predictions)."""
-    gap = encoding.gap_volumes(hemodynamics.HRF_LENGTH, TR)
+    gap = encoding.gap_volumes(clock.HRF_LENGTH, TR)
     options = {"run": np.zeros(N_TIMES, int), "n_folds": N_FOLDS, "gap": gap}
     options |= {"tr": TR, "high_pass": 128.0, "alphas": ALPHAS}
     options |= {"n_iter": 3, "random_state": 0}
@@ -115,8 +117,8 @@ def check_words(words, monkeypatch):
 
 def null_scores(words, n_voxels=2000, seed=5):
     rng = np.random.default_rng(seed)
-    basis = hemodynamics.orthonormal(hemodynamics.drift(N_TIMES, TR))
-    features = hemodynamics.remove(words.features(), basis)
+    basis = timeseries.orthonormal(timeseries.drift(N_TIMES, TR))
+    features = timeseries.remove(words.features(), basis)
     options = {"tr": TR, "n_folds": N_FOLDS, "alphas": ALPHAS}
     return encoding.encode({"words": features}, slow_noise(rng, n_voxels), **options).r
 
@@ -157,12 +159,12 @@ def overlapping_folds(n_times, n_folds, gap, runs=None):
 
 
 def standardise_by_all(data, train, test, basis):
-    z = hemodynamics.zscore(np.asarray(data)).astype(np.float32)
+    z = timeseries.zscore(np.asarray(data)).astype(np.float32)
     return z[train], z[test]
 
 
 def standardise_test_by_itself(data, train, test, basis):
-    z = hemodynamics.zscore
+    z = timeseries.zscore
     return z(data[train]).astype("f4"), z(data[test]).astype("f4")
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from anbn.paths import project_root
+from anbn.core.paths import project_root
 
 ROOT = project_root()
 LOCKS = (

@@ -8,7 +8,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from anbn import artifacts, fingerprints, params, pipeline
+from anbn.core import artifacts, params
+from anbn.study import fingerprints, pipeline
 
 SUMMARY = {
     "01_activation_recording": "n_tokens n_words n_layers n_neurons perplexity "

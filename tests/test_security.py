@@ -19,27 +19,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_pipeline import FIRST, project  # noqa: F401  a fixture
+from projects import FIRST
 
-from anbn import (
-    archives,
-    artifacts,
-    downloads,
-    models,
-    narratives_fetch,
-    params,
-    paths,
-    pipeline,
-    remembered,
-    selection,
-    sources,
-    template_images,
-)
-from anbn.volumes import BoldError
+from anbn.brain import narratives, sources, template_images
+from anbn.brain.images import BoldError
+from anbn.core import artifacts, downloads, params, paths
+from anbn.masking import selection
+from anbn.models import loading
+from anbn.study import pipeline
 
 ROOT = params.project_root()
 SOURCE = [
-    *sorted((ROOT / "lib" / "anbn").glob("*.py")),
+    *sorted((ROOT / "lib" / "anbn").rglob("*.py")),
     *sorted((ROOT / "notebooks").glob("*.py")),
     *sorted((ROOT / "requirements").glob("*.py")),
 ]
@@ -194,14 +185,14 @@ def test_code_in_a_model_s_folder_is_not_run(
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))  # transformers would ask
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     if kind == "llama":  # known to transformers, whose own code is taken
-        assert type(models.load_model(str(folder)).model).__module__.startswith(
+        assert type(loading.load_model(str(folder)).model).__module__.startswith(
             "transformers.models.llama"
         )
     else:
         with pytest.raises(
-            models.ModelError, match="code of its own, which is not run"
+            loading.ModelError, match="code of its own, which is not run"
         ):
-            models.load_model(str(folder))
+            loading.load_model(str(folder))
 
 
 def test_weights_that_are_pickles_are_not_read(llama, tmp_path, mark):
@@ -210,8 +201,8 @@ def test_weights_that_are_pickles_are_not_read(llama, tmp_path, mark):
     llama.tokenizer.save_pretrained(folder)
     (folder / "model.safetensors").unlink()
     torch.save({"weight": Trap(mark)}, folder / "pytorch_model.bin")
-    with pytest.raises(models.ModelError, match="cannot be loaded"):
-        models.load_model(str(folder))
+    with pytest.raises(loading.ModelError, match="cannot be loaded"):
+        loading.load_model(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +261,13 @@ def test_outputs_stay_in_their_folder(study):
     with pytest.raises(FileNotFoundError, match="there can be no study"):
         paths.stage_dir(study, FIRST)
     said = subprocess.run(
-        [sys.executable, "-m", "anbn.pipeline", "--report", study.replace("\0", "?")],
+        [
+            sys.executable,
+            "-m",
+            "anbn.study.pipeline",
+            "--report",
+            study.replace("\0", "?"),
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -307,8 +304,8 @@ def zipped(path, members):
 )
 def test_a_member_that_would_leave_its_folder(tmp_path, name):
     path = zipped(tmp_path / "a.zip", {"fine.nii": b"1", name: b"2"})
-    with pytest.raises(archives.ArchiveError, match="outside"):
-        archives.unpack(path, tmp_path / "in")
+    with pytest.raises(downloads.ArchiveError, match="outside"):
+        downloads.unpack(path, tmp_path / "in")
     assert {p.name for p in tmp_path.rglob("*")} <= {"a.zip", "in", "fine.nii"}
 
 
@@ -316,34 +313,34 @@ def test_a_member_that_is_a_link(tmp_path):
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     path = zipped(tmp_path / "a.zip", {link: b"/etc/passwd"})
-    with pytest.raises(archives.ArchiveError, match="no plain file"):
-        archives.unpack(path, tmp_path / "in")
+    with pytest.raises(downloads.ArchiveError, match="no plain file"):
+        downloads.unpack(path, tmp_path / "in")
 
 
 def test_bombs(tmp_path):
     path = zipped(tmp_path / "a.zip", {"a.nii": bytes(10**7)})
     assert path.stat().st_size < 20000
-    with pytest.raises(archives.ArchiveError, match="more than 1000000 bytes"):
-        archives.unpack(path, tmp_path / "in", max_bytes=10**6)
+    with pytest.raises(downloads.ArchiveError, match="more than 1000000 bytes"):
+        downloads.unpack(path, tmp_path / "in", max_bytes=10**6)
     assert (tmp_path / "in" / "a.nii").stat().st_size <= 10**6
     path = zipped(tmp_path / "b.zip", {str(i): b"" for i in range(20)})
-    with pytest.raises(archives.ArchiveError, match="20 files, more than 10"):
-        archives.unpack(path, tmp_path / "other", max_files=10)
+    with pytest.raises(downloads.ArchiveError, match="20 files, more than 10"):
+        downloads.unpack(path, tmp_path / "other", max_files=10)
 
 
 def test_a_header_that_lies_about_the_size(tmp_path):
     path = zipped(tmp_path / "a.zip", {"a.nii": bytes(10**6)})
     raw = path.read_bytes().replace((10**6).to_bytes(4, "little"), b"\x10\0\0\0")
     path.write_bytes(raw)
-    with pytest.raises(archives.ArchiveError):
-        archives.unpack(path, tmp_path / "in")
+    with pytest.raises(downloads.ArchiveError):
+        downloads.unpack(path, tmp_path / "in")
 
 
 @pytest.mark.parametrize("raw", [b"", b"PK\x03\x04 cut", b"no zip at all"])
 def test_no_zip(tmp_path, raw):
     (tmp_path / "a.zip").write_bytes(raw)
-    with pytest.raises(archives.ArchiveError, match=r"a\.zip"):
-        archives.unpack(tmp_path / "a.zip", tmp_path / "in")
+    with pytest.raises(downloads.ArchiveError, match=r"a\.zip"):
+        downloads.unpack(tmp_path / "a.zip", tmp_path / "in")
 
 
 def test_templates_in_a_zip(tmp_path):
@@ -387,15 +384,15 @@ class Scripts(HTMLParser):
 WORD = "<script>alert(1)</script><img/src=x/onerror=alert(1)>"  # one: no blanks
 
 
-def test_a_word_of_a_transcript_shows_as_text(project):  # noqa: F811
+def test_a_word_of_a_transcript_shows_as_text(project):
     (project / "story.tsv").write_text(
         f"word\tonset\toffset\n{WORD}\t0\t1\nplain\t1\t2\n"
     )
     notebook = project / "notebooks" / f"{FIRST}.py"
     notebook.write_text(
         notebook.read_text()
-        + "\n# %%\nfrom anbn import stimuli\n"
-        + "words, text, _ = stimuli.load_story('story.tsv')\nprint(text)\nwords\n"
+        + "\n# %%\nfrom anbn.text import stories\n"
+        + "words, text, _ = stories.load_story('story.tsv')\nprint(text)\nwords\n"
         + "# %%\nwords.set_index('word').T\n# %%\ntext\n"
         + "# %%\nimport matplotlib.pyplot as plt\nfigure, ax = plt.subplots()\n"
         + "ax.set_title(text)\nax\n"
@@ -475,7 +472,7 @@ def test_redirects_to_such_addresses_are_refused():
 
 
 def test_every_address_in_the_library_is_encrypted():
-    urls = [paths.ALICE_URL, *narratives_fetch.URL]
+    urls = [paths.ALICE_URL, *narratives.URL]
     assert all(url.startswith("https://") for url in urls)
     for path in SOURCE:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -491,7 +488,7 @@ def test_every_address_in_the_library_is_encrypted():
 
 
 def test_every_file_of_alice_has_a_published_hash():
-    lines = (ROOT / "lib/anbn/alice_registry.txt").read_text().splitlines()
+    lines = (ROOT / "lib/anbn/core/alice_registry.txt").read_text().splitlines()
     assert len(lines) > 50
     assert all(len(line.rpartition(" sha256:")[2]) == 64 for line in lines)
 
@@ -509,8 +506,8 @@ def test_what_was_downloaded_is_remembered(tmp_path):
             downloads.download(remote, path, **PROMPT)
         (tmp_path / ".a.bin.sha256").unlink()  # the change is meant
         downloads.download(remote, path, **PROMPT)
-        with pytest.raises(remembered.DownloadError, match="another MD5"):
-            remembered.check(path, "there", md5=hashlib.md5(body).hexdigest())
+        with pytest.raises(downloads.DownloadError, match="another MD5"):
+            downloads.check(path, "there", md5=hashlib.md5(body).hexdigest())
 
 
 def test_a_published_md5_is_compared(tmp_path, monkeypatch):

@@ -7,9 +7,10 @@ import torch
 from families import FAMILIES, captured, make
 from transformers import PreTrainedTokenizerFast
 
-from anbn import calibration, evaluation, masking, neurons, pruning
-from anbn.evaluation import Trial
-from anbn.models import LanguageModel
+from anbn.masking import calibration, evaluation, intervene, pruning
+from anbn.masking.evaluation import Trial
+from anbn.models import neurons
+from anbn.models.loading import LanguageModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BOS, UNIT = 1, 7
@@ -90,7 +91,7 @@ def test_filling_leaves_special_tokens_as_they_are(action, filled, usual, tokens
     options = {"to": getattr(usual, filled), "rng": rng}
     trial = Trial("some", "ffn_hidden", mask, action=action, options=options)
     options = evaluation.options_of(trial, lm)
-    with masking.apply(lm.model, mask, "ffn_hidden", action, **options):
+    with intervene.apply(lm.model, mask, "ffn_hidden", action, **options):
         shown = captured(lm.model, ["ffn_hidden"], ids)["ffn_hidden"]
     assert torch.equal(shown[:, :, 0], plain[:, :, 0])
     text = shown[:, 0, 1:]
@@ -186,7 +187,7 @@ def test_spared_ids_in_every_family(name, kind, rng):
     mask[0] = rng.random(shape[1]) < 0.5
     mean = rng.normal(size=shape).astype(np.float32)
     plain = captured(model, [kind], ids)[kind]
-    with masking.silence(model, mask, kind, to=mean, spared=[0, 1, 2]):
+    with intervene.silence(model, mask, kind, to=mean, spared=[0, 1, 2]):
         changed = captured(model, ["hidden"], ids)["hidden"]
         shown = captured(model, [kind], ids)[kind]
     special = torch.isin(ids, torch.tensor([0, 1, 2]))

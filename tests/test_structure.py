@@ -6,8 +6,9 @@ import pytest
 import torch
 from families import IDS, OTHERS, captured
 
-from anbn import architecture, masking, neurons
-from anbn.architecture import StructureError
+from anbn.masking import intervene
+from anbn.models import neurons, structure
+from anbn.models.structure import StructureError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IN_MODULES = [kind for kind in neurons.KINDS if kind != "qk"]
@@ -58,7 +59,7 @@ def test_the_right_neuron_or_an_error(name, kind):
             neurons.count_neurons(model, kind)
         with (
             pytest.raises(StructureError),
-            masking.silence(model, np.ones((3, 24), bool), kind),
+            intervene.silence(model, np.ones((3, 24), bool), kind),
         ):
             raise AssertionError("a mask on neurons that cannot be read")
         return
@@ -77,9 +78,9 @@ def test_silenced_as_a_plain_hook_silences(name, kind, rng):
     mask = rng.random(shape) < 0.5
     with torch.inference_mode():
         intact = model(input_ids=IDS)[0].clone()
-        with masking.silence(model, np.zeros(shape, bool), kind):
+        with intervene.silence(model, np.zeros(shape, bool), kind):
             assert torch.equal(model(input_ids=IDS)[0], intact)
-        with masking.silence(model, mask, kind):
+        with intervene.silence(model, mask, kind):
             silenced = model(input_ids=IDS)[0].clone()
     if where in ("attention", "experts"):
         assert not torch.equal(silenced, intact)
@@ -153,7 +154,7 @@ def test_a_model_is_looked_at_once_and_is_left_as_it_was():
     for _ in range(3):
         for kind in IN_MODULES:
             if kind != "attn_out":
-                architecture.find_sites(model, kind)
+                structure.find_sites(model, kind)
     assert len(n_passes) == 2  # where units come from, and the hidden states
     hooks = [h for m in model.modules() for h in m._forward_hooks.values()]
     hooks += [h for m in model.modules() for h in m._forward_pre_hooks.values()]

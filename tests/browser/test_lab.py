@@ -34,7 +34,7 @@ from browsing import (
     shoot,
 )
 
-from anbn.paths import project_root
+from anbn.core.paths import project_root
 
 pytestmark = pytest.mark.browser
 
@@ -173,8 +173,8 @@ def test_only_notebooks_are_paired_and_nothing_comes_from_the_home(lab, page):
     spec = ask(lab, "api/kernelspecs")["kernelspecs"]["python3"]
     assert spec["spec"]["argv"] != ["false"]
     # a module opened and saved as a notebook stays as it is
-    module = lab.folder / "lib" / "anbn" / "paths.py"
-    before, address = module.read_text(), "api/contents/lib/anbn/paths.py"
+    module = lab.folder / "lib" / "anbn" / "core" / "paths.py"
+    before, address = module.read_text(), "api/contents/lib/anbn/core/paths.py"
     opened = ask(lab, f"{address}?type=notebook&content=1")
     assert opened["content"]["nbformat"] == 4
     module.write_text("")

@@ -7,17 +7,13 @@ Playwright the tests are skipped, and fail where they were asked for
 
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from browsing import lacking
-
-from anbn import pipeline, report
-from anbn.paths import project_root
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from reported import run
+
+from anbn.core.paths import project_root
+from anbn.study import pipeline, report
 
 pytestmark = pytest.mark.browser
 

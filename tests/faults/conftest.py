@@ -1,13 +1,8 @@
 """Counts how every fault ended, and prints the counts."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_pipeline import project  # noqa: F401  a fixture
 
 counts = Counter()
 ENDINGS = ("right result", "clear error", "otherwise")

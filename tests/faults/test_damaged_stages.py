@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from mutations import damage, seeded
+from projects import FIRST, SECOND, contents
 from safetensors.numpy import save_file
-from test_pipeline import FIRST, SECOND, contents
 
-from anbn import artifacts, fingerprints, pipeline, stores
+from anbn.core import artifacts
+from anbn.models import stores
+from anbn.study import fingerprints, pipeline
 
 STAGE = "01_activation_recording"
 

@@ -15,9 +15,13 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from mutations import seeded
-from test_pipeline import FIRST
+from projects import FIRST
 
-from anbn import artifacts, bold, pipeline, pruning, simulate, stores
+from anbn.brain import bold, simulate
+from anbn.core import artifacts
+from anbn.masking import pruning
+from anbn.models import stores
+from anbn.study import pipeline
 
 
 @contextlib.contextmanager
@@ -224,7 +228,7 @@ def test_what_cannot_be_written(project, tally, place):
         (project / "story.txt").write_text("one")
         (project / "params" / "mine" / f"{FIRST}.yaml").write_text("file: story.txt")
     done = subprocess.run(
-        [*humble, sys.executable, "-m", "anbn.pipeline", "mine"],
+        [*humble, sys.executable, "-m", "anbn.study.pipeline", "mine"],
         capture_output=True,
         text=True,
     )
@@ -243,7 +247,7 @@ def test_a_stage_without_room(project, tally, n):
         size = rng.choice((500, 5000, 12000, 100000))
         code = (
             f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({size},) * 2); "
-            "from anbn import pipeline; pipeline.main(['mine', '01'])"
+            "from anbn.study import pipeline; pipeline.main(['mine', '01'])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True)
         said = done.stderr.decode()

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from test_pipeline import FIRST, SECOND
+from projects import FIRST, SECOND
 
-from anbn import artifacts, params, pipeline
+from anbn.core import artifacts, params
+from anbn.study import pipeline
 
 REAL = params.project_root()
 
@@ -65,7 +66,7 @@ def test_killed_at_any_moment(project, make, tally, n=24):
         alone = (
             i % 2
             and subprocess.run(
-                ["pgrep", "-g", str(process.pid), "-f", "anbn.pipeline"],
+                ["pgrep", "-g", str(process.pid), "-f", "anbn.study.pipeline"],
                 capture_output=True,
                 text=True,
             ).stdout.split()
@@ -129,7 +130,7 @@ BACKWARDS = """
 import itertools, time
 real, count = time.time, itertools.count()
 time.time = lambda: {start} - 1000 * next(count)
-from anbn import pipeline
+from anbn.study import pipeline
 pipeline.main(["mine"])
 """
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from mutations import damage, mutate, seeded
 
-from anbn.artifacts import ArtifactError
-from anbn.bids import BidsError
-from anbn.narratives import NarrativesError
-from anbn.regressors import RegressorError
-from anbn.selection import SelectionError
-from anbn.template_images import TemplateError
-from anbn.transcripts import StimulusError
-from anbn.volumes import BoldError
+from anbn.brain.bids import BidsError
+from anbn.brain.images import BoldError
+from anbn.brain.narratives import NarrativesError
+from anbn.brain.regressors import RegressorError
+from anbn.brain.template_images import TemplateError
+from anbn.core.artifacts import ArtifactError
+from anbn.masking.selection import SelectionError
+from anbn.text.transcripts import StimulusError
 
 OWN = (BoldError, BidsError, TemplateError, SelectionError, RegressorError)
 OWN += (NarrativesError, StimulusError, ArtifactError)

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from mutations import mutate, seeded
 
-from anbn import fingerprints, params
+from anbn.core import params
+from anbn.study import fingerprints
 
 SHIPPED = sorted((params.project_root() / "params").glob("*/0*.yaml"))
 

@@ -1,0 +1,1 @@
+"""BOLD: files, cleaning, the clock of the scan, templates, data sets, simulation."""

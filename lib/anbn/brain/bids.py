@@ -1,0 +1,409 @@
+"""Runs and confounds in a BIDS or fMRIPrep folder, found by their entities.
+
+An entity is a part such as ``task-pieman`` of a file's name.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anbn.core.paths import tidy
+from anbn.core.tables import MISSING, SHOWN, choose, read_cells, some
+
+IMAGES = (
+    *("_bold.nii", "_bold.nii.gz"),
+    *("_bold.dtseries.nii", "_bold.ptseries.nii"),
+)
+SCAN = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")  # entities of a scan
+NAMES = ("sub", "ses", "task", "run")  # those that name a run here
+PARAMETERS = ("task", "space", "desc")  # with a parameter of their own
+NONE = "none"  # stands for: the name does not have this entity
+CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+OF_BOLD = re.compile(r"(?:^|_)bold(?:\.[dp]tseries)?\.json$")  # boldref is another
+SPM = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]  # mm, rad
+FSL = [*SPM[3:], *SPM[:3]]  # rad, mm
+AFNI = ["roll", "pitch", "yaw", "dS", "dL", "dP"]  # degrees, mm
+
+
+class BidsError(ValueError):
+    """A file is missing, ambiguous, or not as BIDS has it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scan of one subject.
+
+    Attributes
+    ----------
+    subject : str
+        ``sub-001``.
+    name : str
+        Unique: ``sub-001_task-pieman_run-1``.
+    bold : Path
+    confounds : Path or None
+    tr : float or None
+        Seconds, RepetitionTime of its JSON file; None if there is none.
+    start_time : float or None
+        Seconds after the beginning of a volume that it stands for, StartTime of its
+        JSON file: fMRIPrep writes it when slice timing was corrected.
+    discarded : int
+        NumberOfVolumesDiscardedByUser of its JSON file: those that the scanner took and
+        the file no longer has.
+    """
+
+    subject: str
+    name: str
+    bold: Path
+    confounds: Path | None
+    tr: float | None
+    start_time: float | None = None
+    discarded: int = 0
+
+
+def parts_of(name):
+    """Entities of a file name: ``sub-001_task-x_bold.nii`` gives sub and task."""
+    return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([^_.]+)", Path(name).name))
+
+
+def find_runs(folder, *, task, subjects=(), space="", desc="", entities=None):
+    """Runs in a BIDS or derivatives folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``sub-*/[ses-*/]func/*_bold.nii``, ``.nii.gz``, ``.dtseries.nii`` or
+        ``.ptseries.nii``.
+    task : str
+    subjects : sequence of str or int
+        "sub-001", "001" or 1; all there are, if empty.
+    space, desc : str
+        As in the file names; "none" for names without the entity. Left empty, any
+        will do, as long as one file a run is left.
+    entities : dict of str to str or sequence
+        Any other entity, as ``{"dir": "AP", "run": "1,2", "res": "none"}``. Files of
+        several values named for one are runs of their own.
+
+    Returns
+    -------
+    runs : list of Run
+        Sorted by subject, session, run, and entities of several values.
+
+    Raises
+    ------
+    BidsError
+        If the folder, a subject or an entity is not there (says what there is), or
+        several files of one run are left (says in what they differ).
+    """
+    folder = Path(folder)
+    paths = [p for f in ("func", "ses-*/func") for p in folder.glob(f"sub-*/{f}/*")]
+    found = [(parts_of(p), p) for p in tidy(paths) if p.name.endswith(IMAGES)]
+    if not found:
+        raise BidsError(
+            f"{folder}: expected sub-*/func/*_bold.nii[.gz] (or .dtseries.nii), found "
+            f"{_some(p.name for p in tidy(folder.glob('*')))}. Name the folder that "
+            "holds the sub-* folders."
+        )
+    others = {name: _sequence(value) for name, value in (entities or {}).items()}
+    twice = {"sub", *PARAMETERS} & set(others)
+    if twice:
+        raise BidsError(
+            f"entities: {', '.join(sorted(twice))} has a parameter of its own "
+            "(subjects, task, space, desc). Set that one."
+        )
+    subjects = [str(s).removeprefix("sub-") for s in _sequence(subjects)]
+    wanted = {"sub": subjects, "task": _sequence(task)}
+    wanted |= {"space": _sequence(space), "desc": _sequence(desc), **others}
+    for entity, values in wanted.items():
+        found = _keep(found, entity, values, folder)
+        if entity == "task":
+            people = sorted({e["sub"] for e, _ in found})
+    _say_left_out(people, found, wanted)
+    for subject in subjects:
+        if not any(_same(e["sub"], subject) for e, _ in found):
+            raise BidsError(
+                f"{folder}: sub-{subject} has no file with all of task={task!r}, "
+                f"space={space!r}, desc={desc!r}, entities={others!r}. Leave the "
+                "subject out or loosen these."
+            )
+    several = [name for name, values in others.items() if len(values) > 1]
+    names = list(dict.fromkeys([*NAMES, *several]))
+    groups = {}
+    for parts, path in found:
+        key = tuple(_natural(parts.get(name, "")) for name in names)
+        groups.setdefault(key, []).append((parts, path))
+    return [_run(groups[key], folder, names) for key in sorted(groups)]
+
+
+def _say_left_out(people, found, wanted):
+    """Print who has the task, but not all that is wanted of it."""
+    asked = {k: v for k, v in wanted.items() if v and k not in ("sub", "task")}
+    said = "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in asked.items())
+    left = {e["sub"] for e, _ in found}
+    without = [f"sub-{person}" for person in people if person not in left]
+    if without:
+        print(f"left out, without a file of {said}: {some(without)}")
+    for entity, values in asked.items():
+        for value in values if len(values) > 1 else []:
+            have = {e["sub"] for e, _ in found if _same(e.get(entity, NONE), value)}
+            without = [f"sub-{person}" for person in sorted(left - have)]
+            if without:
+                print(f"no {entity}-{value}: {some(without)}")
+
+
+def _natural(value):
+    """Key that sorts run 2 before run 10."""
+    return (int(value), value) if value.isdigit() else (-1, value)
+
+
+def _sequence(values):
+    if isinstance(values, int):
+        return [values]
+    if isinstance(values, str):
+        return [value.strip() for value in values.split(",") if value.strip()]
+    return list(values)
+
+
+def _same(found, wanted):
+    found, wanted = str(found), str(wanted)
+    if found.isdigit() and wanted.isdigit():
+        return int(found) == int(wanted)
+    return found == wanted
+
+
+def _some(names):
+    return some(sorted({str(name) for name in names}))
+
+
+def _keep(found, entity, wanted, folder):
+    """Files whose entity is one of those wanted; all, if none is."""
+    there = {e.get(entity, NONE) for e, _ in found}
+    for value in wanted:
+        if not any(_same(other, value) for other in there):
+            raise BidsError(
+                f"{folder}: no file with {entity}-{value} (of those that match so "
+                f"far). Values of {entity} there: {_some(there)}. {_left(found)}"
+            )
+    return [
+        (e, path)
+        for e, path in found
+        if not wanted or any(_same(e.get(entity, NONE), value) for value in wanted)
+    ]
+
+
+def _left(files):
+    """Entities of files, and their values where they differ."""
+    keys = dict.fromkeys(key for parts, _ in files for key in parts)
+    values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
+    listed = "; ".join(f"{k}: {some(v)}" for k, v in values.items())
+    return f"Entities of the files there: {listed or 'none'}."
+
+
+def _run(files, folder, names):
+    """The run of one file; an error if there are several."""
+    parts, path = files[0]
+    if len(files) > 1:
+        keys = sorted({key for e, _ in files for key in e})
+        values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
+        differ = {k: v for k, v in values.items() if len(v) > 1}
+        choices = "; ".join(f"{k}: {', '.join(v)}" for k, v in differ.items())
+        own = [f"{k}: {v[0]}" for k, v in differ.items() if k in PARAMETERS]
+        other = [f"{k}: {v[0]}" for k, v in differ.items() if k not in PARAMETERS]
+        own += [f"entities: {{{', '.join(other)}}}"] if other else []
+        raise BidsError(
+            f"{path.parent}: {len(files)} files of one run are left: "
+            f"{_some(p.name for _, p in files)}. They differ in "
+            f"{choices or 'their suffix only'}. "
+            + (f"Set {' and '.join(own)}, say." if own else "Keep one in this folder.")
+        )
+    return Run(
+        subject=f"sub-{parts['sub']}",
+        name="_".join(f"{k}-{parts[k]}" for k in names if k in parts),
+        bold=path,
+        confounds=_confounds(parts, path),
+        tr=_inherited(parts, path, folder, repetition_time),
+        start_time=_inherited(parts, path, folder, start_time),
+        discarded=int(_inherited(parts, path, folder, discarded) or 0),
+    )
+
+
+def _confounds(parts, path):
+    scan = {k: v for k, v in parts.items() if k in SCAN}
+    for suffix in CONFOUNDS:
+        for table in tidy(path.parent.glob(f"sub-{parts['sub']}_*{suffix}")):
+            if {k: v for k, v in parts_of(table).items() if k in SCAN} == scan:
+                return table
+    return None
+
+
+def _inherited(parts, path, folder, read):
+    """What the nearest JSON file says that applies and says it (BIDS inheritance)."""
+    parent = path.parent
+    while True:
+        # of one folder's files, the one that shares most entities is nearest
+        sidecars = [p for p in tidy(parent.glob("*.json")) if OF_BOLD.search(p.name)]
+        for sidecar in sorted(sidecars, key=lambda p: -len(parts_of(p))):
+            if parts_of(sidecar).items() <= parts.items():
+                found = read(sidecar)
+                if found is not None:
+                    return found
+        if parent == folder:
+            return None
+        parent = parent.parent
+
+
+def repetition_time(sidecar):
+    """Seconds between volumes, of a JSON file beside a run; None if it does not say.
+
+    Raises
+    ------
+    BidsError
+        If it is no JSON, or the time is no number above 0.
+    """
+    return _seconds(sidecar, "RepetitionTime", above=0)
+
+
+def start_time(sidecar):
+    """Seconds after the beginning of a volume that it stands for; None if not said.
+
+    Raises
+    ------
+    BidsError
+        If it is no JSON, or the time is no number of 0 or more.
+    """
+    return _seconds(sidecar, "StartTime", above=-1e-9)
+
+
+def discarded(sidecar):
+    """Volumes that were discarded before the file was made; None if not said.
+
+    Raises
+    ------
+    BidsError
+        If it is no JSON, or no number of 0 or more.
+    """
+    return _number(sidecar, "NumberOfVolumesDiscardedByUser", "volumes", above=-1e-9)
+
+
+def _seconds(sidecar, key, above):
+    return _number(sidecar, key, "seconds", above)
+
+
+def _number(sidecar, key, unit, above):
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise BidsError(f"{sidecar} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BidsError(f"{sidecar}: expected a JSON object, found {content!r:.40}")
+    value = content.get(key)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and above < value < np.inf):
+        at_least = "above 0" if above == 0 else "0 or more"
+        raise BidsError(
+            f"{sidecar}: expected {key} in {unit}, {at_least}, found {value!r}. "
+            "Correct the file."
+        )
+    return None if value is None else float(value)
+
+
+def confound_table(path):
+    """Names and cells of a table of confounds.
+
+    Parameters
+    ----------
+    path : path-like
+        fMRIPrep's, or other text in columns. Without a line of names, the six of SPM's
+        ``rp_*.txt`` are called trans_x to rot_z, those of FSL's ``.par`` rot_x to
+        trans_z, of AFNI's ``.1D`` roll to dP; any other column_1, column_2, ...
+
+    Returns
+    -------
+    cells : DataFrame of str of shape (n_rows, n_columns)
+
+    Raises
+    ------
+    BidsError
+        If it is no table, or a name stands for several columns.
+    """
+    path = Path(path)
+    try:
+        names, cells = read_cells(path, BidsError)
+    except FileNotFoundError as error:
+        raise BidsError(f"{path}: no such table of confounds") from error
+    if names is None:
+        names = [f"column_{i + 1}" for i in range(cells.shape[1])]
+        if len(names) == 6:
+            name = path.name.lower()
+            names = SPM if name.startswith("rp_") or "_rp_" in name else names
+            names = FSL if name.endswith(".par") else names
+            names = AFNI if name.endswith(".1d") else names
+    if len(set(names)) < len(names):
+        raise BidsError(
+            f"{path}: expected a first line of names, each once, found "
+            f"{', '.join(names[:SHOWN])}."
+        )
+    return cells.set_axis(names, axis=1)
+
+
+def read_confounds(path, columns, *, n_volumes, optional=()):
+    """Confounds of a run, from fMRIPrep's table or another one.
+
+    Parameters
+    ----------
+    path : path-like
+        See ``confound_table``.
+    columns : sequence of str
+        Names, or patterns such as ``trans_*``, ``rot_?``, ``a_comp_cor_0[0-5]``.
+    n_volumes : int
+        Of the run: the table must have as many rows.
+    optional : sequence of str
+        Patterns that may match nothing here.
+
+    Returns
+    -------
+    confounds : array of shape (n_volumes, n_columns)
+        In the order of ``columns``, then of the file; each column once. A value that is
+        missing in the first row (of derivatives and displacements), or in the first two
+        (of second derivatives), is 0.
+
+    Raises
+    ------
+    BidsError
+        If the table has another length or no names, a pattern matches no column, or a
+        value is not a finite number.
+    """
+    path = Path(path)
+    table = confound_table(path)
+    if len(table) != n_volumes:
+        if 0 <= table.shape[1] - n_volumes <= 1:  # a first column may hold names
+            raise BidsError(
+                f"{path} has {len(table)} rows and {table.shape[1]} columns, the run "
+                f"has {n_volumes} volumes: it seems to be (confounds x volumes), "
+                "expected a row a volume. Turn it."
+            )
+        raise BidsError(
+            f"{path} has {len(table)} rows, the run has {n_volumes} volumes. Is it the "
+            "table of this run? Cut volumes after confounds are removed, not before."
+        )
+    patterns = [columns] if isinstance(columns, str) else columns
+    cells = choose(table, patterns, path, BidsError, optional)
+    names = list(cells)
+    values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    values = values.reshape(n_volumes, len(names)).copy()
+    missing = cells.iloc[:2].apply(lambda column: column.str.lower()).isin(MISSING)
+    missing = np.logical_and.accumulate(missing.to_numpy(bool), axis=0)
+    values[:2][missing] = 0.0
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        raise BidsError(
+            f"{path}: expected a number in column {names[column]!r}, row {row + 1} of "
+            f"{n_volumes}, found {cells.iloc[row, column]!r:.60}; {len(bad)} such "
+            "cells. Only the first two rows may be missing: leave the column out or "
+            "repair it."
+        )
+    return values

@@ -1,0 +1,1 @@
+"""What every other package stands on: paths, parameters, artifacts, tables, blocks."""

@@ -1,0 +1,1 @@
+"""Neurons beside brain networks: synchrony, anchors, encoding, organisation."""

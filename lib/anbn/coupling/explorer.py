@@ -1,0 +1,284 @@
+"""One neuron beside one brain network: a widget in JupyterLab, or one static figure."""
+
+import io
+from dataclasses import dataclass, field
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from nilearn import plotting
+from nilearn.masking import unmask
+
+from anbn.brain.views import attended
+from anbn.core.style import COLOURS
+from anbn.coupling import meaning
+from anbn.stats import timeseries
+
+N_WORDS = 12  # shown, of highest activation
+ALL = -1  # layers, in the widget
+# a place given saves matplotlib the time to find one
+TITLE = {"fontsize": 10, "y": 1.01, "parse_math": False}
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """What the explorer draws from.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons)
+        On the BOLD clock, confounds removed.
+    timecourses : array of shape (n_times, n_networks)
+        Group mean, confounds removed.
+    synchrony : array of shape (n_neurons, n_networks)
+    threshold : float
+        Family-wise, of |r|.
+    names : list of str
+        Of the networks.
+    layers : list of int
+        Recorded layers; neurons are numbered layer by layer.
+    activations : DataArray of shape (n_tokens, n_layers, n_units)
+        Of the story; read for one neuron at a time.
+    tokens, words : DataFrame
+        Of the story, see ``meaning.word_responses``.
+    tr, start : float
+        Of the BOLD clock (s), see ``timeseries.frame_times``.
+    maps : array of shape (n_networks, n_voxels), optional
+        Without maps (regions) none are drawn.
+    mask : image, optional
+    note : str
+        Ends the title, as ``(simulated BOLD)``.
+    """
+
+    responses: np.ndarray
+    timecourses: np.ndarray
+    synchrony: np.ndarray
+    threshold: float
+    names: list
+    layers: list
+    activations: xr.DataArray
+    tokens: pd.DataFrame
+    words: pd.DataFrame
+    tr: float
+    start: float = 0.0
+    maps: np.ndarray | None = None
+    mask: object = None
+    note: str = ""
+    pictures: dict = field(default_factory=dict)  # of maps, drawn once
+
+    @property
+    def n_units(self):
+        return len(self.synchrony) // len(self.layers)
+
+    @property
+    def best(self):
+        """Network and neuron of the largest |r|."""
+        neuron, network = np.unravel_index(
+            np.abs(self.synchrony).argmax(), self.synchrony.shape
+        )
+        return int(network), int(neuron)
+
+    def order(self, network, layer=None):
+        """Neurons by |synchrony| with a network, largest first.
+
+        ``layer`` is an index of ``layers``; all, if None.
+        """
+        one = slice(None)
+        if layer is not None:
+            one = slice(layer * self.n_units, (layer + 1) * self.n_units)
+        found = np.argsort(-np.abs(self.synchrony[one, network]), kind="stable")
+        return found + (one.start or 0)
+
+
+def words_of(coupling, neuron, n=N_WORDS):
+    """Words at a neuron's highest activations.
+
+    Returns
+    -------
+    top : DataFrame of n rows
+        Columns of ``words``, and ``z``: the mean activation over the word's tokens in
+        standard deviations over words; highest first.
+    """
+    layer, unit = divmod(neuron, coupling.n_units)
+    one = coupling.activations[:, layer : layer + 1, unit : unit + 1]
+    found = meaning.word_responses(one, coupling.tokens, coupling.words, [0])[:, 0]
+    z = (found - np.nanmean(found)) / max(np.nanstd(found), 1e-9)
+    return coupling.words.assign(z=z).nlargest(n, "z")
+
+
+def plot_neuron(coupling, network, neuron):
+    """Time courses, words, place among all neurons, and the network's map.
+
+    Parameters
+    ----------
+    coupling : Coupling
+    network, neuron : int
+        Column and row of ``synchrony``.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+    """
+    rows = [["time"] * 3, ["words", "distribution", "map"]]
+    if coupling.maps is None:
+        rows = [["time"] * 2, ["words", "distribution"]]
+    figure, axes = plt.subplot_mosaic(
+        rows, figsize=(11, 6.2), height_ratios=[1, 1.15], width_ratios=None
+    )
+    figure.subplots_adjust(0.11, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.38)
+    name, (layer, unit) = coupling.names[network], divmod(neuron, coupling.n_units)
+    r = coupling.synchrony[neuron, network]
+    rank = 1 + int((np.abs(coupling.synchrony[:, network]) > abs(r)).sum())
+    who = f"layer {coupling.layers[layer]}, unit {unit}"
+    place = f"r = {r:.2f}, rank {rank} of {len(coupling.synchrony)}"
+    title = f"{who} beside {name}: {place}{coupling.note}"
+    figure.suptitle(title, parse_math=False)
+    top = words_of(coupling, neuron)
+    _plot_time(axes["time"], coupling, network, neuron, top)
+    _plot_words(axes["words"], top)
+    _plot_place(axes["distribution"], coupling, network, r)
+    if coupling.maps is not None:
+        axes["map"].imshow(_picture(coupling, network))
+        axes["map"].set_axis_off()
+        axes["map"].set_title(f"map of {name}", **TITLE)
+    return figure
+
+
+def _plot_time(ax, coupling, network, neuron, top):
+    clock = {"tr": coupling.tr, "start": coupling.start}
+    times = timeseries.frame_times(len(coupling.responses), **clock)
+    heard = {"the network (group mean)": coupling.timecourses[:, network]}
+    heard["the neuron, after the HRF"] = coupling.responses[:, neuron]
+    for colour, (label, values) in zip(
+        ("0.35", COLOURS[3]), heard.items(), strict=True
+    ):
+        z = timeseries.zscore(np.asarray(values, float)[:, None])[:, 0]
+        ax.plot(times, z, color=colour, lw=1.2, label=label)
+    low, high = ax.get_ylim()
+    onset = top["onset"][top["onset"].between(times[0], times[-1])]
+    at = {"ls": "", "marker": "^", "clip_on": False, "label": "words below"}
+    ax.plot(onset, np.full(len(onset), low), color=COLOURS[0], **at)
+    ax.set(xlim=(times[0], times[-1]), ylim=(low, high + 0.35 * (high - low)))
+    ax.set(xlabel="time on the story's clock (s)", ylabel="z")
+    ax.legend(loc="upper right", ncols=3, fontsize=9, framealpha=0.9)
+
+
+def _plot_words(ax, top):
+    ax.barh(range(len(top)), top["z"], color=COLOURS[0])
+    pairs = zip(top["word"], top["onset"], strict=True)
+    labels = [f"{str(word)[:16]} ({onset:.0f} s)" for word, onset in pairs]
+    ax.set_yticks(range(len(top)), labels, fontsize=8, parse_math=False)
+    ax.invert_yaxis()
+    ax.set_xlabel("activation (s.d. over words)")
+    ax.set_title("words at its highest activations", **TITLE)
+
+
+def _plot_place(ax, coupling, network, r):
+    values, limit = coupling.synchrony[:, network], coupling.threshold
+    ax.stairs(*np.histogram(values, 80), fill=True, color="0.75")
+    ax.set_yscale("log")
+    ax.minorticks_off()
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.axvline(r, color=COLOURS[3], lw=2, label="this neuron")
+    ax.axvline(limit, color="k", ls="--", lw=1, label="threshold,\nfamily-wise")
+    ax.axvline(-limit, color="k", ls="--", lw=1)
+    ax.set(xlabel="synchrony with the network (r)", ylabel="neurons")
+    ax.set_title("among all neurons", **TITLE)
+    ax.set_ylim(top=ax.get_ylim()[1] * 8)  # room for the legend
+    ax.legend(loc="upper center", ncols=2, fontsize=8)
+
+
+def _picture(coupling, network):
+    """A network's map, drawn once: nilearn takes longer than one waits for."""
+    if network not in coupling.pictures:
+        values = np.asarray(coupling.maps[network], np.float32)
+        image = unmask(values, coupling.mask)
+        figure, ax = plt.subplots(figsize=(4, 3.4), dpi=150)
+        display = plotting.plot_stat_map(
+            image,
+            display_mode="z",
+            cut_coords=1,
+            threshold=float(np.percentile(np.abs(values), 90)),
+            colorbar=True,
+            axes=ax,
+        )
+        figure.canvas.draw()
+        coupling.pictures[network] = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+        display.close()
+        plt.close(figure)
+    return coupling.pictures[network]
+
+
+def explore(coupling, figure=None):
+    """The widget of a live notebook; nothing where the pipeline runs it.
+
+    Parameters
+    ----------
+    coupling : Coupling
+    figure : matplotlib Figure, optional
+        The static one, which a live notebook need not show.
+
+    Returns
+    -------
+    widget : ipywidgets.VBox or None
+    """
+    if not attended():
+        return None
+    if figure is not None:
+        plt.close(figure)
+    networks = [(name, k) for k, name in enumerate(coupling.names)]
+    # JupyterLab shows a choice whose value is None as none
+    layers = [("all", ALL), *((str(n), i) for i, n in enumerate(coupling.layers))]
+    network = ipywidgets.Dropdown(
+        options=networks, value=coupling.best[0], description="network"
+    )
+    layer = ipywidgets.Dropdown(options=layers, value=ALL, description="layer")
+    rank = ipywidgets.BoundedIntText(1, min=1, description="rank")
+    unit = ipywidgets.BoundedIntText(0, max=coupling.n_units - 1, description="unit")
+    picture = ipywidgets.Image(format="png", layout={"max_width": "1000px"})
+
+    def order():
+        return coupling.order(
+            network.value, None if layer.value == ALL else layer.value
+        )
+
+    setting = []  # not empty while boxes follow each other
+
+    def show(change=None):
+        if setting:
+            return
+        setting.append(True)
+        try:
+            _follow(change and change["owner"])
+            neuron = order()[rank.value - 1]
+            unit.value = int(neuron % coupling.n_units)
+            picture.value = _png(plot_neuron(coupling, network.value, int(neuron)))
+        finally:
+            setting.clear()
+
+    def _follow(moved):
+        if moved is unit:  # a number means a unit of the layer that is shown
+            if layer.value == ALL:
+                shown = coupling.order(network.value)[rank.value - 1]
+                layer.value = int(shown // coupling.n_units)
+            neuron = layer.value * coupling.n_units + unit.value
+            found = order()
+            rank.max = len(found)
+            rank.value = 1 + int(np.flatnonzero(found == neuron)[0])
+        elif moved is not rank:
+            rank.max = len(order())
+            rank.value = 1
+
+    for box in (network, layer, rank, unit):
+        box.observe(show, "value")
+    show()
+    return ipywidgets.VBox([ipywidgets.HBox([network, layer, rank, unit]), picture])
+
+
+def _png(figure):
+    file = io.BytesIO()
+    figure.savefig(file, dpi=90)
+    plt.close(figure)
+    return file.getvalue()

@@ -1,0 +1,450 @@
+"""Synchrony of neurons with brain networks, its null distribution and thresholds.
+
+Source: Liu et al. 2023 (arXiv 2303.14871): synchrony is the Pearson correlation of a
+neuron's response with a network's time course. The nulls and the thresholds are ours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from scipy import stats
+from tqdm import tqdm
+
+from anbn.core import artifacts
+from anbn.stats import surrogates, timeseries
+
+N_ROWS = 4096  # neurons of a block
+N_BINS = 4096  # of |r| from 0 to 1
+N_COUNTED = 8192  # neurons whose |r| are counted, evenly spread over all
+
+
+@dataclass(frozen=True)
+class Null:
+    """Synchrony when there is no coupling.
+
+    Attributes
+    ----------
+    maxima : array of shape (n_permutations, n_networks)
+        The largest |r| over all neurons.
+    counts : int array of shape (n_networks, n_bins)
+        Histogram of |r| from 0 to 1, of evenly spread neurons: one for each network,
+        since a slow network reaches by chance what a fast one does not.
+    shares : array of shape (n_permutations, n_networks) or None
+        The largest share, over layers, of a layer's neurons whose |r| reaches ``cut``.
+    """
+
+    maxima: np.ndarray
+    counts: np.ndarray
+    shares: np.ndarray | None = None
+
+
+def _unit(data):
+    """Columns of zero mean and unit norm, so that products are correlations."""
+    return timeseries.zscore(data) / np.sqrt(len(data))
+
+
+def unit_rows(responses):
+    """Neurons as rows of zero mean and unit norm, made in blocks.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons)
+        What this function returned is given back, so that it need not be made again.
+
+    Returns
+    -------
+    units : float32 tensor of shape (n_neurons, n_times)
+    """
+    if torch.is_tensor(responses):
+        return responses
+    n_times, n_neurons = responses.shape
+    units = torch.empty(n_neurons, n_times)
+    for begin in range(0, n_neurons, N_ROWS):
+        block = slice(begin, begin + N_ROWS)
+        units[block] = torch.from_numpy(_unit(np.asarray(responses[:, block], float)).T)
+    return units
+
+
+def synchrony(responses, timecourses):
+    """Pearson correlation of every neuron with every network.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons), or ``unit_rows`` of it
+    timecourses : array of shape (n_times, n_networks)
+        Both without confounds (``timeseries.remove``).
+
+    Returns
+    -------
+    synchrony : float32 array of shape (n_neurons, n_networks)
+        0 for a constant neuron.
+    """
+    brain = torch.from_numpy(_unit(timecourses)).float()
+    return (unit_rows(responses) @ brain).numpy()
+
+
+def null(
+    responses,
+    timecourses,
+    basis,
+    *,
+    kind="shift",
+    run_lengths=(),
+    n_permutations,
+    rng,
+    n_layers=None,
+    cut=None,
+    batch_size=20,
+    device="cpu",
+):
+    """Synchrony with surrogates of the networks' time courses.
+
+    Surrogates pass through the same projection as the data did (see
+    ``surrogates.before_projection``), and meet all neurons in one blocked matrix
+    product, of which only the maxima, histograms and shares of layers are kept.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons), or ``unit_rows`` of it
+    timecourses : array of shape (n_times, n_networks)
+        Both without confounds.
+    basis : array of shape (n_times, n_kept)
+        Confounds, from ``timeseries.orthonormal``.
+    kind, run_lengths
+        See ``surrogates.draw``.
+    n_permutations : int
+    rng : numpy Generator
+    n_layers : int, optional
+        Of the neurons, layer-major; with ``cut`` for ``shares``.
+    cut : array of shape (n_networks,), optional
+        From ``cut_at``.
+    batch_size : int
+        Surrogates a product: 4096 * batch_size * n_networks * 4 bytes.
+    device : str
+        Of torch.
+
+    Returns
+    -------
+    null : Null
+    """
+    timecourses = surrogates.before_projection(timecourses, basis, run_lengths)
+    units = unit_rows(responses).to(device)
+    n_networks = timecourses.shape[1]
+    counts = torch.zeros(n_networks, N_BINS, dtype=torch.int64)
+    maxima = np.empty((n_permutations, n_networks))
+    shares = None if cut is None else np.empty((n_permutations, n_networks))
+    buffer = torch.empty(N_ROWS, batch_size * n_networks, device=device)
+    for begin in range(0, n_permutations, batch_size):
+        n = min(batch_size, n_permutations - begin)
+        drawn = surrogates.draw(
+            timecourses, n, kind=kind, run_lengths=run_lengths, rng=rng
+        )
+        drawn = timeseries.remove(drawn.reshape(len(drawn), -1), basis)
+        brain = torch.from_numpy(_unit(drawn)).float().to(device)
+        highest, share = _meet(units, brain, counts, buffer, n_layers, cut)
+        maxima[begin : begin + n] = highest.reshape(n, n_networks)
+        if cut is not None:
+            shares[begin : begin + n] = share.reshape(n, n_networks)
+    return Null(maxima, counts.numpy(), shares)
+
+
+def _meet(units, brain, counts, buffer, n_layers=None, cut=None):
+    """Neurons, in blocks, with columns of time courses, network by network in turn.
+
+    Returns the largest |r| of every column and the largest share of a layer; adds to
+    ``counts``.
+    """
+    step = max(1, len(units) // N_COUNTED)
+    highest = torch.zeros(brain.shape[1], device=units.device)
+    if cut is not None:
+        beyond = torch.zeros(n_layers, brain.shape[1], device=units.device)
+        layer = torch.arange(len(units), device=units.device) * n_layers // len(units)
+        limits = torch.as_tensor(cut, dtype=torch.float32, device=units.device)
+        limits = limits.repeat(brain.shape[1] // len(limits))
+    for begin in range(0, len(units), N_ROWS):
+        block = units[begin : begin + N_ROWS]
+        r = torch.mm(block, brain, out=buffer[: len(block), : brain.shape[1]]).abs_()
+        torch.maximum(highest, r.amax(0), out=highest)
+        counts += _histograms(r[::step], len(counts))
+        if cut is not None:
+            rows = layer[begin : begin + N_ROWS]
+            beyond.index_add_(0, rows, (r >= limits).float())
+    share = None
+    if cut is not None:
+        share = (beyond.amax(0) * n_layers / len(units)).cpu().numpy()
+    return highest.cpu().numpy(), share
+
+
+def _histograms(r, n_networks):
+    """Counts of |r| for each network, whose columns come in turn."""
+    # float32 products may exceed 1 in the last digit
+    bins = (r * N_BINS).long().clamp_(max=N_BINS - 1)
+    bins += N_BINS * (torch.arange(r.shape[1], device=r.device) % n_networks)
+    counts = torch.bincount(bins.ravel(), minlength=n_networks * N_BINS)
+    return counts.reshape(n_networks, N_BINS).cpu()
+
+
+def text_null(
+    activations,
+    H,
+    timecourses,
+    basis,
+    *,
+    n_permutations,
+    rng,
+    cut=None,
+):
+    """Synchrony of responses to other text, spoken with this story's timing.
+
+    Parameters
+    ----------
+    activations, H
+        See ``surrogates.other_texts``.
+    timecourses : array of shape (n_times, n_networks)
+        Without confounds. Networks of many subjects can stand side by side: the texts
+        are drawn once for all.
+    basis : array of shape (n_times, n_kept)
+    n_permutations : int
+    rng : numpy Generator
+    cut : array of shape (n_networks,), optional
+        See ``null``.
+
+    Returns
+    -------
+    null : Null
+    """
+    brain = torch.from_numpy(_unit(timecourses)).float()
+    n_layers, n_units = activations.shape[1:]
+    maxima = torch.zeros(n_permutations, brain.shape[1])
+    shares = None if cut is None else np.zeros((n_permutations, brain.shape[1]))
+    counts = torch.zeros(brain.shape[1], N_BINS, dtype=torch.int64)
+    step = max(1, n_layers * n_units // N_COUNTED)
+    layers = surrogates.other_texts(activations, H, n_permutations, rng)
+    for _, drawn in tqdm(layers, "null", n_layers, mininterval=5):
+        for i, responses in enumerate(drawn):
+            r = (unit_rows(timeseries.remove(responses, basis)) @ brain).abs_()
+            torch.maximum(maxima[i], r.amax(0), out=maxima[i])
+            counts += _histograms(r[::step], len(counts))
+            if cut is not None:
+                here = (r.numpy() >= cut).mean(0)
+                np.maximum(shares[i], here, out=shares[i])
+    return Null(maxima.double().numpy(), counts.numpy(), shares)
+
+
+def text_synchrony(activations, H, timecourses, basis, *, n_null, rng):
+    """Synchrony of every neuron with responses to other text, draw by draw.
+
+    In place of ``anchors.surrogate_synchrony`` where the null is ``text``.
+
+    Parameters
+    ----------
+    activations, H, timecourses, basis, rng
+        See ``text_null``.
+    n_null : int
+        Takes n_null * n_neurons * n_networks * 2 bytes.
+
+    Returns
+    -------
+    synchrony : float16 array of shape (n_null, n_neurons, n_networks)
+    """
+    brain = torch.from_numpy(_unit(timecourses)).float()
+    n_neurons = int(np.prod(activations.shape[1:]))
+    found = np.empty((n_null, n_neurons, brain.shape[1]), np.float16)
+    layers = surrogates.other_texts(activations, H, n_null, rng)
+    for columns, drawn in tqdm(layers, "null", activations.shape[1], mininterval=5):
+        for one, responses in zip(found, drawn, strict=True):
+            clean = timeseries.remove(responses, basis)
+            one[columns] = (unit_rows(clean) @ brain).numpy()
+    return found
+
+
+def subjects(
+    responses, timecourses, basis, path, *, level=0.05, maxima=None, **drawing
+):
+    """Synchrony and family-wise threshold of every subject.
+
+    Parameters
+    ----------
+    responses : array of shape (n_times, n_neurons)
+        Without confounds.
+    timecourses : array of shape (n_subjects, n_times, n_networks)
+        Without confounds; each subject has a null of its own.
+    basis : array of shape (n_times, n_kept)
+    path : path-like
+        Gets the synchrony as ``.npy``, one subject after another.
+    level : float
+        Family-wise error, over neurons and networks, in each subject.
+    maxima : array of shape (n_subjects, n_permutations, n_networks), optional
+        Of nulls that were drawn before, as by ``text_null`` for all subjects at once.
+    drawing
+        Options of ``null``, which draws if there are no ``maxima``.
+
+    Returns
+    -------
+    synchrony : float32 array of shape (n_subjects, n_neurons, n_networks)
+        Mapped from the file.
+    thresholds : array of shape (n_subjects,)
+    """
+    units, thresholds = unit_rows(responses), []
+    shape = (len(timecourses), len(units), timecourses.shape[2])
+    with artifacts.atomic(path) as temporary:
+        mapped = open_memmap(temporary, "w+", np.float32, shape)
+        for i, one in enumerate(tqdm(timecourses, "subjects", mininterval=5)):
+            mapped[i] = synchrony(units, one)
+            if maxima is None:
+                drawn = null(units, one, basis, **drawing).maxima
+            else:
+                drawn = maxima[i]
+            thresholds.append(familywise_threshold(drawn, level=level))
+        mapped.flush()
+    return np.load(path, mmap_mode="r"), np.array(thresholds)
+
+
+def familywise_threshold(maxima, *, level=0.05, by_network=False):
+    """|r| that the largest of all neurons exceeds by chance at ``level``.
+
+    Parameters
+    ----------
+    maxima : array of shape (n_permutations, n_networks)
+        Of ``Null``.
+    level : float
+    by_network : bool
+        Correct over the neurons of each network only, not over networks: with a
+        hundred regions the largest of all leaves no power.
+
+    Returns
+    -------
+    threshold : float, or array of shape (n_networks,)
+    """
+    highest = np.sort(maxima if by_network else maxima.max(1), axis=0)
+    # the data count as one permutation: (1 + n) draws
+    rank = int(np.ceil((1 - level) * (len(highest) + 1))) - 1
+    if rank >= len(highest):
+        raise ValueError(
+            f"{len(highest)} permutations are too few for a level of {level}"
+        )
+    return highest[rank] if by_network else float(highest[rank])
+
+
+def familywise_p(synchrony, maxima, *, by_network=False):
+    """p value of every neuron and network, corrected over all of both.
+
+    Parameters
+    ----------
+    synchrony : array of shape (..., n_networks)
+    maxima : array of shape (n_permutations, n_networks)
+        Of ``Null``; its ``shares`` do for ``layer_shares``.
+    by_network : bool
+        Corrected over the neurons of each network only.
+
+    Returns
+    -------
+    p : array of the shape of ``synchrony``
+    """
+    size = np.abs(np.asarray(synchrony))
+    if not by_network:
+        return _reached(size, maxima.max(1))
+    columns = zip(np.moveaxis(size, -1, 0), maxima.T, strict=True)
+    return np.stack([_reached(one, null) for one, null in columns], -1)
+
+
+def _reached(size, null):
+    null = np.sort(null)
+    above = len(null) - np.searchsorted(null, size, side="left")
+    return (1 + above) / (1 + len(null))
+
+
+def cut_at(counts, share=0.01):
+    """|r| that a share of neurons reaches by chance, network by network.
+
+    To be taken from a null of its own draws, so that what is counted beyond it does not
+    know of the draws that it is held against.
+
+    Parameters
+    ----------
+    counts : array of shape (n_networks, n_bins)
+        Of ``Null``.
+    share : float
+
+    Returns
+    -------
+    cut : array of shape (n_networks,)
+    """
+    beyond = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] / counts.sum(1)[:, None]
+    return (beyond > share).sum(1) / counts.shape[1]
+
+
+def layer_shares(synchrony, n_layers, cut):
+    """Share of each layer's neurons whose |r| reaches a cut: many weak ones count.
+
+    As the mass of a cluster asks less of single voxels, this asks less of single
+    neurons. It is held against ``Null.shares``, the largest of all layers, by
+    ``familywise_p(..., by_network=True)``.
+
+    Parameters
+    ----------
+    synchrony : array of shape (n_neurons, n_networks)
+        Neurons layer-major.
+    n_layers : int
+    cut : array of shape (n_networks,)
+
+    Returns
+    -------
+    shares : array of shape (n_layers, n_networks)
+    """
+    size = np.abs(np.asarray(synchrony))
+    return (size >= cut).reshape(n_layers, -1, size.shape[1]).mean(1)
+
+
+def false_discovery_q(synchrony, counts, *, over="network"):
+    """Benjamini-Hochberg q value of every neuron and network.
+
+    The p value of a pair is the share of |r| in the network's own null that reach it::
+
+        p = (1 + #(null >= |r|)) / (1 + n_null)
+
+    so that p times the number of neurons estimates the false ones beyond |r|, whether
+    or not neurons have the same null (as in Storey & Tibshirani 2003). One null for
+    networks of unlike spectra would hide the fast ones and invent slow ones.
+
+    Parameters
+    ----------
+    synchrony : array of shape (n_neurons, n_networks)
+    counts : array of shape (n_networks, n_bins)
+        Of ``Null``.
+    over : {"network", "all"}
+        Neurons of each network, or all neurons and networks together.
+
+    Returns
+    -------
+    q : array of shape (n_neurons, n_networks)
+    """
+    if over not in ("network", "all"):
+        raise ValueError(f"over must be network or all, found {over!r}")
+    n_bins = counts.shape[1]
+    at = (np.abs(synchrony).clip(max=1) * n_bins).astype(int).clip(max=n_bins - 1)
+    # a whole bin counts as reached: p errs on the large side
+    reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+    p = (1 + reached) / (1 + counts.sum(1)[:, None])
+    p = np.take_along_axis(p.T, at, axis=0)
+    if over == "all":
+        return stats.false_discovery_control(p.ravel()).reshape(p.shape)
+    return stats.false_discovery_control(p, axis=0)
+
+
+def parametric_p(synchrony, n_free):
+    """Two-sided p value of Pearson's r for independent samples: for comparison only.
+
+    BOLD and responses are autocorrelated, so these p values are far too small.
+
+    Parameters
+    ----------
+    synchrony : array
+    n_free : int
+        Volumes less removed regressors.
+    """
+    r = np.abs(synchrony).clip(max=1 - 1e-7)
+    t = r * np.sqrt((n_free - 2) / (1 - r**2))
+    return 2 * stats.t.sf(t, n_free - 2)

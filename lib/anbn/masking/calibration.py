@@ -1,0 +1,143 @@
+"""What every neuron does on average, over text that is not evaluated on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from anbn.models import forward, neurons
+from anbn.models.structure import input_device
+from anbn.text import tokenization
+
+N_BESIDE = 64  # tokens of text that special tokens are read with
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Statistics of one kind of neuron over calibration text."""
+
+    mean: np.ndarray  # (n_layers, n_neurons)
+    mean_abs: np.ndarray  # (n_layers, n_neurons), of |activation|
+    mean_square: np.ndarray  # (n_layers, n_neurons)
+    variance: np.ndarray  # (n_layers, n_neurons)
+    peak: np.ndarray  # (n_layers, n_neurons), largest |activation|
+    typical: np.ndarray  # (n_layers,), median |activation| over the samples
+    samples: np.ndarray  # (n_samples, n_layers, n_neurons), at random tokens
+    n_tokens: int
+
+
+def calibrate(
+    language_model,
+    tokens,
+    kinds,
+    *,
+    window,
+    stride,
+    batch_size=1,
+    n_samples=64,
+    rng,
+    **where,
+):
+    """Statistics of neurons over text, in one pass and bounded memory.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens : DataFrame
+        Calibration text, see ``tokenization.tokenize_corpora``.
+    kinds : list of str
+    window, stride, batch_size : int
+        See ``forward.forward_windows``.
+    n_samples : int
+        Random tokens whose activations are kept, for resampling.
+    rng : numpy Generator
+    **where
+        ``layers``, ``modules`` of ``neurons.capture``.
+
+    Returns
+    -------
+    calibrations : dict of str to Calibration
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two tokens, or activations are not finite.
+    """
+    if len(tokens) < 2:
+        raise ValueError(f"calibration needs 2 tokens or more, found {len(tokens)}")
+    n_samples = min(n_samples, len(tokens))
+    at = np.sort(rng.choice(len(tokens), n_samples, replace=False))
+    options = {"window": window, "stride": stride, "batch_size": batch_size}
+    sums, samples = {}, {kind: [] for kind in kinds}
+    for recorded in forward.forward_windows(
+        language_model, tokens, kinds=kinds, **options, **where
+    ):
+        rows = recorded.rows
+        inside = at[(at >= rows.start) & (at < rows.stop)] - rows.start
+        for kind, activations in recorded.activations.items():
+            values = activations.numpy()  # (n_layers, n, n_neurons)
+            size = np.abs(values)
+            found = values.sum(1, dtype=float), size.sum(1, dtype=float)
+            found += (np.einsum("lnu,lnu->lu", values, values, dtype=float),)
+            total, peak = sums.get(kind, (0.0, 0.0))
+            sums[kind] = total + np.stack(found), np.maximum(peak, size.max(1))
+            samples[kind].append(values[:, inside].swapaxes(0, 1).copy())
+    return {
+        kind: _statistics(kind, *sums[kind], np.concatenate(samples[kind]), len(tokens))
+        for kind in kinds
+    }
+
+
+def at_special_tokens(language_model, tokens, kind, **where):
+    """Activations at the special tokens that a tokenizer adds to a text.
+
+    In a causal model those at tokens before the text are the same for every text.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens : DataFrame
+        Calibration text; its beginning is read.
+    kind : str
+    **where
+        ``layers``, ``modules`` of ``neurons.capture``.
+
+    Returns
+    -------
+    activations : float32 array of shape (n_special, n_layers, n_neurons)
+        Those before the text, then those after it; none for a tokenizer that adds none.
+    """
+    before, after = tokenization.special_tokens(language_model.tokenizer)
+    model, n_special = language_model.model, len(before) + len(after)
+    n = max(1, min(N_BESIDE, language_model.max_tokens - n_special))
+    ids = [*before, *tokens["id"].to_numpy()[:n].tolist(), *after]
+    at = [i for i in range(len(ids)) if not len(before) <= i < len(ids) - len(after)]
+    found = {}
+
+    def receive(_, i, activations):
+        values = activations.reshape(len(ids), -1)[at]
+        found[i] = values.float().cpu().numpy()
+
+    with (
+        torch.inference_mode(),
+        neurons.capture(model, [kind], receive, **where) as n_layers,
+    ):
+        model.base_model(torch.tensor([ids], device=input_device(model)))
+    return np.stack([found[i] for i in range(n_layers)], 1)
+
+
+def _statistics(kind, total, peak, samples, n_tokens):
+    if not np.isfinite(total).all():
+        raise ValueError(
+            f"{kind} activations hold NaN or infinity: load the model in float32 or "
+            "bfloat16, or choose another kind"
+        )
+    mean, mean_abs, mean_square = total / n_tokens
+    variance = np.maximum(mean_square - mean**2, 0)
+    arrays = (mean, mean_abs, mean_square, variance, peak)
+    return Calibration(
+        *(a.astype(np.float32) for a in arrays),
+        np.median(np.abs(samples), axis=(0, 2)).astype(np.float32),
+        samples,
+        n_tokens,
+    )

@@ -1,0 +1,221 @@
+"""How well a language model still does, intact and with neurons changed."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from anbn.masking import intervene
+from anbn.models import forward, neurons
+from anbn.text import tokenization
+
+
+class EvaluationError(ValueError):
+    """A model or text cannot be evaluated as asked."""
+
+
+class Trial(NamedTuple):
+    """Neurons that are changed, and how."""
+
+    group: str  # name of the mask
+    kind: str  # of neuron
+    mask: np.ndarray  # bool (n_layers, n_neurons)
+    control: str = ""  # which control of the mask this is; "" for itself
+    draw: int = 0
+    action: str = "silence"  # see intervene.ACTIONS
+    options: dict = {}  # of the action, as {"factor": 2.0}
+    n: int | None = None  # neurons of the mask this is a control of; None: its own
+
+
+def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
+    """A mask and the draws of its controls as trials.
+
+    Parameters
+    ----------
+    group, kind : str
+    mask : bool array of shape (n_layers, n_neurons)
+    drawn : dict of str to list of masks, optional
+        From ``controls.draw``.
+    action : str
+    options : dict, optional
+        Of the action.
+    """
+    masks = [("", 0, mask)]
+    masks += [(c, i, m) for c, ms in (drawn or {}).items() for i, m in enumerate(ms)]
+    n = int(np.sum(mask))
+    return [Trial(group, kind, m, c, i, action, options or {}, n) for c, i, m in masks]
+
+
+def options_of(trial, language_model):
+    """Options of a trial's action.
+
+    What is not set to zero is left as it is at special tokens, which no calibration
+    text holds (``spared`` of ``intervene.intervene``), unless the trial says otherwise.
+    """
+    if trial.options.get("to") is None:
+        return trial.options
+    spared = tokenization.special_ids(language_model.tokenizer)
+    return {"spared": spared, **trial.options}
+
+
+def check_causal(language_model, what):
+    """Raise EvaluationError unless a model can predict next tokens."""
+    if language_model.head != "causal":
+        raise EvaluationError(
+            f"{what} needs a causal language model; this one was loaded with "
+            f"head={language_model.head!r}"
+        )
+
+
+def _check(language_model, tokens):
+    check_causal(language_model, "perplexity")
+    if len(tokens) < 2:
+        raise EvaluationError(f"perplexity needs 2 tokens or more, found {len(tokens)}")
+
+
+def by_document(language_model, tokens, *, batch_size=8):
+    """Loss and accuracy of predicting the next token, for each document.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        With a causal head.
+    tokens : DataFrame
+        From ``holdout.held_out``. Each document is read in one window, as far as the
+        model's longest; its first token is not predicted.
+    batch_size : int
+        Documents at a time.
+
+    Returns
+    -------
+    outcome : DataFrame
+        A row a document: ``document``, ``n_tokens`` (that are predicted), ``nll`` (mean
+        surprisal, nats a token), ``accuracy`` (share whose likeliest token came).
+
+    Raises
+    ------
+    EvaluationError
+        If the model has no causal head, or fewer than two tokens are given.
+    """
+    _check(language_model, tokens)
+    longest = int(tokens.groupby("document").size().max())
+    surprisal = np.full(len(tokens), np.nan)
+    hits = np.full(len(tokens), np.nan)
+    for recorded in forward.forward_windows(
+        language_model,
+        tokens,
+        window=longest,
+        stride=longest,
+        batch_size=batch_size,
+        surprisal=True,
+        hits=True,
+    ):
+        surprisal[recorded.rows] = recorded.surprisal.numpy()
+        hits[recorded.rows] = recorded.hits.numpy()
+    scored = tokens[["document"]].assign(nll=surprisal, accuracy=hits)
+    outcome = scored.groupby("document").agg(
+        n_tokens=("nll", "count"), nll=("nll", "mean"), accuracy=("accuracy", "mean")
+    )
+    return outcome.reset_index()
+
+
+def perplexity(language_model, tokens, *, batch_size=8):
+    """exp of the mean surprisal (nats) of all tokens that are predicted.
+
+    Parameters
+    ----------
+    language_model, tokens, batch_size
+        See ``by_document``.
+    """
+    outcome = by_document(language_model, tokens, batch_size=batch_size)
+    return float(np.exp(np.average(outcome["nll"], weights=outcome["n_tokens"])))
+
+
+def measure(
+    language_model, tokens, documents, trials, *, batch_size=8, share=True, **where
+):
+    """Outcome of every trial on every document, beside that of the intact model.
+
+    Text is tokenised once, and a trial's pass begins at the first block that it
+    changes, with what the intact model brought there.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens, documents : DataFrame
+        From ``holdout.held_out``.
+    trials : list of Trial
+    batch_size : int
+        Documents at a time; what the intact model brought to the blocks is held for so
+        many.
+    share : bool
+        Whether to begin at the first block that is changed.
+    **where
+        ``layers``, ``modules`` of ``intervene.intervene``.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a trial and document: ``group``, ``control``, ``draw``, ``kind``,
+        ``action``, ``n`` (neurons of the mask, in rows of its controls too),
+        ``n_changed`` (neurons of this very trial), ``domain``, ``document``,
+        ``n_tokens``, ``nll``, ``accuracy``. The intact model's rows are the group
+        ``intact``.
+
+    Raises
+    ------
+    ValueError
+        If a mask does not fit the model; before anything runs.
+    """
+    _check(language_model, tokens)
+    model = language_model.model
+    shapes = {
+        kind: neurons.count_neurons(model, kind, **where)
+        for kind in {trial.kind for trial in trials}
+    }
+    for trial in trials:
+        intervene.check_mask(trial.mask, shapes[trial.kind], trial.kind)
+    begins = [intervene.first_layer(t.mask, t.action) for t in trials]
+    if layers := where.get("layers"):  # a mask's rows are only some layers
+        begins = [[*layers, len(layers)][row] for row in begins]
+    numbers = tokens["document"].unique()
+    batches = [
+        tokens[tokens["document"].isin(numbers[i : i + batch_size])]
+        for i in range(0, len(numbers), batch_size)
+    ]
+    found = []
+    bar = tqdm(total=len(batches) * len(trials), desc="trials", mininterval=5)
+    for batch in batches:
+        with forward.remember(model, begins if share else ()) as kept:
+            intact = by_document(language_model, batch, batch_size=batch_size)
+        found.append(intact.assign(trial=-1))
+        for i, (trial, begin) in enumerate(zip(trials, begins, strict=True)):
+            own = options_of(trial, language_model)
+            options = {"shape": shapes[trial.kind], **own, **where}
+            with (
+                intervene.apply(model, trial.mask, trial.kind, trial.action, **options),
+                forward.resume(model, kept, begin),
+            ):
+                outcome = by_document(language_model, batch, batch_size=batch_size)
+            found.append(outcome.assign(trial=i))
+            bar.update()
+    bar.close()
+    about = [Trial("intact", "", np.zeros(0, bool)), *trials]
+    about = pd.DataFrame(
+        {
+            "trial": range(-1, len(trials)),
+            "n": [int(np.sum(t.mask)) if t.n is None else t.n for t in about],
+            "n_changed": [int(np.sum(t.mask)) for t in about],
+            "factor": [t.options.get("factor", np.nan) for t in about],
+            **{
+                name: [getattr(t, name) for t in about]
+                for name in ("group", "control", "draw", "kind", "action")
+            },
+        }
+    )
+    table = pd.concat(found).merge(about, on="trial").sort_values(["trial", "document"])
+    table["domain"] = documents["corpus"].to_numpy()[table["document"]]
+    names = "group control draw kind action n n_changed factor domain document "
+    names += "n_tokens nll accuracy"
+    return table[names.split()].reset_index(drop=True)

@@ -1,0 +1,642 @@
+"""Models made from another: with noise on the weights, or trained a little further.
+
+How a model's functional networks go up and down along text, word by word.
+
+Fingerprint of a model: do two models' functional networks go up and down together?
+
+Functional Network Fingerprint (Liu et al. 2026, arXiv 2601.22692). Signals of networks
+come from ``fingerprint``.
+"""
+
+import copy
+import itertools
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse, stats
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from anbn.models.forward import forward_windows
+from anbn.models.loading import LanguageModel
+from anbn.models.neurons import input_device
+from anbn.networks import decomposition, massive, svd
+from anbn.stats import matching, timeseries
+from anbn.text import stories
+from anbn.text.tokenization import special_tokens, tokenize
+
+LEAST_WORDS = 20  # a correlation over fewer says nothing
+DEAD = 1e-4  # of the median unit's s.d.: below it nothing is going on
+
+
+class SignalError(ValueError):
+    """Texts, networks or fingerprints cannot be compared as asked."""
+
+
+class NoNetworksError(SignalError):
+    """A model has no functional network: there is nothing to take a fingerprint of."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is needed to follow a model's networks through other text."""
+
+    weights: sparse.csr_array  # float32 (n_networks, n_units): 1 / members
+    shape: tuple  # n_layers, n_neurons
+    kind: str
+
+    @property
+    def members(self):
+        """Bool array of shape (n_networks, n_layers, n_neurons)."""
+        return (self.weights.toarray() != 0).reshape(-1, *self.shape)
+
+
+def excerpts(paths, n_texts, n_words):
+    """The beginnings of the first documents of corpora that are long enough.
+
+    Parameters
+    ----------
+    paths : list of path-like
+        Plain-text corpora, see ``stories.read_corpus``.
+    n_texts : int
+        Of each corpus.
+    n_words : int
+        Of each text.
+
+    Returns
+    -------
+    texts : list of str
+    """
+    texts = []
+    for path in paths:
+        parts = [stories.split_words(text) for text in stories.read_corpus(path)]
+        long = [words["word"][:n_words] for words in parts if len(words) >= n_words]
+        if len(long) < n_texts:
+            raise SignalError(
+                f"{path} has {len(long)} documents of {n_words} words or more, "
+                f"expected {n_texts}: lower n_words or n_texts"
+            )
+        texts += [" ".join(words) for words in long[:n_texts]]
+    return texts
+
+
+def fit_activations(
+    activations,
+    n_networks,
+    *,
+    kind="hidden",
+    alpha=3.6,
+    over="samples",
+    leave_out_massive=False,
+    random_state=0,
+    device="cpu",
+):
+    """Networks of recorded activations, and their members.
+
+    Every unit is standardised over tokens, so that no massive one drowns the
+    decomposition; a unit is a member where ``|z| > alpha``; and a network's signal is
+    the plain mean of its members, as they are::
+
+        signal = mean over members of x
+
+    All as published, but for ``over``: there the networks' maps are independent. With
+    independent time courses a model with a little noise on its weights stays more like
+    itself.
+
+    Parameters
+    ----------
+    activations : array or DataArray of shape (n_tokens, n_layers, n_neurons)
+        A store may be larger than memory.
+    n_networks : int
+        Published: 64.
+    kind : str
+        Which the activations are of. Published: ``hidden``.
+    alpha : float
+        Published: 3.6.
+    over : {"samples", "units"}
+        What is independent, see ``decomposition.ica``. Published: units.
+    leave_out_massive : bool
+        Whether ``massive.massive_neurons`` may not be members: in a mean of units as
+        they are, one of them is most of the signal.
+    random_state : int
+    device : str or torch device
+        Of the singular value decomposition.
+
+    Returns
+    -------
+    fitted : Networks
+        Without networks that have no members: of random weights there are few others.
+
+    Raises
+    ------
+    NoNetworksError
+        No network has members.
+    """
+    shape = tuple(activations.shape[1:])
+    peaks = massive.streaming_peaks(activations)
+    # standardised, a dead unit (1e-32 in some models) would be as loud as any
+    keep = (peaks.variance > DEAD**2 * np.median(peaks.variance)).ravel()
+    if leave_out_massive:
+        few = massive.massive_neurons(peaks.peak, peaks.typical, peaks.variance)
+        keep &= ~few.ravel()
+    reduction = svd.reduce(
+        activations, n_networks, keep=keep, standardise=True, device=device
+    )
+    # signs from all units: the same whatever the order of a model's units
+    turn = np.where((reduction.vt**3).sum(1) < 0, -1, 1)
+    reduction = replace(
+        reduction, u=reduction.u * turn, vt=reduction.vt * turn[:, None]
+    )
+    z = decomposition.ica(reduction, over=over, random_state=random_state).networks
+    members = decomposition.threshold(z, alpha, two_sided=True) & keep
+    members = members[members.any(1)]
+    if not len(members):
+        raise NoNetworksError(
+            f"no unit has |z| > {alpha} in any of {n_networks} networks: lower alpha "
+            "(published: 3.6)"
+        )
+    weights = members / members.sum(1, keepdims=True)
+    return Networks(sparse.csr_array(weights.astype(np.float32)), shape, kind)
+
+
+def _record(language_model, texts, kind, window, batch_size):
+    """Tokens of texts, of each its word, and an iterator over their activations."""
+    parts, n_words = [], 0
+    for i, text in enumerate(texts):
+        words = stories.split_words(text)
+        tokens = tokenize(language_model.tokenizer, text, words)
+        known = tokens["word"] >= 0
+        tokens["word"] = np.where(known, tokens["word"] + n_words, -1)
+        parts.append(tokens.assign(document=i))
+        n_words += len(words)
+    tokens = pd.concat(parts, ignore_index=True)
+    options = {"window": window, "stride": max(1, window // 2), "kinds": [kind]}
+    options["batch_size"] = batch_size
+    passes = forward_windows(language_model, tokens, **options)
+    rows = ((r.rows, r.activations[kind].transpose(0, 1).numpy()) for r in passes)
+    return tokens, n_words, rows
+
+
+def fit(
+    language_model,
+    texts,
+    n_networks,
+    *,
+    kind="hidden",
+    window=512,
+    batch_size=1,
+    **options,
+):
+    """Networks of a model, from a little text.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    texts : list of str
+        Held in memory as activations of 4 bytes times tokens, layers and neurons; for
+        more text or larger models record a store and call ``fit_activations``.
+    n_networks : int
+    kind : str
+    window, batch_size : int
+        Tokens, and windows at a time.
+    **options
+        ``alpha``, ``over``, ``leave_out_massive``, ``random_state`` of
+        ``fit_activations``.
+
+    Returns
+    -------
+    fitted : Networks
+    """
+    tokens, _, passes = _record(language_model, texts, kind, window, batch_size)
+    activations = None
+    for rows, values in passes:
+        if activations is None:
+            activations = np.empty((len(tokens), *values.shape[1:]), np.float32)
+        activations[rows] = values
+    options["device"] = input_device(language_model.model)
+    return fit_activations(activations, n_networks, kind=kind, **options)
+
+
+def signals(language_model, texts, fitted, *, window=512, batch_size=1):
+    """Signals of networks on a clock that all tokenizers share: words.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    texts : list of str
+        Of 20 words or more each.
+    fitted : Networks
+        Of this model, or of one of its size.
+    window, batch_size : int
+        Tokens, and windows at a time.
+
+    Returns
+    -------
+    signals : list of float64 arrays of shape (n_words, n_networks)
+        For each text the mean signal over every word's tokens; NaN where a word has
+        none.
+    """
+    lengths = [len(stories.split_words(text)) for text in texts]
+    if not lengths or min(lengths) < LEAST_WORDS:
+        raise SignalError(
+            f"expected texts of {LEAST_WORDS} words or more, found {lengths} words"
+        )
+    options = (fitted.kind, window, batch_size)
+    tokens, n_words, passes = _record(language_model, texts, *options)
+    values = np.empty((len(tokens), fitted.weights.shape[0]))
+    for rows, block in passes:
+        if block.shape[1:] != fitted.shape:
+            raise SignalError(
+                f"the networks are of (layers, {fitted.kind} neurons) {fitted.shape}, "
+                f"this model has {block.shape[1:]}: fit networks of this model"
+            )
+        values[rows] = (fitted.weights @ block.reshape(len(block), -1).T).T
+    if not np.isfinite(values).all():
+        raise SignalError("activations hold NaN or infinity: is the model damaged?")
+    word = tokens["word"].to_numpy()
+    inside = word >= 0
+    count = np.bincount(word[inside], minlength=n_words)
+    total = np.stack(
+        [np.bincount(word[inside], v[inside], n_words) for v in values.T], 1
+    )
+    mean = np.where(count > 0, 1.0, np.nan)[:, None] * total
+    mean /= np.maximum(count, 1)[:, None]
+    return np.split(mean, np.cumsum(lengths)[:-1])
+
+
+def fingerprint(language_model, fitting, texts, n_networks, **options):
+    """Signals, in some texts, of the networks found in other texts.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    fitting, texts : list of str
+        No sentence may stand in both.
+    n_networks : int
+    **options
+        Of ``fit``.
+
+    Returns
+    -------
+    signals : list of arrays of shape (n_words, n_networks), one for each text
+
+    Raises
+    ------
+    SignalError
+        Texts overlap, are too short, or no network has members.
+    """
+    for i, text in enumerate(texts):
+        shared = stories.shared_sentences(text, fitting)
+        if shared:
+            raise SignalError(
+                f"text {i} shares a sentence with the fitting texts: {shared[0]!r}. "
+                "Networks are compared in text that they were not fitted on"
+            )
+    fitted = fit(language_model, fitting, n_networks, **options)
+    reading = {k: options[k] for k in ("window", "batch_size") if k in options}
+    return signals(language_model, texts, fitted, **reading)
+
+
+SCORES = ("best", "matched", "pair")
+
+
+class LikenessError(ValueError):
+    """Fingerprints cannot be compared as asked."""
+
+
+def likeness(a, b):
+    """|Spearman correlation| of every network of ``a`` with every one of ``b``.
+
+    A unit's sign means nothing across models: without it, negative is as alike as
+    positive. Published are signed correlations.
+
+    Parameters
+    ----------
+    a, b : arrays of shape (n_words, n_networks)
+        One text's signals in two models. Words that either lacks (NaN) are left out.
+
+    Returns
+    -------
+    likeness : array of shape (n_networks of a, n_networks of b)
+    """
+    return np.abs(_correlate(*_ranks(a, b)))
+
+
+def _ranks(a, b):
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if len(a) != len(b):
+        raise LikenessError(
+            f"expected signals over the same words, found {len(a)} and {len(b)} words: "
+            "take both fingerprints from the same texts"
+        )
+    known = np.isfinite(a).all(1) & np.isfinite(b).all(1)
+    if known.sum() < LEAST_WORDS:
+        raise LikenessError(
+            f"expected {LEAST_WORDS} words or more that both models have signals for, "
+            f"found {known.sum()}"
+        )
+    return tuple(timeseries.zscore(stats.rankdata(x[known], axis=0)) for x in (a, b))
+
+
+def _correlate(a, b):
+    return a.T @ b / len(a)
+
+
+def compare(fingerprints, reference, related, *, n_null=99, rng):
+    """How alike other models are to one, text by text, beside chance.
+
+    Three scores of the likenesses L (networks of the reference x of the other)::
+
+        best     mean over the reference's networks of the largest L in each row
+        matched  sum of L over the one-to-one assignment that makes it largest,
+                 divided by the number of the reference's networks
+        pair     correlation of the one pair that is most alike over the *other* texts
+
+    Published is the pair most alike over the same texts that it is reported for, which
+    chance makes alike among 64 x 64 pairs. The null moves one model's words along the
+    text in a circle, which keeps every signal's spectrum.
+
+    Parameters
+    ----------
+    fingerprints : dict of str to list of arrays of shape (n_words, n_networks)
+        Of each model, from ``fingerprint``, for two texts or more, the same for all.
+    reference : str
+        The model that others may descend from.
+    related : collection of str
+        Models known to descend from it.
+    n_null : int
+        Shifts at random for each text and model.
+    rng : numpy Generator
+
+    Returns
+    -------
+    table : DataFrame, a row a model, text and score
+        ``model``, ``related`` (bool), ``text`` (number), ``score``, ``likeness``,
+        ``null`` (mean over shifts), ``null_95`` (their 95th percentile) and ``p``.
+    """
+    wrong = {reference, *related} - set(fingerprints)
+    if wrong or reference in related:
+        raise LikenessError(
+            f"expected reference and related to be different names of "
+            f"{list(fingerprints)}, found {reference!r} and {list(related)}"
+        )
+    numbers = {name: len(texts) for name, texts in fingerprints.items()}
+    if len(set(numbers.values())) > 1 or numbers[reference] < 2:
+        raise LikenessError(
+            f"expected the same texts for every model, two or more; found {numbers}"
+        )
+    if len(fingerprints) < 2:
+        raise LikenessError(
+            "expected fingerprints of another model than the reference, found none"
+        )
+    tables = [
+        _against(fingerprints[reference], texts, n_null, rng).assign(model=name)
+        for name, texts in fingerprints.items()
+        if name != reference
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    table["related"] = table["model"].isin(list(related))
+    first = ["model", "related", "text", "score"]
+    return table[first + [c for c in table if c not in first]]
+
+
+def _against(ours, theirs, n_null, rng):
+    """Rows of ``compare`` for one other model."""
+    ranks = [_ranks(a, b) for a, b in zip(ours, theirs, strict=True)]
+    signed = np.stack([_correlate(a, b) for a, b in ranks])
+    rows = []
+    for i, (a, b) in enumerate(ranks):
+        elsewhere = np.delete(signed, i, 0).mean(0)
+        pair = np.unravel_index(np.abs(elsewhere).argmax(), elsewhere.shape)
+        sign = np.sign(elsewhere[pair])
+        found = _scores(signed[i], pair, sign)
+        by = rng.integers(1, len(a), n_null)
+        null = [_scores(_correlate(a, np.roll(b, n, 0)), pair, sign) for n in by]
+        null = np.reshape(null, (n_null, len(SCORES)))
+        rows.append(
+            {
+                "text": i,
+                "score": SCORES,
+                "likeness": found,
+                "null": null.mean(0),
+                "null_95": np.percentile(null, 95, axis=0),
+                "p": matching.p_values(found, null),
+            }
+        )
+    return pd.concat([pd.DataFrame(row) for row in rows], ignore_index=True)
+
+
+def _scores(signed, pair, sign):
+    """Values of ``SCORES``, from correlations (n_networks, n_others)."""
+    alike = np.abs(signed)
+    columns = matching.match(alike)
+    rows = np.flatnonzero(columns >= 0)
+    matched = alike[rows, columns[rows]].sum() / len(alike)  # none without a partner
+    return [alike.max(1).mean(), matched, sign * signed[pair]]
+
+
+class Roc(NamedTuple):
+    """How well a likeness tells related models from unrelated ones."""
+
+    false_positive: np.ndarray  # rates at each threshold
+    true_positive: np.ndarray
+    auc: float
+    low: float  # 95 % interval over texts
+    high: float
+
+
+def roc(table, score="best", *, n_bootstrap=1000, rng):
+    """Receiver operating characteristic over texts and models.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``compare``.
+    score : {"best", "matched", "pair"}
+    n_bootstrap : int
+        Texts are drawn with replacement, each with all its models. The interval is for
+        other texts and the same models: with a few models it says nothing of others.
+    rng : numpy Generator
+
+    Returns
+    -------
+    curve : Roc
+    """
+    rows = table[table["score"] == score]
+    kinds = rows["related"].unique()
+    if len(kinds) < 2:
+        raise LikenessError(
+            f"expected {' and '.join(SCORES)} of related and of unrelated models, for "
+            f"score {score!r} found {len(rows)} rows, related: {list(kinds)}"
+        )
+    truth, values = rows["related"].to_numpy(), rows["likeness"].to_numpy()
+    text = pd.factorize(rows["text"])[0]
+    share = np.full(text.max() + 1, 1 / (text.max() + 1))
+    weights = rng.multinomial(len(share), share, n_bootstrap)[:, text]
+    yes, no = weights[:, truth], weights[:, ~truth]
+    # the area is the share of pairs in the right order
+    above = np.sign(values[truth][:, None] - values[~truth]) / 2 + 0.5
+    aucs = np.sum(yes @ above * no, 1) / (yes.sum(1) * no.sum(1))
+    false, true, _ = roc_curve(truth, values)
+    low, high = np.percentile(aucs, [2.5, 97.5]).tolist()
+    return Roc(false, true, float(roc_auc_score(truth, values)), low, high)
+
+
+class DescendantError(ValueError):
+    """A model cannot be changed as asked."""
+
+
+def noised(language_model, scale, rng):
+    """A copy of a model with normal noise on every weight matrix.
+
+    ::
+
+        weight + scale * s.d. of the matrix * noise
+
+    Vectors (norms, biases) stay; matrices that are tied stay tied.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        Left as it is.
+    scale : float
+    rng : numpy Generator
+
+    Returns
+    -------
+    descendant : LanguageModel
+
+    Raises
+    ------
+    DescendantError
+        Negative or infinite scale, or weights that are on disk.
+    """
+    if not (np.isfinite(scale) and scale >= 0):
+        raise DescendantError(f"scale must be a number of 0 or more, found {scale}")
+    model = _copied(language_model.model)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                noise = torch.randn(weight.shape, generator=generator)
+                factor = scale * float(weight.float().std())
+                weight.add_(noise.to(weight), alpha=factor)
+    return _finished(model, language_model)
+
+
+def fine_tuned(
+    language_model, tokens, *, n_steps, learning_rate, window, batch_size, seed
+):
+    """A copy of a causal model after some steps of AdamW on text.
+
+    All weights are trained, with PyTorch's default AdamW and a constant rate. Needs
+    memory for four times the model.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        With a causal head. Left as it is.
+    tokens : DataFrame
+        From ``tokenization.tokenize``; a column ``document`` keeps documents apart.
+        They are cut into windows, and what is left over at a document's end is dropped.
+    n_steps : int
+    learning_rate : float
+    window : int
+        Tokens; the model's special tokens before a text are added.
+    batch_size : int
+        Windows a step, drawn without replacement until all have been used.
+    seed : int
+        Of the windows' order, and of dropout where the model has it.
+
+    Returns
+    -------
+    descendant : LanguageModel
+        In evaluation mode, without gradients.
+    losses : array of shape (n_steps,)
+        Mean loss (nats a token) of each step's windows before the step.
+
+    Raises
+    ------
+    DescendantError
+        No causal head, too little text, or a loss that is not finite.
+    """
+    if language_model.head != "causal":
+        raise DescendantError(
+            "fine-tuning needs a causal language model; this one was loaded with "
+            f"head={language_model.head!r}"
+        )
+    for name, value in (("n_steps", n_steps), ("batch_size", batch_size)):
+        if value < 1:
+            raise DescendantError(f"{name} must be 1 or more, found {value}")
+    before, _ = special_tokens(language_model.tokenizer)
+    room = language_model.max_tokens - len(before)
+    if not 2 <= window <= room:
+        raise DescendantError(
+            f"window must lie in 2 to {room} tokens for this model, found {window}"
+        )
+    ids = _windows(tokens, window)
+    if len(ids) < batch_size:
+        raise DescendantError(
+            f"the text has {len(ids)} windows of {window} tokens, expected batch_size "
+            f"({batch_size}) or more: give more text, or lower window or batch_size"
+        )
+    given = np.column_stack([np.tile(before, (len(ids), 1)).astype(int), ids])
+    model = _copied(language_model.model)
+    with torch.inference_mode(False), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        batches = _batches(given, batch_size, np.random.default_rng(seed))
+        losses = _train(model, itertools.islice(batches, n_steps), learning_rate)
+    return _finished(model, language_model), losses
+
+
+def _windows(tokens, window):
+    """Whole windows of documents, one after the other; (n_windows, window)."""
+    document = tokens["document"] if "document" in tokens else np.zeros(len(tokens))
+    cut = [np.empty((0, window), int)]
+    for _, ids in tokens["id"].groupby(np.asarray(document)):
+        n = len(ids) // window
+        cut.append(ids.to_numpy()[: n * window].reshape(n, window))
+    return np.concatenate(cut)
+
+
+def _batches(rows, batch_size, rng):
+    """Random batches without end, every row before any comes again."""
+    while True:
+        order = rng.permutation(len(rows))
+        for i in range(0, len(rows) - batch_size + 1, batch_size):
+            yield rows[order[i : i + batch_size]]
+
+
+def _train(model, batches, learning_rate):
+    model.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    losses = []
+    for batch in batches:
+        ids = torch.from_numpy(batch).to(input_device(model))
+        loss = model(input_ids=ids, labels=ids).loss
+        losses.append(float(loss.detach()))
+        if not np.isfinite(losses[-1]):
+            raise DescendantError(
+                f"the loss of step {len(losses)} is {losses[-1]}: lower learning_rate "
+                f"({learning_rate}), or load the model in float32"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)  # gradients take as much as the weights
+    return np.array(losses)
+
+
+def _copied(model):
+    if any(weight.device.type == "meta" for weight in model.parameters()):
+        raise DescendantError(
+            "some of the model's weights are kept on disk: load it on one device"
+        )
+    return copy.deepcopy(model)
+
+
+def _finished(model, language_model):
+    model = model.eval().requires_grad_(False)
+    return LanguageModel(model, language_model.tokenizer, language_model.head)

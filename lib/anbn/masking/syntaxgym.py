@@ -1,0 +1,445 @@
+"""SyntaxGym: does a language model expect what the grammar asks for?
+
+A suite has items; an item has the same sentence in several conditions, cut into
+numbered regions. A model gets an item right if the surprisals of its regions meet all
+of the suite's predictions, as in ``(7;%match%) < (7;%mismatch%)``.
+
+Sources: Hu et al. 2020 (ACL), Gauthier et al. 2020 (ACL demonstrations); the criteria
+are checked against the ``brainscore_language`` package, which ships the suites.
+
+The prediction formulas of SyntaxGym: parsed by a small grammar, never evaluated.
+
+::
+
+    truth      = comparison (("&" | "|") comparison)*          from left to right
+    comparison = sum (("<" | ">" | "=") sum)?
+    sum        = atom (("+" | "-") atom)*
+    atom       = number | "(" region ";%" condition "%)" | "(" truth ")"
+
+A region is a number, or ``*`` for the sum over all regions of the condition.
+"""
+
+import json
+import operator
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from anbn.core import paths, tables
+from anbn.masking import behaviour
+
+# "=" of the reference: |a - b| <= ATOL + RTOL |b|, in bits
+RTOL, ATOL = 1e-5, 1e-3
+REGION = re.compile(r"\(\s*(\d+|\*)\s*;%\s*([A-Za-z0-9_-]+)\s*%\s*\)")
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+OPERATORS = {
+    "+": operator.add,
+    "-": operator.sub,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": lambda a, b: bool(np.isclose(a, b, rtol=RTOL, atol=ATOL)),
+    "&": lambda a, b: a and b,
+    "|": lambda a, b: a or b,
+}
+LEVELS = ("&|", "<>=", "+-")  # what binds weakest first
+
+
+class FormulaError(ValueError):
+    """A prediction formula cannot be read."""
+
+
+def parse(formula, conditions=None, n_regions=None):
+    """A formula as nested tuples.
+
+    Parameters
+    ----------
+    formula : str
+    conditions : collection of str, optional
+        Those a region may be of.
+    n_regions : int, optional
+        Regions are numbered from 1 to this.
+
+    Returns
+    -------
+    tree : tuple
+        ``(operator, left, right)``, ``("region", condition, number)`` with None for
+        ``*``, or ``("number", value)``.
+
+    Raises
+    ------
+    FormulaError
+        If the text is no formula, mixes numbers and truth values (``a < b < c``), or
+        refers to an unknown condition or region.
+    """
+    tree, at = _level(formula, 0, 0)
+    if at < len(formula):
+        raise _error(formula, at, "an operator or the end")
+    if not _is_truth(tree):
+        raise FormulaError(f"formula {formula!r} compares nothing: expected < > or =")
+    for condition, number in regions_of(tree):
+        if conditions is not None and condition not in conditions:
+            raise FormulaError(
+                f"formula {formula!r} refers to the condition {condition!r}. "
+                f"{tables.did_you_mean(condition, conditions)}There are "
+                f"{tables.some(sorted(conditions))}."
+            )
+        if None not in (number, n_regions) and not 1 <= number <= n_regions:
+            raise FormulaError(
+                f"formula {formula!r} refers to region {number} of 1 to {n_regions}"
+            )
+    return tree
+
+
+def holds(tree, regions):
+    """Whether a parsed formula is true of one item.
+
+    Parameters
+    ----------
+    tree : tuple
+        From ``parse``.
+    regions : dict of (condition, region number) to float
+        Surprisals, bits.
+    """
+    return bool(_value(tree, regions))
+
+
+def regions_of(tree):
+    """The regions (condition, number) a formula refers to; None as number: all."""
+    if tree[0] == "region":
+        return {tree[1:]}
+    if tree[0] == "number":
+        return set()
+    return regions_of(tree[1]) | regions_of(tree[2])
+
+
+def _value(tree, regions):
+    if tree[0] == "number":
+        return tree[1]
+    if tree[0] == "region":
+        _, condition, number = tree
+        if number is None:
+            return sum(v for (name, _), v in regions.items() if name == condition)
+        return regions[condition, number]
+    return OPERATORS[tree[0]](_value(tree[1], regions), _value(tree[2], regions))
+
+
+def _is_truth(tree):
+    return tree[0] in OPERATORS and tree[0] not in "+-"
+
+
+def _level(formula, at, level):
+    """Parse what binds as strongly as ``LEVELS[level]`` or more, from ``at`` on."""
+    if level == len(LEVELS):
+        return _atom(formula, at)
+    tree, at = _level(formula, at, level + 1)
+    while at < len(formula) and formula[at] in LEVELS[level]:
+        name, begin = formula[at], at
+        right, at = _level(formula, at + 1, level + 1)
+        if {_is_truth(tree), _is_truth(right)} != {name in "&|"}:
+            wanted = "comparisons" if name in "&|" else "numbers"
+            raise _error(formula, begin, f"{wanted} on both sides of {name}")
+        tree = (name, tree, right)
+    return tree, at
+
+
+def _atom(formula, at):
+    at = _skip(formula, at)
+    if match := REGION.match(formula, at):
+        number = None if match[1] == "*" else int(match[1])
+        return ("region", match[2], number), _skip(formula, match.end())
+    if match := NUMBER.match(formula, at):
+        return ("number", float(match[0])), _skip(formula, match.end())
+    if formula[at : at + 1] != "(":
+        raise _error(formula, at, "a number, a region (7;%condition%) or a bracket")
+    tree, at = _level(formula, at + 1, 0)
+    if formula[at : at + 1] != ")":
+        raise _error(formula, at, "a closing bracket")
+    return tree, _skip(formula, at + 1)
+
+
+def _skip(formula, at):
+    return at + len(formula[at:]) - len(formula[at:].lstrip())
+
+
+def _error(formula, at, expected):
+    found = formula[at : at + 10] or "the end"
+    return FormulaError(
+        f"formula {formula!r}, character {at + 1}: expected {expected}, found {found!r}"
+    )
+
+
+CIRCUITS = {  # the beginning of a suite's name, and its circuit in Hu et al. 2020
+    "number": "Agreement",
+    "npi": "Licensing",
+    "reflexive": "Licensing",
+    "mvrr": "Garden-path effects",
+    "npz": "Garden-path effects",
+    "subordination": "Gross syntactic state",
+    "center_embed": "Center embedding",
+    "fgd": "Long-distance dependencies",
+    "cleft": "Long-distance dependencies",
+}
+
+
+class SuiteError(ValueError):
+    """A test suite cannot be found or is malformed."""
+
+
+class Sentence(NamedTuple):
+    """A text and where its regions are, the blank in front of a region included."""
+
+    text: str
+    regions: tuple  # of (start, end), in characters; region 1 first
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A SyntaxGym test suite."""
+
+    name: str
+    circuit: str  # of Hu et al. 2020; "" for a suite they did not have
+    predictions: tuple  # formulas, as ``parse`` gives them
+    items: dict  # item number -> condition -> Sentence
+
+
+def load_suites(folder, *, names=(), n_items=0):
+    """Read test suites.
+
+    Parameters
+    ----------
+    folder : str
+        Of JSON files, a suite each; also ``package:name/inner/path``.
+    names : sequence of str
+        Suites by file name without ``.json``; all, if empty.
+    n_items : int
+        Of each suite, from its beginning; all, if 0.
+
+    Returns
+    -------
+    suites : dict of str to Suite
+
+    Raises
+    ------
+    SuiteError
+        An unknown suite, or a file that is not as the suites' format says.
+    """
+    files = {f.stem: f for f in paths.tidy(paths.resolve(str(folder)).glob("*.json"))}
+    if not files:
+        raise SuiteError(f"{folder}: expected .json files, a suite each; found none")
+    if n_items < 0:
+        raise SuiteError(f"n_items must be 0 (all) or more, found {n_items}")
+    for name in names:
+        if name not in files:
+            hint = tables.did_you_mean(name, files)
+            raise SuiteError(
+                f"no suite {name!r} in {folder}. {hint}There are {tables.some(files)}."
+            )
+    return {name: _read(files[name], n_items) for name in names or files}
+
+
+def region_surprisal(language_model, suites, *, before="", batch_size=32, needed=False):
+    """Surprisal of every region of every sentence.
+
+    A token belongs to the region that holds most of its characters; a region's
+    surprisal is the sum over its tokens. A token with nothing before it counts 0.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        With a causal head.
+    suites : dict of str to Suite
+    before : str
+        Read in front of each sentence, see ``behaviour.surprisals``.
+    batch_size : int
+        Sentences at a time. Equal ones are run once.
+    needed : bool
+        Run sentences only as far as a prediction asks; regions after that count 0.
+
+    Returns
+    -------
+    totals : dict of (suite, item) to dict of (condition, region) to float
+        Bits, as in the reference (its tolerance for ``=`` is in bits).
+    """
+    if not suites:
+        raise SuiteError("no suites given: load some with load_suites")
+    found = [
+        (name, item, condition, given)
+        for name, suite in suites.items()
+        for item, sentences in suite.items.items()
+        for condition, given in sentences.items()
+    ]
+    last = {name: _last_regions(suite) for name, suite in suites.items()}
+    options = {"add_special_tokens": False, "return_offsets_mapping": True}
+    coded = language_model.tokenizer([given.text for *_, given in found], **options)
+    ids, owners = [], []
+    for i, (name, _, condition, given) in enumerate(found):
+        region = _regions_of_tokens(coded["offset_mapping"][i], given.regions)
+        n = last[name].get(condition, 0) if needed else len(given.regions)
+        kept = region <= n
+        ids.append(np.array(coded["input_ids"][i])[kept])
+        owners.append(region[kept])
+    options = {"before": before, "batch_size": batch_size}
+    surprisals = behaviour.surprisals(language_model, ids, **options)
+    totals = {}
+    for (name, item, condition, given), owner, values in zip(
+        found, owners, surprisals, strict=True
+    ):
+        bits = np.nan_to_num(values) / np.log(2)
+        sums = np.bincount(owner, bits, minlength=len(given.regions) + 1)[1:]
+        regions = totals.setdefault((name, item), {})
+        regions |= {(condition, i + 1): float(value) for i, value in enumerate(sums)}
+    return totals
+
+
+def score(language_model, suites, *, before="", batch_size=32):
+    """Which items of some suites a language model gets right.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        With a causal head. It is run as it is: open a masking context around the call.
+    suites : dict of str to Suite
+    before : str
+        Read in front of each sentence; nothing in the reference. SmolLM2-135M gets 9 %
+        of the suite ``subordination`` right so, whose sentences differ in their first
+        word, and 96 % after a line break.
+    batch_size : int
+        Sentences at a time.
+
+    Returns
+    -------
+    results : DataFrame
+        A row an item: ``suite``, ``circuit``, ``item``, ``correct`` (all of the
+        suite's predictions hold).
+    """
+    options = {"before": before, "batch_size": batch_size, "needed": True}
+    totals = region_surprisal(language_model, suites, **options)
+    rows = [
+        (name, suites[name].circuit, item, is_correct(suites[name], regions))
+        for (name, item), regions in totals.items()
+    ]
+    return pd.DataFrame(rows, columns=["suite", "circuit", "item", "correct"])
+
+
+def is_correct(suite, regions):
+    """Whether an item's surprisals (condition, region) -> bits meet all predictions."""
+    return all(holds(tree, regions) for tree in suite.predictions)
+
+
+def accuracy(results):
+    """Share of items that are right, a row a suite, from the results of ``score``.
+
+    Returns
+    -------
+    table : DataFrame
+        ``suite``, ``circuit``, ``n_items``, ``accuracy``.
+    """
+    groups = results.groupby(["suite", "circuit"], sort=False)["correct"]
+    return groups.agg(n_items="size", accuracy="mean").reset_index()
+
+
+def _read(path, n_items):
+    """A Suite from its file, every part checked."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        formulas = tuple(str(p["formula"]) for p in given["predictions"])
+        kinds = {str(p["type"]) for p in given["predictions"]}
+        metric, n_regions = given["meta"]["metric"], len(given["region_meta"])
+        numbers = [item["item_number"] for item in given["items"]]
+        items = {
+            item["item_number"]: {
+                c["condition_name"]: [
+                    (r["region_number"], r["content"]) for r in c["regions"]
+                ]
+                for c in item["conditions"]
+            }
+            for item in given["items"]
+        }
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not JSON ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SuiteError(
+            f"{path}: not a suite with meta, region_meta, predictions and items: "
+            f"{type(error).__name__} {error}"
+        ) from error
+    if not items or not formulas:
+        raise SuiteError(f"{path}: {len(items)} items and {len(formulas)} predictions")
+    if len(set(numbers)) < len(numbers):
+        raise SuiteError(f"{path}: an item_number is there twice, found {numbers}")
+    if metric != "sum" or kinds != {"formula"}:
+        raise SuiteError(
+            f"{path}: metric {metric!r} and predictions of type {sorted(kinds)}; only "
+            "the metric 'sum' and the type 'formula' are supported"
+        )
+    conditions = set(next(iter(items.values())))
+    for number, item in items.items():
+        if set(item) != conditions:
+            raise SuiteError(
+                f"{path}: item {number} has the conditions {sorted(item)}, expected "
+                f"those of the first item, {sorted(conditions)}"
+            )
+        for condition, regions in item.items():
+            _check_regions(f"{path}: item {number}, {condition}", regions, n_regions)
+    try:
+        predictions = [parse(f, conditions, n_regions) for f in formulas]
+    except FormulaError as error:
+        raise SuiteError(f"{path}: {error}") from error
+    return Suite(
+        name=path.stem,
+        circuit=next((c for k, c in CIRCUITS.items() if path.stem.startswith(k)), ""),
+        predictions=tuple(predictions),
+        items={
+            number: {
+                c: sentence([r[1] for r in regions]) for c, regions in item.items()
+            }
+            for number, item in list(items.items())[: n_items or None]
+        },
+    )
+
+
+def _check_regions(where, regions, n_regions):
+    numbers = [number for number, _ in regions]
+    if numbers != list(range(1, n_regions + 1)):
+        raise SuiteError(
+            f"{where}: regions are numbered {numbers}, expected 1 to {n_regions} in "
+            "order, as in region_meta"
+        )
+    texts = [content for _, content in regions if isinstance(content, str)]
+    if len(texts) < n_regions or not "".join(texts).strip():
+        raise SuiteError(f"{where}: regions must hold text, and not all be empty")
+
+
+def sentence(contents):
+    """The Sentence of some regions' contents.
+
+    They are joined by blanks, without those before punctuation: the reference's
+    surprisals of ``.`` (1.5 bits) are those of ``room.``, not of ``room .``.
+    """
+    text, spans = "", []
+    for content in contents:
+        content = re.sub(r"\s+([.,!?;:])", r"\1", " ".join(content.split()))
+        start = len(text)
+        if text and content and content[0] not in ".,!?;:":
+            text += " "
+        text += content
+        spans.append((start, len(text)))
+    return Sentence(text, tuple(spans))
+
+
+def _regions_of_tokens(offsets, regions):
+    """Number of the region with most of a token's characters, the later if equal."""
+    (start, end), (first, last) = np.transpose(offsets), np.transpose(regions)
+    shared = np.minimum.outer(end, last) - np.maximum.outer(start, first)
+    return len(regions) - shared[:, ::-1].argmax(1)
+
+
+def _last_regions(suite):
+    """The last region of every condition that any prediction needs."""
+    last = {}
+    for tree in suite.predictions:
+        for condition, number in regions_of(tree):
+            last[condition] = max(last.get(condition, 0), number or np.inf)
+    return last

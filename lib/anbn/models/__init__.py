@@ -1,0 +1,1 @@
+"""Language models: loading them, finding their neurons, reading and storing these."""

@@ -1,0 +1,126 @@
+"""Massive activations: the few neurons whose values drown all others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from anbn.core.blocks import blocks, moments
+from anbn.networks import profiles
+
+N_TYPICAL = 256  # tokens that a layer's median is taken from
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Largest and typical activations of a model."""
+
+    peak: np.ndarray  # (n_layers, n_neurons), largest |activation|
+    token: np.ndarray  # (n_layers, n_neurons), row of the token where it is
+    typical: np.ndarray  # (n_layers,), median |activation|
+    variance: np.ndarray  # (n_layers, n_neurons), over tokens
+
+
+def streaming_peaks(activations):
+    """Largest |activation| and variance of every neuron, in two passes over a store.
+
+    Parameters
+    ----------
+    activations : array or DataArray of shape (n_tokens, n_layers, n_neurons)
+
+    Returns
+    -------
+    peaks : Peaks
+        The median of each layer is over all its neurons at 256 tokens, evenly spaced
+        (all of fewer).
+    """
+    n_tokens, shape = len(activations), activations.shape[1:]
+    peak, token = np.full(shape, -1.0, np.float32), np.zeros(shape, int)
+    some = np.unique(np.linspace(0, n_tokens - 1, N_TYPICAL).round().astype(int))
+    kept = []
+    for rows, block in blocks(activations):
+        values = np.abs(block)
+        where = values.argmax(0)
+        largest = np.take_along_axis(values, where[None], 0)[0].astype(np.float32)
+        if not np.isfinite(largest).all():
+            raise ValueError(
+                f"activations of tokens {rows.start} to {rows.stop - 1} hold NaN or "
+                "infinity: record them again"
+            )
+        token = np.where(largest > peak, rows.start + where, token)
+        peak = np.maximum(peak, largest)
+        inside = some[(some >= rows.start) & (some < rows.stop)] - rows.start
+        kept.append(values[inside].astype(np.float32))
+    typical = np.median(np.concatenate(kept), axis=(0, 2))
+    variance = moments(activations)[1].reshape(shape)
+    return Peaks(peak, token, typical, variance)
+
+
+def massive_neurons(
+    peak, typical, variance=None, *, ratio=1000.0, least=100.0, variance_ratio=1000.0
+):
+    """Neurons with massive activations, and those whose variance drowns the others.
+
+    ::
+
+        peak > least  and  peak > ratio * typical
+        or  variance > variance_ratio * median variance of all neurons that vary
+
+    The first line is the criterion of Sun et al. 2024 (arXiv 2402.17762, section 2), a
+    magnitude above 100 and about 1,000 times the median of its hidden state; theirs is
+    for the residual stream of single tokens. A decomposition by variance is drowned by
+    other neurons, too: those of a last layer in which all is large. Hence the second
+    line.
+
+    Parameters
+    ----------
+    peak : array of shape (n_layers, n_neurons)
+        Largest |activation|, see ``streaming_peaks``.
+    typical : array of shape (n_layers,)
+    variance : array of shape (n_layers, n_neurons), optional
+        Without it the first line alone counts.
+    ratio, least, variance_ratio : float
+
+    Returns
+    -------
+    massive : bool array of shape (n_layers, n_neurons)
+    """
+    peak, typical = np.asarray(peak), np.asarray(typical)
+    if peak.ndim != 2 or typical.shape != peak.shape[:1]:
+        raise ValueError(
+            "expected peak of shape (n_layers, n_neurons) and typical of (n_layers,), "
+            f"found {peak.shape} and {typical.shape}"
+        )
+    massive = (peak > least) & (peak > ratio * typical[:, None])
+    if variance is not None:
+        variance = np.asarray(variance)
+        usual = np.median(variance[variance > 0]) if variance.any() else 0.0
+        massive |= variance > variance_ratio * usual
+    return massive
+
+
+def describe_massive(peaks, massive, tokens=None):
+    """A row for each massive neuron, that of most variance first.
+
+    Parameters
+    ----------
+    peaks : Peaks
+    massive : bool array of shape (n_layers, n_neurons)
+    tokens : DataFrame, optional
+        Column ``token``: what the model read where the neuron peaks.
+
+    Returns
+    -------
+    table : DataFrame
+        ``layer``, ``neuron``, ``peak``, ``ratio`` (to its layer's median), ``share``
+        (of all variance), ``at`` (row of the token), and ``token`` if given.
+    """
+    layer, neuron = np.nonzero(massive)
+    of = peaks.peak[massive], peaks.variance[massive] / peaks.variance.sum()
+    at = peaks.token[massive]
+    columns = {"layer": layer, "neuron": neuron, "peak": of[0]}
+    columns |= {"ratio": of[0] / peaks.typical[layer], "share": of[1], "at": at}
+    if tokens is not None:
+        columns["token"] = [profiles.visible(text) for text in tokens["token"].iloc[at]]
+    table = pd.DataFrame(columns).sort_values("share", ascending=False, kind="stable")
+    return table.reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""Statistics of time series, maps and subjects: surrogates, nulls, inference."""

@@ -1,0 +1,1 @@
+"""Running studies and sweeps, and telling what came out of them."""

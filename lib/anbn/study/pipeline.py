@@ -1,0 +1,275 @@
+"""Run the notebooks of a study, stage by stage, and skip what is up to date.
+
+A stage is up to date when the fingerprint in its manifest is the one it would get
+now: what its notebook says, its parameters, the modules it imports, the stages and
+data files it reads. How it runs (device, jobs, batch size) and when files were saved do
+not count.
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from anbn.brain import bids, narratives
+from anbn.core import artifacts, downloads, params
+from anbn.core.paths import NARRATIVES, data_dir, project_root, resolve, stage_dir
+from anbn.study import fingerprints
+
+# What each stage reads of earlier ones (its notebook's `stage_inputs` calls).
+STAGES = {
+    "01_activation_recording": [],
+    "02_fbn_extraction": ["01_activation_recording"],
+    "03_an_bn_coupling": ["01_activation_recording", "02_fbn_extraction"],
+    "04_key_neuron_masking": [
+        "01_activation_recording",
+        "02_fbn_extraction",
+        "03_an_bn_coupling",
+    ],
+    "05_cutting_out": ["01_activation_recording", "03_an_bn_coupling"],
+}
+# Read only by studies that have parameters for them.
+OPTIONAL = ("03_an_bn_coupling",)
+
+
+class StageError(RuntimeError):
+    """A stage's notebook did not run to its end."""
+
+
+def run_stage(study, stage, values, expected):
+    """Execute one stage's notebook by papermill, export HTML, complete its manifest.
+
+    Parameters
+    ----------
+    study, stage : str
+        It is written to ``stage_dir(study, stage)``.
+    values : dict
+        The notebook's parameters, checked.
+    expected : str
+        Its fingerprint.
+
+    Raises
+    ------
+    StageError
+        If a cell fails or the kernel dies. What ran so far stands in ``failed.ipynb``.
+    """
+    import jupytext
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    # A kernel of the user's home must not shadow the one of this environment.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ["ANBN_UNATTENDED"] = "1"  # figures instead of widgets
+    out = stage_dir(study, stage)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "failed.ipynb"):
+        (out / name).unlink(missing_ok=True)
+    running, source = out / "running.ipynb", out / "source.ipynb"
+    start = time.perf_counter()
+    try:
+        nbformat.write(jupytext.read(params.notebook_path(stage)), source)
+        with open(out / "stage.log", "w", encoding="utf-8") as log:
+            papermill.execute_notebook(
+                # papermill formats braces in paths
+                *(
+                    str(p).replace("{", "{{").replace("}", "}}")
+                    for p in (source, running)
+                ),
+                parameters=values | {"study": study},
+                kernel_name="python3",
+                progress_bar=False,
+                coalesce_streams=True,  # a progress bar is one line, not hundreds
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                stdout_file=log,
+                stderr_file=log,
+                cwd=str(project_root()),
+            )
+        html, _ = HTMLExporter(exclude_input_prompt=True).from_filename(str(running))
+        with artifacts.atomic(out / "notebook.html") as temporary:
+            temporary.write_text(html, encoding="utf-8")
+        os.replace(running, out / "notebook.ipynb")
+        artifacts.write_manifest(
+            out,
+            artifacts.read_manifest(out)
+            | {"fingerprint": expected, "seconds": round(time.perf_counter() - start)}
+            | {"html": artifacts.sha256(out / "notebook.html")},
+        )
+    except BaseException as error:
+        (out / artifacts.MANIFEST).unlink(missing_ok=True)
+        if running.is_file():
+            os.replace(running, out / "failed.ipynb")
+        where = f"The notebook up to there: {os.path.relpath(out / 'failed.ipynb')}"
+        if isinstance(error, papermill.PapermillExecutionError):
+            what = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+            raise StageError(f"{study}/{stage}, {what}\n{where}") from error
+        # the last two come from a kernel that does not even begin
+        if type(error) in (DeadKernelError, RuntimeError, TimeoutError):
+            what = f"its kernel died: out of memory or disk, or killed ({error})"
+            raise StageError(f"{study}/{stage}, {what}\n{where}") from error
+        if isinstance(error, OSError):  # of a full disk, which does not say where
+            raise StageError(f"{out} could not be written: {error}") from error
+        raise
+    finally:
+        source.unlink(missing_ok=True)
+
+
+@contextmanager
+def study_lock(study):
+    """Let one process at a time write a study.
+
+    Raises
+    ------
+    SystemExit
+        If another process holds it. The lock ends with its process, however that ends.
+    """
+    path = stage_dir(study, ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(
+                f"study {study!r} is being run by another process ({path} is locked)"
+            )
+        yield
+
+
+def remove_leftovers(study):
+    """Remove temporary files that a killed run left in a study's folder."""
+    for path in stage_dir(study, "").rglob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def run_study(study, stages):
+    """Run the given stages of a study, and the earlier ones they read, where needed.
+
+    Parameters
+    ----------
+    study : str
+        A folder of ``params/``.
+    stages : list of str
+        Names of stages, in order.
+
+    Returns
+    -------
+    n_run : int
+        How many stages were executed.
+    """
+    reads = needed(study, stages)
+    # all parameters are checked before anything runs
+    values = {stage: params.read(study, stage) for stage in reads}
+    found, n_run = {}, 0
+    with study_lock(study):
+        remove_leftovers(study)
+        for stage in reads:
+            upstream = {name: found[name] for name in reads[stage]}
+            found[stage] = fingerprints.fingerprint(stage, values[stage], upstream)
+            if fingerprints.is_current(stage_dir(study, stage), found[stage]):
+                print(f"{study}/{stage}: up to date", flush=True)
+                continue
+            others = fingerprints.other_versions(stage_dir(study, stage))
+            for name, (made, here) in others.items():
+                print(f"{study}/{stage}: made with {name} {made}, here is {here}")
+            log = os.path.relpath(stage_dir(study, stage) / "stage.log")
+            print(f"{study}/{stage}: running (progress in {log})", flush=True)
+            start = time.perf_counter()
+            run_stage(study, stage, values[stage], found[stage])
+            n_run += 1
+            seconds = time.perf_counter() - start
+            print(f"{study}/{stage}: done in {seconds:.0f} s", flush=True)
+    return n_run
+
+
+def needed(study, stages):
+    """Stages to run for these, in order, each with the stages it reads.
+
+    Returns
+    -------
+    reads : dict of str to list of str
+    """
+    there = stages_of(study)
+    reads = {
+        s: [r for r in STAGES[s] if r in there or r not in OPTIONAL] for s in STAGES
+    }
+    wanted = set(stages)
+    for stage in reversed(STAGES):
+        wanted |= set(reads[stage]) if stage in wanted else set()
+    return {stage: reads[stage] for stage in STAGES if stage in wanted}
+
+
+def stages_of(study):
+    """Stages that a study has parameters for; all, if it has none at all."""
+    folder = project_root() / "params" / study
+    return [s for s in STAGES if (folder / f"{s}.yaml").is_file()] or list(STAGES)
+
+
+def fetch_data(study, subjects=()):
+    """Fetch, or find, every file a study's parameters name, and say where it is.
+
+    Parameters
+    ----------
+    study : str
+    subjects : list of str
+        Of the Narratives data, instead of the study's own.
+    """
+    values = {stage: params.read(study, stage) for stage in stages_of(study)}
+    story = values.get("01_activation_recording", {}).get("story", "")
+    if story.startswith(NARRATIVES) and "02_fbn_extraction" in values:
+        from anbn.brain import narratives
+
+        of_brain = values["02_fbn_extraction"]
+        narratives.fetch_story(
+            data_dir("narratives"),
+            Path(story).stem,
+            subjects=subjects or of_brain["subjects"],
+            derivative=Path(of_brain["bids_folder"]).name,
+            space=of_brain["space"],
+        )
+    for of_stage in values.values():
+        for spec in fingerprints.data_specs(of_stage):
+            print(f"{spec}\n  {resolve(spec)}")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m anbn.study.pipeline", description=__doc__
+    )
+    parser.add_argument("study", help="a folder of params/")
+    parser.add_argument(
+        "stages", nargs="*", help="as 01 02 03 04 05; all if none is given"
+    )
+    parser.add_argument("--data", action="store_true", help="only fetch the data")
+    parser.add_argument("--subjects", default="", help="whose data to fetch")
+    options = parser.parse_args(arguments)
+    numbers = [name[:2] for name in STAGES]
+    unknown = [n for n in options.stages if n not in numbers]
+    if unknown:
+        parser.error(f"no stage {unknown[0]!r}; stages are {' '.join(numbers)}")
+    there = stages_of(options.study)
+    chosen = [s for s in STAGES if s[:2] in (options.stages or [n[:2] for n in there])]
+    try:
+        if options.data:
+            fetch_data(options.study, options.subjects.replace(",", " ").split())
+        else:
+            run_study(options.study, chosen)
+    except (
+        params.ParamError,
+        artifacts.ArtifactError,
+        StageError,
+        OSError,
+        bids.BidsError,
+        downloads.DownloadError,
+        narratives.NarrativesError,
+    ) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

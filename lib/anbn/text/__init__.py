@@ -1,0 +1,1 @@
+"""Text: transcripts and stories, words and what is known of them, tokens."""

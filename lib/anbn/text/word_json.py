@@ -1,0 +1,239 @@
+"""Words in JSON as Whisper, WhisperX, whisper.cpp, Gentle, Vosk and MFA write it.
+
+Words from the pieces of a tokenizer: ``un``, ``believ``, ``able``.
+"""
+
+import json
+import re
+
+import pandas as pd
+
+from anbn.text import orthography, tiers
+from anbn.text.textfiles import READ, Found, StimulusError, decode
+
+BEGINS = "Ġ▁"  # a blank, as GPT-2 and SentencePiece write it
+CONTINUES = "##"  # as BERT writes it
+OF_WORDS = 1 / 3  # of all pieces: fewer that begin a word tell nothing
+
+
+def joined(rows):
+    """Rows with ``blank``; a piece that goes on with the word before is joined to it.
+
+    A piece that begins a word has a blank before it (Whisper, whisper.cpp), or a
+    tokenizer's sign for one (``Ġ``, ``▁``); or what goes on has ``##``. Where too few
+    pieces have such, the file does not say where blanks stand.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns ``word``, with its blank, ``onset`` and ``offset``.
+
+    Returns
+    -------
+    rows : DataFrame
+        A word begins with its first piece and ends with its last. ``blank`` is None
+        where the file does not say.
+    """
+    rows = rows.reset_index(drop=True)
+    pieces, bare = rows["word"], rows["word"].str.strip()
+    goes_on = bare.str.match(f"{CONTINUES}\\w")
+    if goes_on.any():
+        pieces = bare.str[len(CONTINUES) :].where(goes_on, " " + bare)
+    elif bare.str.match(f"[{BEGINS}]").mean() >= OF_WORDS:
+        pieces = bare.str.replace(f"[{BEGINS}]", " ", regex=True)
+    begins = pieces.str.match(r"\s")
+    if begins.mean() < OF_WORDS:
+        return rows.assign(blank=None)
+    words = []
+    rows = rows.assign(word=pieces)
+    for row, blank in zip(rows.to_dict("records"), begins, strict=True):
+        if blank or not words or _is_apart(words[-1]["word"], row["word"]):
+            # of BERT's pieces punctuation stands alone, wherever its blanks are
+            words.append(row | {"blank": None if goes_on.any() else blank})
+            continue
+        words[-1]["word"] += row["word"]
+        words[-1]["offset"] = row["offset"]
+    return pd.DataFrame(words)
+
+
+def _is_apart(before, piece):
+    """Whether a piece is a word of its own: in scripts that have no blanks."""
+    ends = before[-1:], piece[:1]
+    return all(orthography.WITHOUT_BLANKS.match(end) for end in ends)
+
+
+SPECIAL = re.compile(r"\[_\w+\]|<\|.*\|>")  # [_BEG_], [_TT_100]
+TEXTS = ("word", "text", "punctuated_word")
+
+
+def read(path, *, tier=""):
+    """Rows of words, or of segments where a segment has no words.
+
+    Returns
+    -------
+    found : Found
+        With the columns ``word``, ``onset``, ``offset`` (NaN: not aligned); where
+        there, ``speaker`` and ``blank``: whether a blank stands before the word.
+
+    Raises
+    ------
+    StimulusError
+        If it is no JSON, or of a structure that is not known.
+    """
+    text = decode(path)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(lines) > 1 and all(re.match(r"\s*\{.*\}\s*$", line) for line in lines):
+            raise StimulusError(
+                f"{path} holds JSON lines ({len(lines)} objects, one a line), expected "
+                "one JSON value: write one .json, or word, onset and offset to .tsv."
+            ) from error
+        raise StimulusError(
+            f"{path} cannot be read as JSON: {error}. Is the file whole?"
+        ) from error
+    if isinstance(found, dict) and isinstance(found.get("tiers"), dict):
+        return Found(*tiers.choose(_tiers(found["tiers"], path), path, tier))
+    items = _items(found)
+    rows = [
+        row for item in items or [] if isinstance(item, dict) for row in _rows(item)
+    ]
+    if not rows:
+        raise StimulusError(
+            f"{path}: JSON of a structure not known: {_shape(found)}. {READ}."
+        )
+    rows = pd.DataFrame(rows)
+    if isinstance(found, dict) and isinstance(found.get("transcript"), str):
+        rows = _from_transcript(rows, found["transcript"])
+    rows = joined(rows)
+    return Found(rows.drop(columns=["first", "end"], errors="ignore"), [])
+
+
+def _items(found):
+    """The list of words or of segments, wherever it stands."""
+    if isinstance(found, list):
+        return found
+    if not isinstance(found, dict):
+        return None
+    names = (
+        "words",  # before segments: a file may hold both
+        "word_segments",
+        "segments",
+        "transcription",
+        "result",
+        "fragments",
+    )
+    for name in names:
+        if isinstance(found.get(name), list) and found[name]:
+            return found[name]
+    return None
+
+
+def _rows(item):
+    """Rows of a segment or word: its words if it has any, else itself."""
+    inner = item.get("words")
+    if isinstance(inner, list) and inner:
+        rows = [row for w in inner if isinstance(w, dict) for row in _rows(w)]
+        for row in rows:
+            row.setdefault("speaker", item.get("speaker"))
+        return rows
+    text = next((item[name] for name in TEXTS if isinstance(item.get(name), str)), None)
+    if text is None and isinstance(item.get("lines"), list):  # aeneas
+        text = " ".join(map(str, item["lines"]))
+    timed = {"start", "end", "begin", "offsets", "case", "score"} & set(item)
+    if text is None or not (timed or "timestamps" in item or set(item) <= {"word"}):
+        return []
+    onset, offset = item.get("start", item.get("begin")), item.get("end")
+    offsets = item.get("offsets")
+    if isinstance(offsets, dict):  # whisper.cpp, in milliseconds
+        onset, offset = (_thousandth(offsets.get(name)) for name in ("from", "to"))
+        tokens = _tokens(item, text)
+        if tokens:
+            return tokens
+    row = {"word": text, "onset": onset, "offset": offset}
+    if item.get("speaker") is not None:
+        row["speaker"] = str(item["speaker"])
+    if isinstance(item.get("startOffset"), int) and isinstance(
+        item.get("endOffset"), int
+    ):
+        row |= {"first": item["startOffset"], "end": item["endOffset"]}
+    return [row]
+
+
+def _tokens(segment, text):
+    """Rows of whisper.cpp's tokens joined to words, or none if they are not the text.
+
+    A token may hold part of a character, and its time may be missing.
+    """
+    tokens = [
+        {"word": token["text"], "onset": times.get("from"), "offset": times.get("to")}
+        for token in segment.get("tokens") or []
+        if isinstance(token, dict)
+        and isinstance(token.get("text"), str)
+        and isinstance(times := token.get("offsets"), dict)
+        and not SPECIAL.fullmatch(token["text"].strip())
+    ]
+    if "".join(token["word"] for token in tokens).strip() != text.strip():
+        return []
+    for token in tokens:
+        token["onset"] = _thousandth(token["onset"])
+        token["offset"] = _thousandth(token["offset"])
+    rows = pd.DataFrame(tokens, columns=["word", "onset", "offset"])
+    words = joined(rows).drop(columns="blank").to_dict("records")
+    if words and segment.get("speaker") is not None:
+        words = [word | {"speaker": str(segment["speaker"])} for word in words]
+    return words
+
+
+def _thousandth(time):
+    return time / 1000 if isinstance(time, int | float) else None
+
+
+def _from_transcript(rows, text):
+    """Gentle's words with the punctuation that stands at them in its transcript."""
+    if "first" not in rows or rows[["first", "end"]].isna().any(axis=None):
+        return rows
+    words = []
+    edges = [*rows["first"].astype(int)[1:], len(text)]
+    last = 0
+    for first, end, following in zip(
+        rows["first"].astype(int), rows["end"].astype(int), edges, strict=True
+    ):
+        if text[first:end] == "" or following < end:
+            return rows
+        while first > last and not text[first - 1].isspace():
+            first -= 1
+        blank = " " * (first > last or not words)
+        while end < following and not text[end].isspace():
+            end += 1
+        words.append(blank + text[first:end])
+        last = end
+    return rows.assign(word=words)
+
+
+def _tiers(found, path):
+    """Tiers of MFA's and praatio's JSON: entries of onset, offset and label."""
+    intervals = []
+    for name, tier in found.items():
+        entries = tier.get("entries") if isinstance(tier, dict) else None
+        if not isinstance(entries, list) or tier.get("type", "interval") != "interval":
+            continue
+        rows = [e for e in entries if isinstance(e, list) and len(e) == 3]
+        if len(rows) < len(entries):
+            raise StimulusError(
+                f"{path}: expected entries of onset, offset and label in the tier "
+                f"{name!r}, found {next(e for e in entries if e not in rows)!r:.80}"
+            )
+        intervals.append(tiers.make(name, [(label, a, b) for a, b, label in rows]))
+    return intervals
+
+
+def _shape(found):
+    """A JSON value's structure, in a few words."""
+    if isinstance(found, dict):
+        return f"an object with {', '.join(map(repr, list(found)[:8])) or 'no keys'}"
+    if isinstance(found, list):
+        inner = f", the first {_shape(found[0])}" if found else ""
+        return f"a list of {len(found)}{inner}"
+    return f"{found!r:.60}"

@@ -1,0 +1,150 @@
+import pytest
+import yaml
+
+from anbn.core import params
+from anbn.study import pipeline
+
+STAGE = "03_an_bn_coupling"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of the notebooks with a params folder of its own."""
+    real = params.project_root()
+    (tmp_path / "params" / "mine").mkdir(parents=True)
+    (tmp_path / "notebooks").symlink_to(real / "notebooks")
+    monkeypatch.setenv("ANBN_ROOT", str(tmp_path))
+    return tmp_path / "params" / "mine" / f"{STAGE}.yaml"
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        (
+            "n_permutation: 5",
+            r"unknown parameter 'n_permutation' \(did you mean 'n_perm",
+        ),
+        ("n_permutations: many", r"n_permutations must be int, found 'many' \(str\)"),
+        ("n_permutations: 2.5", "n_permutations must be int"),
+        ("n_permutations: 3", "n_permutations must lie in 20 to"),
+        ("level: 1e-3", "YAML reads 1e-3 as text: write 1.0e-3"),
+        ("level: 0.9", "level must lie in 0.0001 to 0.5, found 0.9"),
+        ("kind: ffn_hiden", r"one of .*found 'ffn_hiden' \(did you mean 'ffn_hidden'"),
+        ("kind: [ffn_out]", "kind must be str"),
+        ("null_method: runs", "'runs' is no longer offered. Take shift, which rolls"),
+        ("study: other", "study must be 'mine', found 'other'"),
+        ("- a list", "must hold `name: value` lines"),
+        ("kind: [unclosed", "not readable as YAML"),
+    ],
+)
+def test_bad_parameters_are_named(project, line, expected):
+    project.write_text(line)
+    with pytest.raises(params.ParamError, match=expected) as error:
+        params.read("mine", STAGE)
+    assert project.name in str(error.value)
+
+
+def test_defaults_and_overrides(project):
+    project.write_text("level: 0.01\nn_atoms: 8\nbatch_size: 3\ngap: 4\n")
+    values = params.read("mine", STAGE)
+    assert (values["level"], values["n_atoms"], values["study"]) == (0.01, 8, "mine")
+    assert isinstance(values["gap"], float)
+    assert values["seed"] == params.declared(STAGE)["seed"].default
+
+
+def test_empty_file_gives_defaults(project):
+    project.write_text("")
+    assert params.read("mine", STAGE)["n_atoms"] == 64
+
+
+def test_unknown_study_suggests(monkeypatch):
+    with pytest.raises(params.ParamError, match="did you mean 'quickstart'"):
+        params.read("quikstart", STAGE)
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_every_shipped_study_is_valid(stage):
+    folder = params.project_root() / "params"
+    studies = [p.name for p in folder.iterdir() if p.is_dir() and p.name != "sweeps"]
+    assert {"quickstart", "alice", "ci"} <= set(studies)
+    for study in studies:
+        if stage in pipeline.stages_of(study):
+            assert params.read(study, stage)["study"] == study
+
+
+def test_a_study_may_have_some_stages_only():
+    stages = list(pipeline.STAGES)
+    assert pipeline.stages_of("quickstart") == stages
+    assert pipeline.stages_of("volumes") == stages[:2]
+    assert (
+        pipeline.stages_of("quikstart") == stages
+    )  # so that its name is complained of
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_parameters_cells_document_every_parameter(stage):
+    for parameter in params.declared(stage).values():
+        assert parameter.comment, f"{stage}: {parameter.name} has no comment"
+        # YAML reads names such as null, on or yes as something else
+        assert list(yaml.safe_load(f"{parameter.name}: 1")) == [parameter.name]
+        if parameter.type in ("int", "float"):
+            low, high = parameter.bounds
+            assert low <= parameter.default <= high
+        assert params.check(parameter, parameter.default, stage) == parameter.default
+
+
+@pytest.mark.parametrize("stage", pipeline.STAGES)
+def test_papermill_can_read_the_parameters(stage, tmp_path):
+    import jupytext
+    import nbformat
+    import papermill
+
+    path = tmp_path / "notebook.ipynb"
+    nbformat.write(jupytext.read(params.notebook_path(stage)), path)
+    found = papermill.inspect_notebook(str(path))
+    assert set(found) == set(params.declared(stage))
+
+
+def test_current_checks_a_running_notebook():
+    values = {name: p.default for name, p in params.declared(STAGE).items()}
+    assert params.current(STAGE, values) == values
+    with pytest.raises(params.ParamError, match="notebook 03_an_bn_coupling: level"):
+        params.current(STAGE, values | {"level": 2.0})
+
+
+def test_study_name_cannot_leave_the_outputs_folder():
+    study = params.declared(STAGE)["study"]
+    with pytest.raises(params.ParamError, match="letters, digits"):
+        params.check(study, "../elsewhere", "here")
+
+
+@pytest.mark.parametrize("value", ["x", ["x"], {"ffn_out": 3}, {1: "x"}])
+def test_a_mapping_maps_text_to_text(value):
+    modules = params.declared("01_activation_recording")["modules"]
+    paths = {"ffn_out": "layers.*.mlp"}
+    assert params.check(modules, paths, "here") == paths
+    with pytest.raises(params.ParamError, match="here: modules must map text to text"):
+        params.check(modules, value, "here")
+
+
+def test_text_is_no_bool():
+    parameter = params.declared("02_fbn_extraction")["check_tr"]
+    with pytest.raises(params.ParamError, match="check_tr must be bool, found 'false'"):
+        params.check(parameter, "false", "here")
+
+
+@pytest.mark.parametrize(
+    ("stage", "old", "new"),
+    [
+        ("02_fbn_extraction", "n_repeats", "n_draws"),
+        ("02_fbn_extraction", "bootstrap", "n_draws, n_halves and n_nulls"),
+        ("02_fbn_extraction", "min_stability", "only_stable"),
+        ("04_key_neuron_masking", "min_stability", "source `stable`"),
+    ],
+)
+def test_parameters_that_were_replaced_are_named(stage, old, new):
+    known = list(params.declared(stage))
+    assert old not in known
+    told = params.hint(stage, old, known)
+    assert "was replaced by" in told and new in told
+    assert "did you mean" in params.hint(stage, "sedd", known)

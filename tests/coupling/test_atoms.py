@@ -1,0 +1,392 @@
+"""Atoms and sparse codes, against scikit-learn, naive formulas and planted atoms."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import linear_sum_assignment
+from sklearn.decomposition import PCA, MiniBatchDictionaryLearning, sparse_encode
+from sklearn.linear_model import Lasso
+
+from anbn.coupling import atoms
+
+ALPHA = 0.1
+
+
+def smooth(rng, n_times, n):
+    return gaussian_filter1d(rng.normal(size=(n_times, n)), 2, axis=0)
+
+
+@pytest.fixture
+def planted(rng):
+    """Smooth atoms, each neuron a sum of one to three of them, and smooth noise."""
+    n_times, n_neurons, n_atoms = 150, 1500, 8
+    truth = smooth(rng, n_times, n_atoms)
+    truth /= np.linalg.norm(truth, axis=0)
+    n_used = rng.integers(1, 4, n_neurons)
+    rank = rng.random((n_atoms, n_neurons)).argsort(0).argsort(0)
+    codes = (rank < n_used) * rng.normal(size=rank.shape)
+    responses = truth @ codes + 0.01 * smooth(rng, n_times, n_neurons)
+    return responses.astype(np.float32), truth
+
+
+@pytest.fixture
+def mixed(rng):
+    """Responses of any mean and scale on correlated atoms of unit length."""
+    base = smooth(rng, 120, 10)
+    base /= np.linalg.norm(base, axis=0)
+    data = base @ rng.normal(size=(10, 300)) + 0.2 * rng.normal(size=(120, 300))
+    return 50 + data * rng.uniform(0.1, 9, 300), base.astype(np.float32)
+
+
+def unit(responses):
+    x = np.asarray(responses, float) - np.mean(responses, axis=0, dtype=float)
+    norm = np.linalg.norm(x, axis=0)
+    return x / np.where(norm > 0, norm, 1)
+
+
+def naive_objective(x, base, codes, alpha):
+    """Of each neuron."""
+    return np.array(
+        [
+            0.5 * np.sum((x[:, i] - base @ codes[:, i]) ** 2)
+            + alpha * np.abs(codes[:, i]).sum()
+            for i in range(x.shape[1])
+        ]
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.1, 0.4])
+def test_codes_are_those_of_scikit_learn(mixed, alpha):
+    responses, base = mixed
+    codes = atoms.sparse_codes(responses, base, alpha, tol=1e-6)
+    oracle = sparse_encode(
+        unit(responses).T,
+        base.T.astype(float),
+        algorithm="lasso_cd",
+        alpha=alpha,
+        max_iter=20000,
+    ).T
+    assert codes.dtype == np.float32
+    np.testing.assert_allclose(codes, oracle, atol=2e-4)
+
+
+def test_codes_on_atoms_that_are_not_of_unit_length(mixed, rng):
+    responses, base = mixed
+    base = base * rng.uniform(0.3, 3, base.shape[1]).astype(np.float32)
+    codes = atoms.sparse_codes(responses[:, :20], base, ALPHA, tol=1e-6)
+    x = unit(responses[:, :20])
+    solver = Lasso(ALPHA / len(x), fit_intercept=False, tol=1e-9, max_iter=50000)
+    oracle = np.stack([solver.fit(base.astype(float), y).coef_ for y in x.T], axis=1)
+    np.testing.assert_allclose(codes, oracle, atol=1e-3)
+
+
+def test_codes_satisfy_the_optimality_conditions(mixed):
+    responses, base = mixed
+    codes = atoms.sparse_codes(responses, base, ALPHA, tol=1e-6)
+    z = base.T @ (unit(responses) - base @ codes)
+    used = codes != 0
+    assert 0.05 < used.mean() < 0.95
+    np.testing.assert_allclose(z[used], ALPHA * np.sign(codes[used]), atol=1e-4)
+    assert np.abs(z).max() < ALPHA + 1e-4
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_no_neuron_is_farther_from_its_minimum_than_tol(mixed, tol):
+    responses, base = mixed
+    x = unit(responses)
+    best = atoms.sparse_codes(responses, base, ALPHA, tol=1e-6)
+    rough = atoms.sparse_codes(responses, base, ALPHA, tol=tol)
+    more = naive_objective(x, base, rough, ALPHA) - naive_objective(
+        x, base, best, ALPHA
+    )
+    assert -1e-6 < more.min() and more.max() <= tol
+    assert np.abs(rough - best).max() > 1e-5  # tol is what stopped it
+
+
+def test_codes_do_not_depend_on_block_start_or_threads(mixed, rng):
+    responses, base = mixed
+    options = {"tol": 1e-6}
+    codes = atoms.sparse_codes(responses, base, ALPHA, **options)
+    for block in (1, 37, 300):
+        some = atoms.sparse_codes(
+            responses[:, :75], base, ALPHA, block=block, **options
+        )
+        np.testing.assert_allclose(some, codes[:, :75], atol=3e-4)
+    start = rng.normal(size=codes.shape).astype(np.float32)
+    again = atoms.sparse_codes(responses, base, ALPHA, start=start, **options)
+    assert again is start
+    np.testing.assert_allclose(again, codes, atol=3e-4)
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = atoms.sparse_codes(responses, base, ALPHA, block=64)
+        torch.set_num_threads(3)
+        beside = atoms.sparse_codes(responses, base, ALPHA, block=64)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(n_threads)
+    np.testing.assert_allclose(alone, beside, atol=1e-5)
+
+
+def test_codes_that_do_not_converge_warn(mixed):
+    with pytest.warns(RuntimeWarning, match="raise max_iter"):
+        atoms.sparse_codes(*mixed, 0.01, tol=1e-6, max_iter=3)
+
+
+def test_objective_is_the_naive_formula(mixed, rng):
+    responses, base = mixed
+    codes = rng.normal(size=(10, 300)) * (rng.random((10, 300)) < 0.3)
+    found = atoms.objective(responses, base, codes, 0.3, block=77)
+    naive = naive_objective(unit(responses), base, codes, 0.3).mean()
+    assert isinstance(found, float)
+    assert found == pytest.approx(naive, rel=1e-6)
+
+
+def test_constant_neurons_have_no_code(planted):
+    responses, _ = planted
+    responses[:, 3], responses[:, 700] = 0.1, 0.0
+    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0)
+    assert np.isfinite(found).all() and np.isfinite(codes).all()
+    assert (codes[:, [3, 700]] == 0).all() and (codes != 0).any(0).sum() > 1400
+    start = np.ones_like(codes)
+    codes = atoms.sparse_codes(responses, found, ALPHA, start=start, tol=1e9)
+    assert (codes[:, [3, 700]] == 0).all()
+    value = atoms.objective(responses[:, [3, 700]], found, codes[:, [3, 700]], ALPHA)
+    assert value == 0
+
+
+def test_a_large_mean_costs_no_precision(mixed):
+    responses, base = mixed
+    codes = atoms.sparse_codes(responses, base, ALPHA)
+    np.testing.assert_allclose(
+        atoms.sparse_codes(responses + 1e3, base, ALPHA), codes, atol=1e-5
+    )
+
+
+def test_planted_atoms_are_recovered(planted):
+    responses, truth = planted
+    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0, n_epochs=5)
+    r = np.abs(np.corrcoef(found.T, truth.T)[:8, 8:])
+    rows, columns = linear_sum_assignment(-r)
+    assert r[rows, columns].min() > 0.9
+    # a code counts one to three atoms, seldom more
+    assert (np.abs(codes) > 0.05).sum(0).mean() < 4
+
+
+def test_objective_is_no_worse_than_that_of_scikit_learn(planted):
+    responses, _ = planted
+    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0)
+    options = {"batch_size": 512, "max_iter": 2, "fit_algorithm": "cd"}
+    learner = MiniBatchDictionaryLearning(8, alpha=ALPHA, random_state=0, **options)
+    peer = learner.fit(unit(responses).T).components_.T
+    peer_codes = atoms.sparse_codes(responses, peer, ALPHA)
+    ours = atoms.objective(responses, found, codes, ALPHA)
+    assert ours < 1.001 * atoms.objective(responses, peer, peer_codes, ALPHA)
+
+
+def test_atoms_and_codes_as_promised(planted):
+    responses, _ = planted
+    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0)
+    assert found.shape == (150, 8) and codes.shape == (8, 1500)
+    assert found.dtype == codes.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1, atol=1e-6)
+    mass = np.abs(codes).sum(1)
+    assert (np.diff(mass) <= 0).all() and (codes.sum(1) >= 0).all()
+    again = atoms.sparse_codes(responses, found, ALPHA)
+    x = unit(responses)
+    difference = naive_objective(x, found, codes, ALPHA) - naive_objective(
+        x, found, again, ALPHA
+    )
+    assert np.abs(difference).max() < 1.1e-5
+
+
+def test_learning_is_deterministic_and_block_size_does_not_matter(planted):
+    responses, _ = planted
+    options = {"alpha": ALPHA, "random_state": 3}
+    found, codes = atoms.learn(responses, 8, **options)
+    again, same = atoms.learn(responses.copy(), 8, **options)
+    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(codes, same)
+    others, close = atoms.learn(responses, 8, block=100, **options)
+    np.testing.assert_allclose(others, found, atol=1e-6)
+    np.testing.assert_allclose(close, codes, atol=1e-2)
+    value = atoms.objective(responses, found, codes, ALPHA)
+    assert atoms.objective(responses, others, close, ALPHA) == pytest.approx(
+        value, abs=1e-5
+    )
+    other_seed, _ = atoms.learn(responses, 8, alpha=ALPHA, random_state=4)
+    assert np.abs(other_seed - found).max() > 1e-3
+
+
+def test_responses_may_be_a_memory_map_of_half_precision(planted, tmp_path):
+    responses = planted[0].astype(np.float16)
+    np.save(tmp_path / "responses.npy", responses)
+    mapped = np.load(tmp_path / "responses.npy", mmap_mode="r")
+    options = {"alpha": ALPHA, "random_state": 0}
+    found, _ = atoms.learn(mapped, 8, **options)
+    same, _ = atoms.learn(responses.astype(np.float32), 8, **options)
+    np.testing.assert_allclose(found, same, atol=1e-6)
+
+
+def test_as_many_atoms_as_neurons_explain_everything(rng):
+    responses = rng.normal(size=(60, 12))
+    options = {"alpha": 0.01, "random_state": 0, "n_epochs": 3}
+    found, codes = atoms.learn(responses, 12, **options)
+    rest = unit(responses) - found @ codes
+    assert np.square(rest).sum(0).max() < 0.01
+
+
+def test_unused_atoms_are_drawn_anew_from_badly_fitted_samples(rng):
+    x = torch.eye(6)[:, :4]
+    codes = torch.zeros(3, 4)
+    codes[0, 0] = 1  # the first sample is fitted, the three others are not
+    unused = torch.tensor([1, 2])
+    for _ in range(20):
+        base = torch.eye(6, dtype=torch.float64)[:, [0, 5, 5]]
+        A, B = torch.ones(3, 3).double(), torch.ones(6, 3).double()
+        atoms._draw_anew(unused, base, A, B, x, codes, rng)
+        drawn = base[:, 1:].argmax(0).tolist()
+        assert set(drawn) < {1, 2, 3} and len(set(drawn)) == 2
+    assert (A[unused] == 0).all() and (A[:, unused] == 0).all() and A[0, 0] == 1
+    assert (B[:, unused] == 0).all() and (B[:, 0] == 1).all()
+
+
+def test_an_update_is_that_of_the_naive_loop():
+    x, codes = torch.randn(2, 20, 50, generator=torch.manual_seed(0)).double()
+    codes = codes[:5]
+    base = torch.nn.functional.normalize(x[:, :5], dim=0)
+    naive = base.clone()
+    for j in range(5):
+        others = [k for k in range(5) if k != j]
+        rest = x - naive[:, others] @ codes[others]
+        naive[:, j] = rest @ codes[j] / torch.linalg.norm(rest @ codes[j])
+    before = (x - base @ codes).square().sum()
+    atoms._update(base, codes @ codes.T, x @ codes.T)
+    np.testing.assert_allclose(base, naive, atol=1e-12)
+    assert (x - base @ codes).square().sum() < before
+
+
+def test_diversity_counts_atoms_by_their_use():
+    base = np.eye(5)[:, :4]
+    even = np.diag([1.0, -1, 1, -1])
+    found = atoms.diversity(even, base)
+    assert found["effective_atoms"] == pytest.approx(4)
+    # columns of the identity, centred over five times
+    assert found["mean_abs_correlation"] == pytest.approx(0.25)
+    codes = np.array([[0.5, 0.0, 0.0], [0.0, 0.25, 0.25], [0, 0, 0], [0, 0, 0]])
+    found = atoms.diversity(codes, base)
+    assert found["effective_atoms"] == pytest.approx(2)
+    one = atoms.diversity(codes[:1], base[:, :1])
+    assert one["effective_atoms"] == pytest.approx(1)
+    assert np.isnan(one["mean_abs_correlation"])
+    uneven = np.array([[3.0], [1.0]])
+    share = np.array([0.75, 0.25])
+    found = atoms.diversity(uneven, base[:, :2])["effective_atoms"]
+    assert found == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
+def test_diversity_interval_is_over_layers(rng):
+    """Neurons of a layer are alike, and no independent witnesses."""
+    n_layers, n_neurons = 12, 200
+    scale = np.repeat(rng.lognormal(0, 1, (6, n_layers)), n_neurons, axis=1)
+    codes = scale * rng.normal(size=scale.shape) * (rng.random(scale.shape) < 0.2)
+    found = atoms.diversity(codes, np.eye(6), n_layers=n_layers, block=150)
+    value = found["effective_atoms"]
+    low, high = found["effective_atoms_low"], found["effective_atoms_high"]
+    by_layer = codes.reshape(6, n_layers, n_neurons)
+    without = [
+        atoms.diversity(np.delete(by_layer, k, 1).reshape(6, -1), np.eye(6))
+        for k in range(n_layers)
+    ]
+    without = np.array([w["effective_atoms"] for w in without])
+    error = np.sqrt(11 / 12 * ((without - without.mean()) ** 2).sum())
+    half = stats.t.ppf(0.975, 11) * error
+    assert (low, high) == pytest.approx((value - half, min(value + half, 6)))
+    # neurons drawn one by one would seem to tell all
+    drawn = [
+        atoms.diversity(codes[:, rng.integers(2400, size=2400)], np.eye(6))
+        for _ in range(200)
+    ]
+    drawn = [d["effective_atoms"] for d in drawn]
+    assert half > 2 * np.ptp(np.percentile(drawn, [2.5, 97.5])) / 2
+    one = atoms.diversity(codes, np.eye(6))
+    assert np.isnan(one["effective_atoms_low"])
+    with pytest.raises(ValueError, match="2400 neurons do not divide into 7 layers"):
+        atoms.diversity(codes, np.eye(6), n_layers=7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 0}, "alpha must lie between 0 and 1, found 0"),
+        ({"alpha": 1.0}, "alpha must lie between 0 and 1"),
+        ({"alpha": np.nan}, "alpha must lie between 0 and 1"),
+        ({"n_atoms": 0}, "n_atoms must lie between 1 and the 19 neurons that vary"),
+        ({"n_atoms": 20}, "n_atoms must lie between 1 and the 19 neurons that vary"),
+        ({"n_epochs": 0}, "n_epochs and batch_size must be at least 1"),
+        ({"batch_size": 0}, "n_epochs and batch_size must be at least 1"),
+        ({"block": 0}, "block must be at least 1, found 0"),
+        ({"tol": 0}, "expected tol > 0"),
+        ({"responses": np.zeros(5)}, "responses must be n_times x n_neurons"),
+    ],
+)
+def test_learning_tells_what_is_wrong(rng, change, message):
+    responses = rng.normal(size=(30, 20))
+    responses[:, 4] = 1.5  # one neuron is constant
+    options = {"responses": responses, "n_atoms": 3, "alpha": 0.1, "random_state": 0}
+    with pytest.raises(ValueError, match=message):
+        atoms.learn(**(options | change))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_responses_that_are_not_finite_are_named(rng, bad):
+    responses = rng.normal(size=(30, 20))
+    responses[7, 11] = bad
+    with pytest.raises(ValueError, match="neuron 11 are not finite"):
+        atoms.learn(responses, 3, alpha=0.1, random_state=0, block=8)
+
+
+def test_codes_tell_what_is_wrong(rng):
+    responses, base = rng.normal(size=(30, 20)), rng.normal(size=(30, 4))
+    with pytest.raises(ValueError, match="alpha must be larger than 0, found -1"):
+        atoms.sparse_codes(responses, base, -1)
+    with pytest.raises(ValueError, match="30 times x n_atoms"):
+        atoms.sparse_codes(responses, base[:9], 0.1)
+    with pytest.raises(ValueError, match="codes must be 4 atoms x 20 neurons"):
+        atoms.objective(responses, base, np.zeros((4, 3)), 0.1)
+    with pytest.raises(ValueError, match="codes are all 0"):
+        atoms.diversity(np.zeros((4, 20)), base)
+    with pytest.raises(ValueError, match="atoms must be n_times x 4"):
+        atoms.diversity(np.ones((4, 20)), base[:, :2])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_finds_the_same(planted):
+    responses, _ = planted
+    options = {"alpha": ALPHA, "random_state": 0}
+    found, codes = atoms.learn(responses, 8, **options)
+    there, codes_there = atoms.learn(responses, 8, device="cuda", **options)
+    ours = atoms.objective(responses, found, codes, ALPHA)
+    theirs = atoms.objective(responses, there, codes_there, ALPHA)
+    assert theirs == pytest.approx(ours, rel=1e-2)
+
+
+def test_bands_by_depth_are_principal_components(rng):
+    responses = rng.normal(size=(40, 6 * 10)) * rng.uniform(1, 9, 60) + 3
+    bands = atoms.by_depth(responses, 6, 4, 5)
+    assert list(bands) == ["layers 0-1", "layers 2-3", "layers 4-4", "layers 5-5"]
+    z = (responses - responses.mean(0)) / responses.std(0)
+    for name, columns in zip(
+        bands, ([0, 20], [20, 40], [40, 50], [50, 60]), strict=True
+    ):
+        scores = PCA(5).fit_transform(z[:, slice(*columns)])
+        r = np.abs((scores * bands[name]).sum(0))
+        r /= np.linalg.norm(scores, axis=0) * np.linalg.norm(bands[name], axis=0)
+        np.testing.assert_allclose(r, 1, atol=1e-4)
+        np.testing.assert_allclose(
+            bands[name].std(0), scores.std(0) / scores[:, 0].std(), rtol=1e-3
+        )
+    with pytest.raises(ValueError, match="n_bands must be 1 to 6 layers, found 7"):
+        atoms.by_depth(responses, 6, 7, 5)

@@ -1,0 +1,302 @@
+"""Statistics of damage, against loops, planted effects and null tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from anbn.masking import damage
+from anbn.stats import inference
+
+DOMAINS = ("wiki", "c4", "math", "code")
+
+
+def table_of(rng, effects, *, n_draws=20, n_each=5, special=(), sd=0.1, **columns):
+    """A table with ``effects`` (group -> nats); its controls lose .3 +- sd nats."""
+    n_documents = n_each * len(DOMAINS)
+    domain = np.repeat(DOMAINS, n_each)
+    n_tokens = rng.integers(50, 300, n_documents)
+    intact = 3 + 0.3 * rng.normal(size=n_documents)
+    tender = 0.1 * rng.normal(size=n_documents)  # documents that any mask harms more
+
+    def rows(group, control, draw, nats):
+        nll = intact + nats * (1 + tender) + 0.02 * rng.normal(size=n_documents)
+        if group == "special" and not control:
+            nll += 0.5 * nats * np.isin(domain, special)
+        nll = intact if group == "intact" else nll
+        return pd.DataFrame(
+            {
+                "group": group,
+                "control": control,
+                "draw": draw,
+                "domain": domain,
+                "document": range(n_documents),
+                "n_tokens": n_tokens,
+                "nll": nll,
+                "accuracy": 0.5 - 0.1 * (nll - intact),
+                **columns,
+            }
+        )
+
+    parts = [rows("intact", "", 0, 0)]
+    for group, nats in effects.items():
+        nats = 0.3 + sd * rng.normal() if nats is None else nats
+        parts.append(rows(group, "", 0, nats))
+        for k in range(n_draws):
+            parts.append(rows(group, "per layer", k, 0.3 + sd * rng.normal()))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_perplexity_is_over_tokens(rng):
+    table = table_of(rng, {"a": 1.0}, n_draws=2)
+    found = damage.perplexity(table, by_domain=True)
+    assert len(found) == 4 * len(DOMAINS)
+    for row in found.itertuples():
+        own = table[
+            (table["group"] == row.group)
+            & (table["control"] == row.control)
+            & (table["draw"] == row.draw)
+            & (table["domain"] == row.domain)
+        ]
+        nats = sum(own["nll"] * own["n_tokens"]) / sum(own["n_tokens"])
+        assert row.perplexity == pytest.approx(np.exp(nats))
+        assert row.n_tokens == own["n_tokens"].sum()
+    found = damage.perplexity(table, rng=rng).set_index(["group", "control", "draw"])
+    mask = found.loc[("a", "", 0)]
+    assert mask["low"] < mask["perplexity"] < mask["high"] < 1.3 * mask["low"]
+    assert np.isnan(found.loc[("a", "per layer", 0), "low"])
+
+
+def test_settings_are_kept_apart(rng):
+    few, many = (table_of(rng, {"a": n / 10}, n_draws=3, n=n) for n in (5, 20))
+    found = damage.perplexity(pd.concat([few, many[many["group"] != "intact"]]))
+    masks = found[(found["group"] == "a") & (found["control"] == "")]
+    assert masks["n"].tolist() == [5, 20]
+    assert masks["perplexity"].is_monotonic_increasing
+
+
+def test_compare_equals_a_loop(rng):
+    table = table_of(rng, {"a": 0.6, "b": 0.1})
+    shuffled = table.sample(frac=1, random_state=0)
+    row = damage.compare(shuffled, "a", "per layer", rng=rng)
+    tokens = table[table["group"] == "intact"]["n_tokens"].to_numpy()
+
+    def mean(part, measure):
+        return (part.sort_values("document")[measure] * tokens).sum() / tokens.sum()
+
+    own = table[table["group"] == "a"]
+    mask = mean(own[own["control"] == ""], "nll")
+    draws = [mean(d, "nll") for _, d in own[own["control"] != ""].groupby("draw")]
+    intact = mean(table[table["group"] == "intact"], "nll")
+    assert row["nll"] == pytest.approx(mask)
+    assert row["damage"] == pytest.approx(mask - intact)
+    assert row["difference"] == pytest.approx(mask - np.mean(draws))
+    assert row["effect"] == pytest.approx(
+        (mask - np.mean(draws)) / np.std(draws, ddof=1)
+    )
+    assert row["p"] == (1 + sum(d >= mask for d in draws)) / 21
+    assert row["low"] < row["difference"] < row["high"]
+    assert (row["n_draws"], row["n_documents"]) == (20, 20)
+    # accuracy falls by a tenth of the nats: the same test with another sign
+    assert row["accuracy_difference"] == pytest.approx(-row["difference"] / 10)
+    assert row["accuracy_low"] == pytest.approx(-row["high"] / 10)
+    assert row["accuracy_p"] == row["p"]
+    less = damage.compare(table, "b", "per layer", rng=rng, alternative="less")
+    assert (
+        less["p"]
+        == less["accuracy_p"]
+        < damage.compare(table, "b", "per layer", rng=rng)["p"]
+    )
+
+
+def test_bootstrap_equals_a_loop(rng):
+    pairs = damage.paired(table_of(rng, {"a": 0.6}), "a", "per layer")
+    drawn = damage._differences(pairs, 4000, np.random.default_rng(1))
+    naive = []
+    for _ in range(4000):
+        chosen = np.concatenate(
+            [rng.choice(np.flatnonzero(pairs.domain == d), 5) for d in DOMAINS]
+        )
+        draws = rng.integers(20, size=20)
+        w = pairs.n_tokens[chosen]
+        both = pairs.mask[chosen], pairs.controls[np.ix_(draws, chosen)].mean(0)
+        naive.append(((both[0] - both[1]) * w).sum() / w.sum())
+    assert drawn.mean() == pytest.approx(np.mean(naive), abs=0.003)
+    assert drawn.std() == pytest.approx(np.std(naive), rel=0.1)
+
+
+def test_intervals_hold_the_truth(rng):
+    """Coverage over tables: fresh documents and draws each time, a known effect."""
+    missed, plain = [], []
+    for _ in range(300):
+        domain = np.repeat(np.arange(4), 5).astype(str)
+        tokens = rng.integers(50, 300, 20).astype(float)
+        mask = 0.6 + 0.4 * rng.normal(size=20)
+        draws = 0.1 * rng.normal(size=(20, 1)) + 0.1 * rng.normal(size=(20, 20))
+        pairs = damage.Paired(mask, draws, np.zeros(20), tokens, domain)
+        drawn = damage._differences(pairs, 500, rng)
+        low, high = inference.interval(drawn, domain, 20)
+        missed.append(not low <= 0.6 <= high)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        plain.append(not low <= 0.6 <= high)
+    assert 0.01 <= np.mean(missed) <= 0.085
+    assert np.mean(plain) > np.mean(missed)
+
+
+def test_intervals_of_one_document_a_domain_are_unknown(rng):
+    row = damage.compare(table_of(rng, {"a": 1.0}, n_each=1), "a", "per layer", rng=rng)
+    assert np.isnan(row["low"])
+    assert np.isfinite(row["difference"])
+
+
+def test_compare_all_finds_what_was_planted(rng):
+    effects = {"strong": 2.0} | {f"null {k}": None for k in range(8)}
+    found = damage.compare_all(table_of(rng, effects), rng=rng).set_index("group")
+    # no p is below 1 / 21: Holm over nine masks cannot find what max_p does
+    assert found.loc["strong", "p_holm"] == pytest.approx(9 / 21)
+    assert found.loc["strong", "p_fwe"] == pytest.approx(1 / 21)
+    assert (found.drop("strong")["p_fwe"] > 0.05).all()
+    kept = table_of(rng, {"kept": 0.0}, action="keep")
+    assert damage.compare_all(kept, rng=rng)["p"].item() == pytest.approx(1 / 21)
+
+
+def test_family_of_null_masks_is_calibrated(rng):
+    """Any of 8 masks, each one more draw of its control, is found in 5 % of tables."""
+    spread = rng.uniform(0.1, 10, size=(8, 1))
+    smallest, alone = [], []
+    for _ in range(2000):
+        values = list(spread * rng.standard_exponential((8, 20)))
+        smallest.append(inference.max_p(values).min())
+        alone.append(inference.max_p(values[:1])[0])
+    # p <= 1 / 20 happens in 1 / 20 of the tables
+    assert np.mean(np.array(smallest) <= 0.05) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.array(alone) <= 0.05) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.array(alone) <= 0.5) == pytest.approx(0.5, abs=0.04)
+
+
+def test_holm_equals_a_loop(rng):
+    p = np.append(rng.uniform(0, 0.1, 9), np.nan)
+    order, largest = np.argsort(p[:9]), 0
+    expected = np.full(10, np.nan)
+    for step, i in enumerate(order):
+        largest = max(largest, (9 - step) * p[i])
+        expected[i] = min(largest, 1)
+    np.testing.assert_allclose(inference.holm(p), expected)
+    assert inference.holm([0.01, 0.04]).tolist() == [0.02, 0.04]
+
+
+def test_domain_matrix(rng):
+    table = table_of(rng, {"a": 1.0, "b": 0.2}, n_draws=3)
+    matrix = damage.domain_matrix(table)
+    assert matrix.columns.tolist() == list(DOMAINS)
+    part = table[(table["group"] == "b") & (table["control"] == "")]
+    intact = table[table["group"] == "intact"]
+    inside = (part["domain"] == "math").to_numpy()
+    w = part["n_tokens"].to_numpy()[inside]
+    lost = (part["nll"].to_numpy() - intact["nll"].to_numpy())[inside]
+    assert matrix.loc["b", "math"] == pytest.approx((lost * w).sum() / w.sum())
+    controls = damage.domain_matrix(table, ["a"], control="per layer")
+    assert controls.index.tolist() == ["a"]
+    assert (controls.loc["a"] < 0.6).all()
+    with pytest.raises(damage.DamageError, match="no rows of group 'c'"):
+        damage.domain_matrix(table, ["c"])
+    other = table_of(rng, {"a": 2.0}, n_draws=3, n=7)
+    with pytest.raises(damage.DamageError, match=r"several settings.*n first"):
+        damage.domain_matrix(pd.concat([table.assign(n=5), other]))
+
+
+def test_specificity_finds_the_planted_domain(rng):
+    effects = {"special": 0.3} | {f"null {k}": None for k in range(4)}
+    table = table_of(rng, effects, n_each=8, special=["math"], sd=0.05)
+    found = damage.specificity_all(table, "per layer", rng=rng)
+    found = found.set_index(["group", "domain"])
+    planted = found.loc[("special", "math")]
+    assert planted["p_fwe"] <= 0.05
+    assert 0 < planted["low"] < planted["difference"] < planted["high"]
+    assert (found.drop(("special", "math"))["p_fwe"] > 0.05).all()
+    alone = damage.specificity(table, "special", "per layer", rng=rng)
+    above = alone["damage"].to_numpy()
+    others = (above.sum() - above) / 3
+    np.testing.assert_allclose(alone["profile"], (above - others) / above.mean())
+    # harm that is larger, but alike in all domains, is no specificity
+    table = table_of(rng, {"large": 5.0}, n_each=8)
+    assert (damage.specificity(table, "large", "per layer", rng=rng)["p"] > 0.1).all()
+
+
+def test_null_specificity_is_calibrated(rng):
+    p = [
+        damage.specificity(
+            table_of(rng, {"a": None}, n_draws=9, n_each=2),
+            "a",
+            "per layer",
+            rng=rng,
+            n_bootstrap=2,
+        )["p"]
+        for _ in range(60)
+    ]
+    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="nll"), "no columns nll"),
+        (lambda t: t.assign(nll=np.nan), "hold NaN.*'intact' in document 0"),
+        (lambda t: t[t["group"] != "intact"], "intact model: expected 1 draw, found 0"),
+        (lambda t: t[t["draw"] < 1], "2 draws or more, found 1"),
+        (lambda t: t.drop(index=25), "mask 'a' was measured on other documents"),
+        (lambda t: pd.concat([t, t]), "several rows for one draw and document"),
+        (
+            lambda t: t.assign(n_tokens=t["n_tokens"] + (t["control"] != "")),
+            "control 'per layer' of 'a' was measured on other documents, or other tok",
+        ),
+    ],
+)
+def test_bad_tables_are_refused(rng, change, message):
+    table = change(table_of(rng, {"a": 1.0}, n_draws=3))
+    with pytest.raises(damage.DamageError, match=message):
+        damage.compare(table, "a", "per layer", rng=rng)
+
+
+def test_more_errors(rng):
+    table = table_of(rng, {"a": 1.0}, n_draws=3)
+    with pytest.raises(damage.DamageError, match=r"alternative.*found 'two-sided'"):
+        damage.compare(table, "a", "per layer", rng=rng, alternative="two-sided")
+    with pytest.raises(damage.DamageError, match="no controls"):
+        damage.compare_all(table[table["control"] == ""], rng=rng)
+    with pytest.raises(damage.DamageError, match="two domains or more, found wiki"):
+        one = table[table["domain"] == "wiki"]
+        damage.specificity(one, "a", "per layer", rng=rng)
+    with pytest.raises(damage.DamageError, match="no mask has a control 'uniform'"):
+        damage.specificity_all(table, "uniform", rng=rng)
+    with pytest.raises(damage.DamageError, match="intervals need the intact model"):
+        damage.perplexity(table[table["group"] != "intact"], rng=rng)
+
+
+def test_interval_of_many_documents_is_the_percentiles(rng):
+    drawn = rng.normal(size=5000)
+    wide = inference.interval(drawn, np.repeat("a", 10_000))
+    np.testing.assert_allclose(wide, np.percentile(drawn, [2.5, 97.5]), atol=0.01)
+    low, high = inference.interval(drawn, np.repeat("a", 8))
+    t = stats.t.ppf(0.975, 7) * np.sqrt(8 / 7)
+    np.testing.assert_allclose([low, high], [-t, t], atol=0.25)
+
+
+def test_masks_like_their_draws_are_found_by_neither_p(rng):
+    """Rounding is no spread: a factor of 1 must not be special."""
+    table = table_of(rng, {"a": 0.5}, n_draws=20)
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(2, 0.5, 20)
+        same = table.copy()
+        masks = same["group"] != "intact"
+        same.loc[masks, "nll"] = noise[same.loc[masks, "document"]]
+        row = damage.compare_all(same, rng=rng).iloc[0]
+        assert row["p"] == row["p_fwe"] == 1
+
+
+def test_what_is_cut_is_asked_to_harm_less(rng):
+    harmless = table_of(rng, {"a": 0.0}, n_draws=20, action="cut")
+    row = damage.compare_all(harmless, rng=rng).iloc[0]
+    assert row["p"] == 1 / 21 and row["high"] < 0
+    silenced = harmless.assign(action="silence")
+    assert damage.compare_all(silenced, rng=rng).iloc[0]["p"] == 1

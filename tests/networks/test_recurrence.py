@@ -1,0 +1,157 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from anbn.networks import recurrence
+from anbn.stats import matching
+
+
+def random_members(rng, *shape, share=0.2):
+    return rng.random(shape) < share
+
+
+def naive_iou(a, b):
+    either = (a | b).sum()
+    return (a & b).sum() / either if either else 0.0
+
+
+def test_iou_equals_a_loop(rng):
+    a, b = random_members(rng, 4, 3, 20), random_members(rng, 6, 3, 20)
+    a[2] = b[1] = False
+    expected = [[naive_iou(x, y) for y in b] for x in a]
+    np.testing.assert_allclose(recurrence.iou(a, b), expected)
+    np.testing.assert_allclose(np.diag(recurrence.iou(b, b)), b.any((1, 2)))
+
+
+def test_counts_equal_a_loop(rng):
+    templates = random_members(rng, 3, 2, 30)
+    individuals = random_members(rng, 8, 4, 2, 30)
+    expected = np.zeros(3, int)
+    for k in range(3):
+        for text, i in itertools.product(range(8), range(4)):
+            expected[k] += naive_iou(templates[k], individuals[text, i]) > 0.12
+    assert 0 < expected.sum() < 96
+    found = recurrence.recurrence(templates, individuals, min_iou=0.12)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_null_equals_a_loop(rng):
+    templates = random_members(rng, 3, 2, 30)
+    individuals = random_members(rng, 8, 4, 2, 30)
+    null = recurrence.recurrence_null(
+        templates,
+        individuals,
+        n_permutations=5,
+        rng=np.random.default_rng(7),
+        min_iou=0.12,
+    )
+    again = np.random.default_rng(7)
+    for draw in null:
+        order = again.permuted(np.tile(np.arange(30), (2, 1)), axis=1)
+        shuffled = np.zeros_like(templates)
+        for k, layer, neuron in zip(*np.nonzero(templates), strict=True):
+            shuffled[k, layer, order[layer, neuron]] = True
+        assert (shuffled.sum(2) == templates.sum(2)).all()
+        expected = recurrence.recurrence(shuffled, individuals, min_iou=0.12)
+        np.testing.assert_array_equal(draw, expected)
+    assert null.std() > 0
+
+
+def test_planted_template_recurs_and_layers_alone_do_not(rng):
+    """One template returns neuron by neuron, the other only in its layer."""
+    templates = np.zeros((2, 5, 60), bool)
+    templates[0, 4, rng.permutation(60)[:30]] = True
+    templates[1, 3, rng.permutation(60)[:30]] = True
+    individuals = np.zeros((20, 2, 5, 60), bool)
+    for text in range(20):
+        individuals[text, 0] = templates[0] & (rng.random((5, 60)) < 0.8)
+        individuals[text, 1, 3, rng.permutation(60)[:30]] = True
+    counts = recurrence.recurrence(templates, individuals)
+    assert counts[0] == 20 and counts[1] >= 18  # both recur by the published measure
+    null = recurrence.recurrence_null(
+        templates, individuals, n_permutations=199, rng=rng, min_iou=0.5
+    )
+    strict = recurrence.recurrence(templates, individuals, min_iou=0.5)
+    p = matching.p_values(strict, null)
+    assert p[0] == 1 / 200
+    loose = recurrence.recurrence_null(
+        templates, individuals, n_permutations=199, rng=rng
+    )
+    assert matching.p_values(counts, loose)[1] > 0.05
+
+
+def test_p_values_are_calibrated(rng):
+    """Templates of no relation to the texts: p <= 0.05 in about 5 % or less."""
+    small = 0
+    for _ in range(120):
+        templates = random_members(rng, 1, 2, 40, share=0.3)
+        individuals = random_members(rng, 10, 3, 2, 40, share=0.3)
+        counts = recurrence.recurrence(templates, individuals)
+        null = recurrence.recurrence_null(
+            templates, individuals, n_permutations=59, rng=rng
+        )
+        small += matching.p_values(counts, null)[0] <= 0.05
+    assert small <= stats.binom.ppf(0.999, 120, 0.05)
+
+
+def test_p_values_by_hand():
+    null = np.array([[1, 5], [2, 5], [3, 0]])
+    np.testing.assert_allclose(matching.p_values([2, 6], null), [3 / 4, 1 / 4])
+    p = matching.p_values([np.nan, 0.3], [[0.1, 0.3 - 1e-12], [0.2, 0.1]])
+    np.testing.assert_allclose(p, [np.nan, 2 / 3])  # a tie within rounding is reached
+
+
+def test_agreement_is_the_best_one_to_one_pairing(rng):
+    a, b = random_members(rng, 3, 2, 25), random_members(rng, 5, 2, 25)
+    best = max(
+        np.mean([naive_iou(a[i], b[j]) for i, j in enumerate(choice)])
+        for choice in itertools.permutations(range(5), 3)
+    )
+    mean, pairs = recurrence.agreement(a, b)
+    assert mean == pytest.approx(best)
+    assert [i for i, *_ in pairs] == [0, 1, 2]
+    for i, j, value in pairs:
+        assert value == pytest.approx(naive_iou(a[i], b[j]))
+    order = [2, 0, 1]
+    mean, pairs = recurrence.agreement(a, a[order])
+    assert mean == 1 and [order[j] for _, j, _ in pairs] == [0, 1, 2]
+
+
+def test_agreement_of_timecourses(rng):
+    source = rng.laplace(size=(400, 4))
+    a = source[:, [1, 0, 3]] + 0.3 * rng.normal(size=(400, 3))
+    b = -source + 0.3 * rng.normal(size=(400, 4))  # signs aside
+    mean, pairs = recurrence.agreement_of_timecourses(a, b)
+    assert [j for _, j, _ in pairs] == [1, 0, 3]
+    for i, j, value in pairs:
+        assert value == pytest.approx(abs(stats.pearsonr(a[:, i], b[:, j])[0]))
+    assert mean == pytest.approx(np.mean([value for *_, value in pairs])) and mean > 0.8
+    other, _ = recurrence.agreement_of_timecourses(a, rng.normal(size=(400, 4)))
+    assert other < 0.2
+
+
+def test_bad_input_is_named(rng):
+    a, b = random_members(rng, 2, 3, 20), random_members(rng, 2, 3, 21)
+    with pytest.raises(ValueError, match="different units"):
+        recurrence.agreement(a, b)
+    with pytest.raises(ValueError, match=r"a must say which units belong.*float64"):
+        recurrence.iou(a.astype(float), a)
+    with pytest.raises(ValueError, match="expected templates of shape"):
+        recurrence.recurrence(a, a)
+    with pytest.raises(ValueError, match="400 and 300 samples"):
+        recurrence.agreement_of_timecourses(np.ones((400, 2)), np.ones((300, 2)))
+    with pytest.raises(ValueError, match="NaN"):
+        recurrence.agreement_of_timecourses(np.full((9, 2), np.nan), np.ones((9, 2)))
+    with pytest.raises(ValueError, match="no networks"):
+        recurrence.agreement(a[:0], a)
+
+
+def test_pairwise_is_a_symmetric_table(rng):
+    sets = {name: rng.random((3, 2, 40)) < 0.3 for name in "abc"}
+    table = recurrence.pairwise(sets, recurrence.agreement)
+    assert list(table) == list(table.index) == ["a", "b", "c"]
+    np.testing.assert_allclose(np.diag(table), 1)
+    np.testing.assert_allclose(table, table.T)
+    assert table.loc["a", "c"] == recurrence.agreement(sets["a"], sets["c"])[0]

@@ -1,0 +1,267 @@
+import ast
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from projects import FIFTH, FIRST, FOURTH, SECOND, THIRD, contents
+
+from anbn.core import artifacts, params
+from anbn.study import fingerprints, pipeline
+
+
+def now():
+    found = {}
+    for stage, reads in pipeline.STAGES.items():
+        values = params.read("mine", stage)
+        upstream = {r: found[r] for r in reads}
+        found[stage] = fingerprints.fingerprint(stage, values, upstream)
+    return found
+
+
+def changed(before):
+    return [stage for stage, value in now().items() if value != before[stage]]
+
+
+def test_what_counts_and_what_does_not(project):
+    before = now()
+    notebook = project / "notebooks" / f"{FOURTH}.py"
+    text = notebook.read_text()
+    for path in project.rglob("*.py"):
+        path.touch()
+    notebook.write_text(text.replace("Python 3 (ipykernel)", "Other"))  # header
+    parameters = project / "params" / "mine"
+    (parameters / f"{FIRST}.yaml").write_text("value: 2  # a comment\ndevice: cuda\n")
+    assert changed(before) == []
+    (parameters / f"{FOURTH}.yaml").write_text("value: 3")
+    assert changed(before) == [FOURTH]
+    (parameters / f"{FOURTH}.yaml").write_text("value: 2")
+    notebook.write_text(text + "\n# %%\nprint(1)\n")
+    assert changed(before) == [FOURTH]
+    notebook.write_text(text)
+    masking = project / "lib" / "anbn" / "masking" / "intervene.py"
+    masking.write_text(masking.read_text() + "\n")
+    assert changed(before) == [FOURTH]
+    (parameters / f"{SECOND}.yaml").write_text("value: 5")
+    assert changed(before) == [SECOND, THIRD, FOURTH, FIFTH]
+
+
+def test_imports_are_followed(project):
+    found = fingerprints.imported_modules("from anbn.masking import intervene")
+    assert {"anbn.masking", "anbn.masking.intervene", "anbn.models.neurons"} <= set(
+        found
+    )
+    assert "anbn.brain.bold" not in found
+    found = fingerprints.imported_modules("from anbn.core.params import current")
+    expected = ["anbn", "anbn.core", "anbn.core.params", "anbn.core.paths"]
+    assert list(found) == expected
+    assert found["anbn.core"].name == "__init__.py"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from anbn.house import room",
+        "from anbn.house.room import thing",
+        "import anbn.house.room as place",
+        "from anbn import house\nfrom anbn.house.hall import x",
+        "def f():\n    from anbn.house import room",
+    ],
+)
+def test_every_form_of_import_is_followed(project, line):
+    house = project / "lib" / "anbn" / "house"
+    house.mkdir()
+    (house / "__init__.py").write_text("")
+    (house / "hall.py").write_text("def g():\n    from .room import x\n")
+    (house / "room.py").write_text("from . import cellar\n")
+    (house / "cellar.py").write_text("import numpy.linalg\nfrom ..core import paths\n")
+    (house / "attic.py").write_text("from anbn.house import cellar\n")
+    found = set(fingerprints.imported_modules(line))
+    assert {"anbn.house.room", "anbn.house.cellar", "anbn.core.paths"} <= found
+    assert "anbn.house.attic" not in found and not [m for m in found if "numpy" in m]
+
+
+ROOT = params.project_root()
+NOTEBOOKS = {
+    stage: fingerprints.notebook_source(stage)
+    for stage in [*pipeline.STAGES, "90_sweep_report"]
+}
+PACKAGES = sorted(p.name for p in (ROOT / "lib" / "anbn").iterdir() if p.is_dir())
+PACKAGES = [name for name in PACKAGES if name != "__pycache__"]
+
+
+def hashes_of_notebooks():
+    """Hashes of the modules that each of the project's own notebooks uses."""
+    found = {}
+    for stage, source in NOTEBOOKS.items():
+        used = fingerprints.imported_modules(source)
+        found[stage] = {name: artifacts.sha256(path) for name, path in used.items()}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_edited_module_makes_stale_what_uses_it_and_nothing_else(project, package):
+    """A module in each package, against Python's own account of what is loaded."""
+    loaded, before = loaded_by_notebooks(), hashes_of_notebooks()
+    for path in sorted((project / "lib" / "anbn" / package).glob("*.py")):
+        path.write_text(path.read_text() + "\n")
+        now = hashes_of_notebooks()
+        stale = {stage for stage in NOTEBOOKS if now[stage] != before[stage]}
+        name = f"anbn.{package}.{path.stem}".removesuffix(".__init__")
+        assert stale == {stage for stage in NOTEBOOKS if name in loaded[stage]}
+        before = now
+
+
+@functools.cache
+def loaded_by_notebooks():
+    """Modules of anbn that are loaded after the import cells of each notebook."""
+    found = {}
+    for stage, source in NOTEBOOKS.items():
+        tree = ast.parse(source)
+        imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        code = "\n".join(map(ast.unparse, imports))
+        code += "\nimport sys\nprint(*[m for m in sys.modules if m.startswith('anbn')])"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        found[stage] = set(done.stdout.split())
+    return found
+
+
+def test_other_versions_of_libraries_run_a_stage_again(project, monkeypatch, capsys):
+    assert pipeline.run_study("mine", [FIRST]) == 1
+    assert pipeline.run_study("mine", [FIRST]) == 0
+    real = artifacts.versions
+    monkeypatch.setattr(
+        artifacts, "versions", lambda names: real(names) | {"numpy": "9.9.9"}
+    )
+    capsys.readouterr()
+    assert pipeline.run_study("mine", [FIRST]) == 1
+    said = capsys.readouterr().out
+    assert f"mine/{FIRST}: made with numpy" in said and "here is 9.9.9" in said
+
+
+def test_data_files_count(project):
+    (project / "story.txt").write_text("one")
+    values = project / "params" / "mine" / f"{FIRST}.yaml"
+    values.write_text("file: story.txt")
+    before = now()
+    (project / "story.txt").touch()
+    assert changed(before) == []
+    (project / "story.txt").write_text("two")
+    assert changed(before) == list(pipeline.STAGES)
+
+
+def test_run_skip_and_rerun(project, capsys):
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 5
+    for stage in pipeline.STAGES:
+        out = project / "outputs" / "mine" / stage
+        names = {p.name for p in out.iterdir()}
+        assert {"notebook.ipynb", "notebook.html", "manifest.json", "data"} <= names
+        assert not names & {"running.ipynb", "source.ipynb", "failed.ipynb"}
+        assert "value = 2" in (out / "notebook.ipynb").read_text()
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 0
+    assert capsys.readouterr().out.count("up to date") == 5
+    (project / "outputs" / "mine" / FOURTH / "data" / "a.npy").unlink()
+    assert pipeline.run_study("mine", [FIFTH]) == 0  # does not read the fourth
+    assert pipeline.run_study("mine", [FOURTH]) == 1
+
+
+def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
+    (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 13")
+    done = subprocess.run(
+        [sys.executable, "-m", "anbn.study.pipeline", "mine"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "AssertionError: unlucky" in done.stderr
+    assert "Traceback" not in done.stderr
+    out = project / "outputs" / "mine"
+    assert (out / FIRST / "manifest.json").is_file()
+    assert (out / SECOND / "failed.ipynb").is_file()
+    assert not (out / SECOND / "manifest.json").exists()
+    assert not (out / SECOND / "notebook.ipynb").exists()
+    assert not (out / THIRD).exists()
+    (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 2")
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 4
+    assert not (out / SECOND / "failed.ipynb").exists()
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["mine", "05"], ["mine", "03"]])
+def test_bad_calls_run_nothing(project, arguments):
+    (project / "params" / "mine" / f"{THIRD}.yaml").write_text("valu: 3")
+    done = subprocess.run(
+        [sys.executable, "-m", "anbn.study.pipeline", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "no stage" in done.stderr or "did you mean 'value'" in done.stderr
+    assert not (project / "outputs").exists()
+
+
+def test_sigkill_at_any_moment_ends_in_the_same_result(project):
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 5
+    expected = contents(project)
+    shutil.rmtree(project / "outputs")
+    moments = random.Random(0)
+    command = [sys.executable, "-m", "anbn.study.pipeline", "mine"]
+    for _ in range(5):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(0.5, 5))
+        os.kill(process.pid, signal.SIGKILL)  # its kernel is left to notice by itself
+        process.wait()
+        for manifest in (project / "outputs").glob("mine/*/manifest.json"):
+            assert json.loads(manifest.read_text())["stage"] == manifest.parent.name
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert contents(project) == expected
+    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 0
+    assert not list((project / "outputs").rglob(".tmp-*"))
+
+
+def test_two_runs_of_one_study_do_not_mix(project):
+    with pipeline.study_lock("mine"):
+        done = subprocess.run(
+            [sys.executable, "-m", "anbn.study.pipeline", "mine"],
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "is being run by another process" in done.stderr
+
+
+def test_a_study_may_leave_out_what_a_stage_can_do_without(project):
+    (project / "params" / "mine" / f"{THIRD}.yaml").unlink()
+    text = (project / "notebooks" / f"{FOURTH}.py").read_text()
+    (project / "notebooks" / f"{FOURTH}.py").write_text(
+        text.replace(f", '{THIRD}'", "")
+    )
+    assert pipeline.run_study("mine", [FOURTH]) == 3
+    (project / "params" / "mine" / f"{SECOND}.yaml").unlink()
+    with pytest.raises(params.ParamError):
+        pipeline.run_study("mine", [FOURTH])
+
+
+def test_two_notebooks_do_not_write_one_stage(project, monkeypatch):
+    artifacts.begin_stage("mine", FIRST)
+    artifacts.begin_stage("mine", FIRST)  # the same kernel may run its cell again
+    code = (
+        "from anbn.core import artifacts, paths; "
+        f"artifacts.hold(paths.stage_dir('mine', '{FIRST}'), 0.5)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "is being written by another process" in done.stderr
+    artifacts.finish_stage(
+        artifacts.stage_dir("mine", FIRST), {}, params={}, simulated=False
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,358 @@
+"""The machinery of sweeps on a project of stages that take a moment.
+
+The copied library runs them in a process of their own without papermill, which takes
+seconds for each (`test_real_notebooks` has it). Everything around is the real thing.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+from projects import FIRST, SECOND
+from sweeping import FOUR, STAGE, TWELVE, write
+
+from anbn.core import artifacts
+from anbn.study import clusters, sweep_plan, sweep_task, sweeps
+from anbn.study.sweep_progress import Progress, duration
+
+
+def start(project, *more):
+    command = [sys.executable, "-m", "anbn.study.sweep_runner", "s", *more]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **options)
+
+
+def run(project, *more, code=0):
+    process = start(project, *more)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    return said
+
+
+def noted(project, what="started"):
+    path = project / f"{what}.txt"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def results(project):
+    folder = project / "outputs" / "sweeps" / "s"
+    return pd.read_parquet(folder / "results.parquet"), folder
+
+
+def hashes(folder):
+    files = sorted(folder.glob("runs/*/0*/data/*"))
+    found = {str(p.relative_to(folder)): artifacts.sha256(p) for p in files}
+    return {k: v for k, v in found.items() if not (folder / k).parents[1].is_symlink()}
+
+
+def leftovers(folder):
+    names = (".tmp-*", "running.ipynb", "source.ipynb", "failed*", "*.partial")
+    found = [p for name in names for p in folder.rglob(name)]
+    return found + list(folder.glob(".running"))
+
+
+def wait_for(condition, patience=60):
+    give_up = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def workers_of(process):
+    found = []
+    try:
+        for child in psutil.Process(process.pid).children():
+            if "spawn_main" in str(child.cmdline()):
+                found.append(child)
+    except psutil.Error:  # one that has just ended
+        pass
+    return found
+
+
+def processes_of(project):
+    """Stage processes, and what they started, that still work for this project."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("ANBN_ROOT") == str(project):
+                if "anbn.study.sweep_stage" in process.cmdline():
+                    found.append(process)
+        except psutil.Error:
+            pass
+    return found
+
+
+def test_workers_killed_at_random_leave_the_same_result(quick):
+    write(quick, TWELVE)
+    said = run(quick, "--jobs", "2")
+    assert "12 points, stages 01 02" in said
+    assert "16 stage runs after sharing (of 24): 0 up to date" in said
+    assert "[16/16] " in said
+    assert "left)" in said
+    assert len(noted(quick)) == len(set(noted(quick))) == 16  # each once
+    threads = max(1, os.cpu_count() // 2)
+    assert {line.split()[2] for line in noted(quick)} == {str(threads)}
+    table, folder = results(quick)
+    expected, files = table.drop(columns="seconds"), hashes(folder)
+    assert list(table["status"]) == ["done"] * 12
+    assert len(files) == 16
+    folder.rename(quick / "undisturbed")
+    for name in ("started", "finished"):
+        (quick / f"{name}.txt").unlink()
+
+    process, moments, n_killed = start(quick, "--jobs", "2"), random.Random(0), 0
+    while process.poll() is None:
+        time.sleep(moments.uniform(0.5, 4))
+        workers = workers_of(process)
+        if workers and noted(quick) and n_killed < 6:
+            moments.choice(workers).kill()
+            n_killed += 1
+    said = process.stdout.read()
+    assert process.returncode == 0, said
+    assert n_killed >= 4
+    assert "again, its worker died" in said
+    table, folder = results(quick)
+    pd.testing.assert_frame_equal(table.drop(columns="seconds"), expected)
+    assert hashes(folder) == files
+    assert leftovers(folder) == []
+    assert processes_of(quick) == []
+    before = noted(quick)
+    # nothing was done again that had been finished
+    assert len(noted(quick, "finished")) <= 16 + n_killed
+    assert "16 up to date, 0 to take from outputs/mine, 0 to run" in run(quick)
+    assert noted(quick) == before
+
+
+def test_ctrl_c_and_on_with_the_same_command(quick):
+    process = start(quick, "--jobs", "1")
+    wait_for(lambda: len(noted(quick)) >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "The same command goes on from here" in said
+    assert "Traceback" not in said
+    wait_for(lambda: not processes_of(quick), 10)
+    table, folder = results(quick)
+    assert "not run" in set(table["status"])
+    n_before = len(noted(quick, "finished"))
+    assert "4 points" in run(quick, "--jobs", "1")
+    table, _ = results(quick)
+    assert list(table["status"]) == ["done"] * 4
+    assert len(noted(quick, "finished")) <= 6 + 1
+    assert n_before >= 1
+    assert leftovers(folder) == []
+
+
+def test_a_failed_point_does_not_stop_the_others(quick):
+    text = FOUR.replace("[3, 4]", "[3, 13]")
+    write(quick, text + f"set: {{{FIRST}.names: [a, b]}}\n")
+    said = run(quick, "--jobs", "2", code=1)
+    table, folder = results(quick)
+    assert sorted(table["status"]) == ["done", "done", "failed", "failed"]
+    failed = table[table["status"] == "failed"]
+    assert set(failed["failed_stage"]) == {FIRST}
+    assert set(failed["error"]) == {f"{FIRST}, cell 2: AssertionError: unlucky"}
+    assert failed["notebook_02"].isna().all()
+    for path in failed["notebook_01"]:
+        assert path.endswith(f"{FIRST}/failed.ipynb")
+        assert (quick / path).is_file()
+        assert path in said
+    assert said.count("failed: value") + said.count("failed: 01.value") == 2
+    done = table[table["status"] == "done"]
+    assert list(done["02:total"]) == [9.0, 10.0]
+    assert "02:label" not in table  # numbers only
+    assert done["simulated"].all()
+    csv = pd.read_csv(folder / "results.csv")
+    assert list(csv.columns) == list(table.columns)
+    about = artifacts.read_json(folder / "sweep.json")
+    assert about["varied"] == [f"{FIRST}.value", f"{SECOND}.value"]
+    assert about["study"], about["n_points"] == ("mine", 4)
+    n_before = len(noted(quick))
+    run(quick, "--jobs", "1", code=1)
+    assert len(noted(quick)) == n_before + 1  # only what failed
+    write(quick, text.replace("13", "4") + f"set: {{{FIRST}.names: [a, b]}}\n")
+    run(quick, "--jobs", "1")
+    assert list(results(quick)[0]["status"]) == ["done"] * 4
+    assert len(noted(quick)) == n_before + 1 + 3
+
+
+def test_what_the_base_study_has_is_taken(quick):
+    write(quick, f"study: mine\nstages: [1]\ngrid: {{{FIRST}.value: [2, 5]}}\n")
+    run(quick)
+    folder = results(quick)[1]
+    runs, _ = sweep_plan.plan(sweeps.read("s"))
+    first = next(iter(runs.values()))
+    mine = quick / "outputs" / "mine" / FIRST
+    mine.parent.mkdir()
+    sweep_plan.out_of(folder, first).rename(mine)
+    (mine / "stage.log").write_text("log")
+    n_before = len(noted(quick))
+    assert "1 up to date, 1 to take from outputs/mine, 0 to run" in run(quick)
+    assert len(noted(quick)) == n_before
+    taken = sweep_plan.out_of(folder, first)
+    assert (taken / "data" / "a.npy").samefile(mine / "data" / "a.npy")
+    for name in ("manifest.json", "notebook.html", "notebook.ipynb", "stage.log"):
+        assert not (taken / name).samefile(mine / name)
+    assert not (taken / ".lock").exists()
+    assert list(results(quick)[0]["status"]) == ["done", "done"]
+    link = folder / "points" / "value=2" / FIRST
+    assert link.is_symlink()
+    assert (link / "manifest.json").is_file()
+
+
+def test_two_at_once_and_a_disk_too_small(quick, monkeypatch):
+    from anbn.study import sweep_cost, sweep_runner
+
+    sweep = sweeps.read("s")
+    folder = sweep_plan.folder_of("s")
+    with sweep_runner._only_one(folder, "s"):
+        assert "is being run by another process" in run(quick, code=1)
+    assert noted(quick) == []
+    runs, chains = sweep_plan.plan(sweep)
+    monkeypatch.setattr(
+        sweep_cost, "costs", lambda *_: (dict.fromkeys(sweep.reads, 1e9), {})
+    )
+    monkeypatch.setattr(sweep_cost, "free_bytes", lambda _: 5e9)
+    with pytest.raises(sweep_plan.SweepError, match=r"needs some 6.0 GB and .* 5.0 GB"):
+        sweep_cost.describe(folder, sweep, runs, chains, 1)
+
+
+def test_a_failed_report_leaves_the_table(quick):
+    report = STAGE.format(stage="90_sweep_report", reads=[], pause=0)
+    path = quick / "notebooks" / "90_sweep_report.py"
+    path.write_text(report.replace("value: int = 1", "value: int = 13"))
+    code = "from anbn.study import sweep_runner; sweep_runner.main(['s'])"
+    env = os.environ | {"PYTHONPATH": str(quick / "lib")}  # papermill is for others
+    write(quick, f"study: mine\nstages: [1]\ngrid: {{{FIRST}.value: [2, 5]}}\n")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the report failed, the table stands in" in done.stderr
+    assert list(results(quick)[0]["status"]) == ["done", "done"]
+    path.write_text(report)
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "report: outputs/sweeps/s/90_sweep_report/notebook.html" in done.stdout
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A Dask scheduler and a worker, started elsewhere, that have not imported anbn."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    file = folder / "scheduler.json"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ANBN_")}
+    options = {"cwd": folder, "env": env, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "dask"]
+    parts = ["--scheduler-file", str(file), "--no-dashboard"]
+    host = ["--host", "127.0.0.1"]
+    started = [
+        subprocess.Popen([*dask, "scheduler", *parts, *host, "--port", "0"], **options)
+    ]
+    wait_for(file.is_file)
+    started += [
+        subprocess.Popen([*dask, "worker", *parts, "--nthreads", "1"], **options)
+    ]
+    wait_for(lambda: file.stat().st_size > 0)
+    yield artifacts.read_json(file)["address"]
+    for process in reversed(started):
+        sweep_task.end(process.pid)
+        process.wait()
+
+
+def test_on_a_scheduler(quick, scheduler):
+    from distributed import Client
+
+    said = run(quick, "--scheduler", scheduler)
+    assert "[6/6] " in said
+    assert list(results(quick)[0]["status"]) == ["done"] * 4
+    threads = str(os.cpu_count())  # of one job at a time
+    assert {line.split()[2] for line in noted(quick)} == {threads}
+    with Client(scheduler, set_as_default=False) as client:
+        modules = client.run(lambda: [m for m in sys.modules if m.startswith("anbn")])
+        assert not any(modules.values())  # it can never hold an old version
+        # whoever runs a sweep may die: nothing goes on without it
+        write(quick, FOUR.replace("[6, 7]", "[8, 9]"))
+        process = start(quick, "--scheduler", scheduler)
+        wait_for(lambda: len(noted(quick)) > 6)
+        process.kill()
+        process.communicate()
+        wait_for(lambda: not processes_of(quick), 20)
+        settings = {"root": str(quick), "token": "1", "python": "python"}
+        settings |= {"token_file": str(quick / "none"), "sources": ""}
+        with pytest.raises(clusters.ClusterError, match="does not see the file"):
+            clusters.check_workers(client, sweep_task.look, settings)
+        (quick / "none").write_text("1")
+        with pytest.raises(clusters.ClusterError, match="another version of the lib"):
+            clusters.check_workers(client, sweep_task.look, settings)
+        with pytest.raises(clusters.ClusterError, match="there is no project at /non"):
+            elsewhere = settings | {"root": "/nonsense"}
+            clusters.check_workers(client, sweep_task.look, elsewhere)
+    run(quick, "--scheduler", scheduler)
+    assert list(results(quick)[0]["status"]) == ["done"] * 4
+
+
+def test_environment_of_a_stage(monkeypatch):
+    monkeypatch.setenv("ANBN_CACHE", "/of/the/worker")
+    monkeypatch.setenv("PYTHONPATH", "/more")
+    settings = {"root": "/root", "threads": 3, "gpus": ["4", "GPU-x"]}
+    settings["environment"] = {"ANBN_DATA": "/data"}
+    found = sweep_task._environment({"values": {"device": "auto"}}, settings, 3)
+    assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
+    assert found["CUDA_VISIBLE_DEVICES"] == "GPU-x"
+    assert found["PYTHONPATH"] == "/root/lib:/more"
+    assert found["ANBN_DATA"] == "/data"
+    assert "ANBN_CACHE" not in found
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for device in ("balanced", "cuda:1", "cpu"):  # somebody has chosen
+        found = sweep_task._environment({"values": {"device": device}}, settings, 0)
+        assert "CUDA_VISIBLE_DEVICES" not in found
+
+
+def test_progress_on_a_terminal(quick, capsys):
+    runs, _ = sweep_plan.plan(sweeps.read("s"))
+    keys, labels = list(runs), [p.label for p in sweeps.read("s").points]
+    with Progress(runs, labels, {FIRST: 10.0}, live=True) as progress:
+        progress.n_jobs = 2
+        assert progress.seconds_left() is None  # nothing is known of the second stage
+        progress.start(keys[0], "a")
+        progress.end(
+            keys[0], {"status": "done", "error": None, "ran": True, "seconds": 4}
+        )
+        progress.known[SECOND] = 20.0
+        assert progress.seconds_left() == pytest.approx((4 + 4 * 20) / 2)
+        progress.start(keys[1], "a")
+        wrong = {"status": "failed", "error": "x[1]", "ran": True, "seconds": 4}
+        progress.end(keys[1], wrong)
+        progress.start(keys[2], "a")
+        progress.tick()
+    shown = capsys.readouterr().out
+    assert "failed: x[1]" in shown
+    assert "left" in shown
+    assert [n for n in ("waiting", "running", "done") if n not in shown] == []
+    assert (duration(5), duration(600), duration(7200)) == (
+        "some 5 s",
+        "some 10 min",
+        "some 2.0 h",
+    )
+
+
+def test_real_notebooks(real):
+    write(real, f"study: mine\nstages: [2]\ngrid: {{{SECOND}.value: [5, 13]}}\n")
+    said = run(real, code=1)
+    table, folder = results(real)
+    assert list(table["status"]) == ["done", "failed"]
+    assert table["error"][1] == f"{SECOND}, cell 4: AssertionError: unlucky"
+    assert "<html" in (real / table["notebook_02"][0]).read_text()
+    assert "AssertionError" in (real / table["notebook_02"][1]).read_text()
+    assert table["notebook_02"][1] in said
+    assert leftovers(folder / "runs") == [
+        p for p in leftovers(folder / "runs") if p.name.startswith("failed")
+    ]
