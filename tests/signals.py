@@ -5,7 +5,7 @@ WORDS = "the cat sat on a mat would dog ran far away today".split()
 
 def smooth(rng, *shape, width=4):
     """Noise, smooth over `width` of its first axis as BOLD is, and not periodic."""
-    noise = rng.normal(size=(shape[0] + width - 1, *shape[1:]))
+    noise = rng.normal(size=(shape[0] + 10, *shape[1:]))
     return sum(noise[i : i + shape[0]] for i in range(width))
 
 

@@ -36,13 +36,16 @@ def test_every_parameter_has_a_row_of_five_cells(stage):
 
 def test_contributing_names_what_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for path, test in re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", text):
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
         assert f"def {test}(" in (ROOT / path).read_text() or not test, (path, test)
     names = re.findall(r"`([a-z_]+)\.([A-Za-z_]+)`", text)
     names = [n for n in names if n[1] not in ("py", "md", "yml", "toml", "safe_load")]
     assert len(names) > 15
     for module, name in names:
-        assert hasattr(importlib.import_module(f"anbn.{module}"), name), (module, name)
+        (path,) = (ROOT / "lib" / "anbn").glob(f"*/{module}.py")
+        package = path.parent.name
+        found = importlib.import_module(f"anbn.{package}.{module}")
+        assert hasattr(found, name), (package, module, name)
     for target in re.findall(r"\bmake ([a-z-]+)", text):
         assert re.search(
             rf"(?m)^(\S+ )*{target}( \S+)*:", (ROOT / "Makefile").read_text()

@@ -48,7 +48,7 @@ def test_all_models_are_loaded_before_anything_is_recorded():
     text = fingerprints.notebook_source("01_activation_recording")
     begin = text.index("recording.record(")
     before = text[:begin]
-    assert before.count("models.load_model(") == 2  # the model, comparison models
+    assert before.count("loading.load_model(") == 2  # the model, comparison models
     assert "in compared.items()" in before
     assert before.count("recording.check_range(") == 3
     assert "del other" in before  # one at a time
