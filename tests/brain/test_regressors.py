@@ -120,8 +120,8 @@ def test_a_story_beside_the_volumes(words):
         RegressorError, match=r"the words \(of .* 40 volumes.*500 to 56"
     ):
         story_regressors(words, ["length"], n_times=40, tr=1.5, start=500.0)
-    with pytest.raises(RegressorError, match="hrf: found 'fir', expected one of spm"):
-        story_regressors(words, ["length"], **CLOCK, hrf="fir")
+    with pytest.raises(ValueError, match="hrf must be spm, glover or none, found 'g"):
+        story_regressors(words, ["length"], **CLOCK, hrf="gamma")
     words["onset"] = np.nan
     with pytest.raises(RegressorError, match="no time"):
         story_regressors(words, ["word_rate"], **CLOCK)

@@ -52,7 +52,7 @@ def test_planted_templates_are_labelled_and_noise_is_not(mask, seitzman, rng):
     chosen = [names.index("Visual"), names.index("DefaultMode")]
     noise = np.stack([smooth_map(mask, 1.0, rng) for _ in range(3)])
     maps = noise.copy()
-    maps[:2] += 1.5 * matching.hemodynamics.zscore(known[chosen].T).T
+    maps[:2] += 1.5 * timeseries.zscore(known[chosen].T).T
     table = templates.label(maps, known, names, mask, rng=rng)
     assert list(table["label"]) == ["Visual", "DefaultMode", "unlabelled-2"]
     assert (table["p"][:2] <= 0.02).all() and table["p"][2] > 0.05
@@ -127,7 +127,7 @@ def test_null_is_calibrated(kind, mask, seitzman):
     """Unrelated maps get p <= .05 as often as they should, whatever their shape."""
     rng = np.random.default_rng(11)
     known, _ = seitzman
-    standard = matching.hemodynamics.zscore(known.T)
+    standard = timeseries.zscore(known.T)
     n, hits = 80, 0
     for k in range(n):
         sigma = (1.0, 2.0)[k % 2]

@@ -20,7 +20,6 @@ WORD_RATE = "word_rate"
 SPEECH = "speech"
 PAUSE = 1.0  # s; silence that is shorter belongs to speech
 SPEECH_STEP = 0.1  # s, grid on which speech is on or off
-RESPONSES = ("spm", "glover", "none")
 
 
 class RegressorError(ValueError):
@@ -198,12 +197,8 @@ def impulses(
     Raises
     ------
     RegressorError
-        Another response, or events that do not reach the volumes.
+        Events that do not reach the volumes.
     """
-    if hrf not in RESPONSES:
-        raise RegressorError(
-            f"hrf: found {hrf!r}, expected one of {', '.join(RESPONSES)}"
-        )
     options = {"n_times": n_times, "tr": tr, "start": start, "kind": hrf}
     options["run_lengths"] = run_lengths
     events = np.arange(len(onset))
