@@ -148,17 +148,6 @@ def test_same_seed_same_volumes(responses, simulation):
         np.testing.assert_array_equal(a.get_fdata(), b.get_fdata())
 
 
-def test_networks_are_averages_of_their_parcels():
-    rest, _ = simulate.rest_parcels()
-    averages, names = simulate.rest_networks()
-    assert len(names) == len(set(names)) == averages.shape[1] == 7
-    assert averages.sum(0) == pytest.approx(1)
-    assert ((averages > 0).sum(1) == 1).all()
-    members = averages[:, names.index("Vis")] > 0
-    expected = rest[:, members].mean(1)
-    np.testing.assert_allclose(rest @ averages[:, names.index("Vis")], expected)
-
-
 def test_surrogate_rest_is_not_periodic(rng):
     rest, _ = simulate.rest_parcels()
     draws = [simulate.surrogate_rest(rest, 100, rng) for _ in range(20)]

@@ -147,20 +147,6 @@ def rest_parcels():
     return timeseries.zscore(timeseries.remove(rest, basis)), centres
 
 
-def rest_networks():
-    """The parcels' seven networks (Schaefer 2018, after Yeo 2011), as averages.
-
-    Returns
-    -------
-    averages : array of shape (100, 7)
-        ``rest @ averages`` are the networks' time courses.
-    names : list of str
-    """
-    table = pd.read_csv(resolve(REST) / "rois.tsv", sep="\t")
-    members = pd.get_dummies(table["network"], dtype=float)
-    return (members / members.sum()).to_numpy(), list(members)
-
-
 def surrogate_rest(rest, n_times, rng):
     """New noise with the spatial covariance and the spectra of given BOLD, any length.
 
@@ -340,23 +326,6 @@ def write_simulation(simulation, folder):
     }
     artifacts.write_json(folder / "truth.json", truth)
     return files
-
-
-def false_share(found, planted):
-    """False discovery proportion: discoveries in networks that nothing drives.
-
-    Parameters
-    ----------
-    found : bool array of shape (n_neurons, n_networks)
-    planted : bool array of shape (n_networks,)
-
-    Returns
-    -------
-    share : float
-        Of all discoveries, 0 if there are none; its mean over data sets is the false
-        discovery rate.
-    """
-    return float(found[:, ~planted].sum() / max(found.sum(), 1))
 
 
 def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
