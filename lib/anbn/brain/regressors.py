@@ -12,8 +12,9 @@ import scipy.linalg
 from scipy.io import wavfile
 
 from anbn.brain import clock
+from anbn.core.params import did_you_mean
 from anbn.core.paths import resolve
-from anbn.core.tables import MISSING, choose, did_you_mean, read_cells, some
+from anbn.core.tables import choose, numbers, read_cells, some
 from anbn.stats import timeseries
 
 WORD_RATE = "word_rate"
@@ -219,9 +220,9 @@ def _values(words, name, known, timed):
     if name == WORD_RATE:
         return np.ones(len(words))
     if name not in known:
-        text = "it is text, not numbers. " if name in words else ""
+        text = ": it is text, not numbers" if name in words else ""
         raise RegressorError(
-            f"no regressor {name!r}: {text}{did_you_mean(name, known)}There are "
+            f"no regressor {name!r}{text}{did_you_mean(name, known)}. There are "
             f"{some(known)}."
         )
     values = words[name].to_numpy(float, na_value=np.nan)
@@ -239,7 +240,7 @@ def _values(words, name, known, timed):
     return np.where(there, values - values[there].mean(), 0.0)
 
 
-def table(path, columns=("*",), *, n_times, first=None):
+def table(path, columns=("*",), *, n_times):
     """Regressors that are on the BOLD clock already: a row a volume.
 
     Parameters
@@ -252,9 +253,7 @@ def table(path, columns=("*",), *, n_times, first=None):
     columns : sequence of str
         Names, or patterns such as ``trans_*``.
     n_times : int
-    first : int, optional
-        Row of the first kept volume; later rows than needed are left. By default the
-        table must have ``n_times`` rows.
+        Rows that the table must have.
 
     Returns
     -------
@@ -273,35 +272,13 @@ def table(path, columns=("*",), *, n_times, first=None):
     if header is None:
         stem, n = file.name.split(".")[0], cells.shape[1]
         header = [stem] if n == 1 else [f"{stem}_{i + 1}" for i in range(n)]
-    cells = cells.set_axis(header, axis=1)
-    begin = first or 0
-    enough = len(cells) == n_times if first is None else len(cells) >= begin + n_times
-    if not enough or begin < 0:
+    if len(cells) != n_times:
         raise RegressorError(
-            f"{path} has {len(cells)} rows, expected {n_times}, one a volume"
-            + ("" if first is None else f", after the first {first}")
-            + ". Give it a row for each kept volume, or say which row (from 0) is "
-            "that of the first one."
+            f"{path} has {len(cells)} rows, expected {n_times}, one a volume. Give it "
+            "a row for each kept volume."
         )
-    cells = choose(cells, columns, path, RegressorError).iloc[begin : begin + n_times]
-    return _numbers(cells, begin, path).reset_index(drop=True)
-
-
-def _numbers(cells, begin, source):
-    values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
-    if begin == 0:
-        missing = cells.iloc[:1].apply(lambda c: c.str.lower()).isin(MISSING)
-        values.iloc[:1] = values.iloc[:1].mask(missing, 0.0)
-    bad = np.argwhere(~np.isfinite(values.to_numpy()))
-    if len(bad):
-        row, column = bad[0]
-        raise RegressorError(
-            f"{source}: expected a number in column {cells.columns[column]!r}, row "
-            f"{begin + row + 1}, found {cells.iloc[row, column]!r}; {len(bad)} such "
-            "cells. Only the first row may be missing: leave the column out or repair "
-            "it."
-        )
-    return values
+    cells = choose(cells.set_axis(header, axis=1), columns, path, RegressorError)
+    return pd.DataFrame(numbers(cells, path, RegressorError), columns=cells.columns)
 
 
 def run_drift(run_lengths, tr, high_pass=128.0):

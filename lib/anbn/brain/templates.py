@@ -1,6 +1,5 @@
 """Templates of known brain networks, and labels for the networks that match them."""
 
-import difflib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from anbn.brain import template_images
 from anbn.brain.template_images import TemplateError
 from anbn.core import downloads
+from anbn.core.params import did_you_mean
 from anbn.core.paths import resolve
 from anbn.stats import matching, spatial_null, timeseries
 
@@ -92,11 +92,10 @@ def _resolve(spec):
         if "/" in spec or ".nii" in spec:
             raise TemplateError(f"templates {error}") from error
         known = [*OFFLINE, *DOWNLOADED]
-        close = difflib.get_close_matches(spec, known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise TemplateError(
-            f"templates {spec!r} are unknown{hint}. There are {', '.join(known)}, or "
-            "the path of a 4D image, a label image or a folder of images."
+            f"templates {spec!r} are unknown{did_you_mean(spec, known)}. There are "
+            f"{', '.join(known)}, or the path of a 4D image, a label image or a folder "
+            "of images."
         ) from error
 
 
