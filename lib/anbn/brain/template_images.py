@@ -6,11 +6,11 @@ a labelled region fills. Label numbers themselves are never interpolated.
 
 import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nilearn.image import resample_img
 from nilearn.image.resampling import BoundingBoxError
 
 from anbn.brain import atlas_names, images
@@ -61,10 +61,10 @@ def load(path, mask, names=None, source=None):
                 downloads.unpack(path, folder)
             except downloads.ArchiveError as error:
                 raise TemplateError(str(error)) from error
-            images = [p for p in tidy(Path(folder).rglob("*")) if stem_of(p) != p.name]
-            folders = {p.parent for p in images}
-            inside = images[0] if len(images) == 1 else Path(folder)
-            if len(images) > 1 and len(folders) == 1:
+            files = [p for p in tidy(Path(folder).rglob("*")) if stem_of(p) != p.name]
+            folders = {p.parent for p in files}
+            inside = files[0] if len(files) == 1 else Path(folder)
+            if len(files) > 1 and len(folders) == 1:
                 inside = folders.pop()
             names = _names_beside(path.with_suffix(".nii")) if names is None else names
             return load(inside, mask, names, source)
@@ -92,7 +92,8 @@ def load(path, mask, names=None, source=None):
 def _of_folder(files):
     """Name, values and affine of every file's single template."""
     for path in files:
-        image = _open(path)
+        with _as_template():
+            image = images.open_image(path, (3, 4))
         if image.shape[3:] not in ((), (1,)):
             raise TemplateError(
                 f"{path} has shape {image.shape}; in a folder of templates every file "
@@ -110,7 +111,8 @@ def _of_folder(files):
 
 def _of_file(path, names):
     """Name, values and affine of every volume, label, or of the single map."""
-    image = _open(path)
+    with _as_template():
+        image = images.open_image(path, (3, 4))
     if len(image.shape) == 4 and image.shape[3] > 1:
         numbers = range(1, image.shape[3] + 1)
         called = _called(numbers, names, path)
@@ -187,9 +189,9 @@ def on_grid(values, affine, mask):
     image = nibabel.Nifti1Image(values, affine)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Resampling binary images")
-        options = {"interpolation": "linear", "force_resample": True}
         try:
-            image = resample_img(image, mask.affine, inside.shape, **options)
+            to = images.Grid(inside.shape, mask.affine)
+            image = images.resample(image, to, "linear")
         except BoundingBoxError:  # none of it in view, as the weights say
             image = nibabel.Nifti1Image(np.zeros(inside.shape), mask.affine)
     sums = [weight.sum(), weight[in_view].sum(), weight[in_view][in_mask].sum()]
@@ -245,24 +247,17 @@ def _labels(values, path):
     return np.array([]) if n_negative else labels
 
 
-def _open(path):
+@contextmanager
+def _as_template():
+    """Errors of reading, as those of templates."""
     try:
-        image = nibabel.load(path)
-    except Exception as error:  # of damage nibabel raises all there is
-        raise TemplateError(
-            f"{path} cannot be read as NIfTI: {error}. Unpack it if it is an archive."
-        ) from error
-    affine = image.affine if len(image.shape) in (3, 4) else np.zeros((4, 4))
-    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-9):
-        what = f"has shape {image.shape}, affine {image.affine.tolist()}"
-        raise TemplateError(f"{path} {what}; 3D or 4D with a sound one is expected.")
-    return image
+        yield
+    except images.BoldError as error:
+        raise TemplateError(str(error)) from error
 
 
 def _read(path, image, *block):
     """Values in float32: all, or volumes from and to."""
     part = (..., slice(*block)) if block else ...
-    try:
+    with _as_template(), images.reading(path):
         return np.asarray(image.dataobj[part], np.float32)
-    except Exception as error:
-        raise TemplateError(f"{path} is damaged, perhaps cut: {error}") from error

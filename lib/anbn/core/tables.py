@@ -76,7 +76,7 @@ def read_cells(path, error=ValueError):
     except Exception as problem:  # of damage gzip and pandas raise all there is
         raise error(f"{path} cannot be read as a table: {problem}") from problem
     first = cells.iloc[0]
-    if not (_numbers(first) | first.str.lower().isin(MISSING)).all():
+    if not (_are_numbers(first) | first.str.lower().isin(MISSING)).all():
         return first.tolist(), cells.iloc[1:].reset_index(drop=True)
     names = re.split(separator, notes[-1].strip()) if notes else []
     return (names if len(names) == len(first) else None), cells
@@ -169,7 +169,7 @@ def _points(column):
     return column.mask(commas, column.str.replace(",", "."))
 
 
-def _numbers(cells):
+def _are_numbers(cells):
     return pd.to_numeric(cells, errors="coerce").notna()
 
 
