@@ -278,7 +278,7 @@ def record():
     }
     tokens, words = {}, {}
     for name, (story, start, n_words) in stories.items():
-        timed, text, _ = text_stories.load_story(
+        timed, text, *_ = text_stories.read_story(
             resolve(story),
             n_words=n_words,
             start_at=start,

@@ -355,10 +355,10 @@ def _check_start_times(runs, tr):
         )
 
 
-def best_offset(
-    timecourses, onset, *, n_times, tr, start, hrf, basis, run_lengths=(), reach=REACH
-):
+def best_offset(timecourses, onset, *, n_times, tr, start, hrf, basis, run_lengths=()):
     """Time of the first volume at which the word rate fits time courses best.
+
+    Looked for in steps of half a TR, no farther than 60 s and a quarter of the time.
 
     Parameters
     ----------
@@ -370,8 +370,6 @@ def best_offset(
         As for ``regressors.story_regressors``.
     basis : array of shape (n_times, n_kept)
         Drift, which the word rate loses, too.
-    reach : float
-        s, no farther than this and a quarter of the time; in steps of half a TR.
 
     Returns
     -------
@@ -383,7 +381,7 @@ def best_offset(
         The same at the clock as it is.
     """
     z = timeseries.zscore(np.asarray(timecourses, float))
-    steps = int(2 * min(reach, n_times * tr / 4) / tr)
+    steps = int(2 * min(REACH, n_times * tr / 4) / tr)
     starts = start + tr / 2 * np.arange(-steps, steps + 1)
     clock = {"n_times": n_times, "tr": tr, "kind": hrf, "run_lengths": run_lengths}
     r = np.zeros(len(starts))

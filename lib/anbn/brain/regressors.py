@@ -82,11 +82,12 @@ def story_regressors(
     return found[names]
 
 
-def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PAUSE):
+def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
     """Whether anybody speaks, through the haemodynamic response.
 
     BOLD and responses both rise when speech sets in and fall when it stops, whatever is
-    said: without this regressor the first minute of any story "couples".
+    said: without this regressor the first minute of any story "couples". Words with
+    less than a second between them are one stretch of speech.
 
     Parameters
     ----------
@@ -94,8 +95,6 @@ def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PA
         With ``onset`` and ``offset`` (s); words without a time are left out.
     n_times, tr, start, hrf, run_lengths
         As for ``story_regressors``.
-    pause : float
-        s; words with less between them are one stretch of speech.
 
     Returns
     -------
@@ -114,7 +113,7 @@ def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PA
     # a word without an end ends where it begins; one inside another ends with it
     offset = np.fmax(offset[timed][order], onset)
     offset = np.maximum.accumulate(offset)
-    first = np.r_[True, onset[1:] - offset[:-1] > pause][: len(onset)]
+    first = np.r_[True, onset[1:] - offset[:-1] > PAUSE][: len(onset)]
     begins, ends = onset[first], np.r_[offset[:-1][first[1:]], offset[-1:]]
     moments = [
         np.arange(begin, max(end, begin + SPEECH_STEP), SPEECH_STEP) + SPEECH_STEP / 2
