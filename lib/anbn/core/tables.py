@@ -116,7 +116,7 @@ def numbers(cells, source, error=ValueError, *, n_missing=1):
     error : type
         What is raised.
     n_missing : int
-        Rows that may be missing: those of a column from the first one on.
+        In so many rows a column may have no value, from the first one on.
 
     Returns
     -------
