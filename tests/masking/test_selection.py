@@ -136,6 +136,9 @@ def test_masks_come_back_from_files(tmp_path, rng):
     table = pd.DataFrame(np.argwhere(mask), columns=["layer", "neuron"])
     table.assign(note="x").to_csv(tmp_path / "a.csv", index=False)
     table[["neuron", "layer"]].to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    table.to_csv(tmp_path / "semicolons.csv", sep=";", index=False)
+    found = selection.from_file(tmp_path / "semicolons.csv", SHAPE)
+    assert np.array_equal(found, mask)
     for kind in ("npz", "safetensors", "csv", "tsv"):
         found = selection.from_file(tmp_path / f"a.{kind}", SHAPE)
         assert np.array_equal(found, mask), kind
