@@ -109,10 +109,23 @@ def load():
     }
 
 
+def rest_networks():
+    """The parcels' seven networks (Schaefer 2018, after Yeo 2011), as averages.
+
+    Returns
+    -------
+    averages : array of shape (100, 7)
+        ``rest @ averages`` are the networks' time courses.
+    """
+    table = pd.read_csv(resolve(simulate.REST) / "rois.tsv", sep="\t")
+    members = pd.get_dummies(table["network"], dtype=float)
+    return (members / members.sum()).to_numpy()
+
+
 def draw_noise(lengths, rng):
     """Time courses of the resting networks (n_times, 7), anew for every data set."""
     rest, _ = simulate.rest_parcels()
-    averages, _ = simulate.rest_networks()
+    averages = rest_networks()
     for _ in range(N_DATASETS):
         noise = [simulate.surrogate_rest(rest, n, rng) @ averages for n in lengths]
         yield timeseries.zscore(np.concatenate(noise))
@@ -185,6 +198,14 @@ def nulls(kind, given, responses, brains, basis, lengths):
         yield synchrony.null(responses, brain, basis, kind=kind, **options)
 
 
+def false_share(found, planted):
+    """Share of discoveries that lie in networks that nothing drives.
+
+    Its mean over data sets is the false discovery rate.
+    """
+    return float(found[:, ~planted].sum() / max(found.sum(), 1))
+
+
 def judge(claim, condition, responses, brains, basis, drawn):
     """One row: how often thresholds are passed where nothing was planted."""
     planted = np.arange(brains.shape[2]) < 3 * condition.planted
@@ -197,11 +218,11 @@ def judge(claim, condition, responses, brains, basis, drawn):
         found = synchrony.false_discovery_q(r, null.counts, over="all") <= LEVEL
         own = synchrony.familywise_p(r, null.maxima, by_network=True) <= LEVEL
         by_network.append(own[:, ~planted].any(0).mean())
-        shares.append(simulate.false_share(found, planted))
+        shares.append(false_share(found, planted))
         p_r = synchrony.parametric_p(r, n_free)
         parametric += int((p_r[:, ~planted] * r.size <= LEVEL).any())
         q = stats.false_discovery_control(p_r.ravel()).reshape(r.shape)
-        naive.append(simulate.false_share(q <= LEVEL, planted))
+        naive.append(false_share(q <= LEVEL, planted))
         power.append(p[:, planted].any(0))
     row = {
         "claim": claim,
@@ -257,7 +278,7 @@ def record():
     }
     tokens, words = {}, {}
     for name, (story, start, n_words) in stories.items():
-        timed, text, _ = text_stories.load_story(
+        timed, text, *_ = text_stories.read_story(
             resolve(story),
             n_words=n_words,
             start_at=start,

@@ -392,7 +392,7 @@ def test_a_word_of_a_transcript_shows_as_text(project):
     notebook.write_text(
         notebook.read_text()
         + "\n# %%\nfrom anbn.text import stories\n"
-        + "words, text, _ = stories.load_story('story.tsv')\nprint(text)\nwords\n"
+        + "words, text, *_ = stories.read_story('story.tsv')\nprint(text)\nwords\n"
         + "# %%\nwords.set_index('word').T\n# %%\ntext\n"
         + "# %%\nimport matplotlib.pyplot as plt\nfigure, ax = plt.subplots()\n"
         + "ax.set_title(text)\nax\n"

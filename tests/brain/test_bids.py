@@ -281,7 +281,7 @@ def test_confounds_of_another_length(table):
 
 
 def test_a_confound_that_is_not_there(table):
-    with pytest.raises(BidsError, match=r"'tran_x'. Did you mean 'trans_x'.* rot_x"):
+    with pytest.raises(BidsError, match=r"'tran_x' \(did you mean 'trans_x'.* rot_x"):
         read_confounds(table[0](), ["rot_x", "tran_x"], n_volumes=6)
     with pytest.raises(BidsError, match=r"'cosine\*'"):
         read_confounds(table[0](), ["cosine*"], n_volumes=6)

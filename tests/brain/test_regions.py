@@ -150,6 +150,7 @@ def test_region_without_a_voxel_is_left_out(tmp_path, run, to, capsys):
         ("a.tsv", "index\tname\n9\tV1 \n0\tair\n4\tSTG\n", ["STG", "V1"]),
         ("a.csv", "Name,hemi\nSTG,L\nV1,R\n", ["STG", "V1"]),
         ("a.txt", "STG\nV1\n\n", ["STG", "V1"]),
+        ("a_labels.txt", "9 V1\n4 STG\n", ["STG", "V1"]),
     ],
 )
 def test_region_names(tmp_path, name, text, expected):
@@ -167,7 +168,7 @@ def test_region_names(tmp_path, name, text, expected):
     [
         ("a.tsv", "index\tname\n4\tSTG\n", r"a\.tsv: no name for label 9"),
         ("a.tsv", "label\nSTG\n", "expected a column name.*found columns label"),
-        ("a.txt", "STG\n", "2 rows or a column index.*and 1 rows"),
+        ("a.txt", "STG\n", "expected 2 names or a column index.*found 1 names"),
     ],
 )
 def test_bad_region_names(tmp_path, name, text, expected):

@@ -137,8 +137,8 @@ def test_what_cannot_be_heard(tmp_path, rng):
             regressors.power(str(tmp_path / name), **CLOCK)
     with pytest.raises(RegressorError, match=r"good\.wav \(of 900.*onset of a sound"):
         regressors.power(good, **CLOCK, sound_onset=900.0)
-    with pytest.raises(RegressorError, match="hrf: found 'fir'"):
-        regressors.power(good, **CLOCK, hrf="fir")
+    with pytest.raises(ValueError, match=r"hrf must be .* found 'gamma'"):
+        regressors.power(good, **CLOCK, hrf="gamma")
     with pytest.raises(FileNotFoundError, match=r"nothing found at .*other\.wav"):
         regressors.power(str(tmp_path / "other.wav"), **CLOCK)
 

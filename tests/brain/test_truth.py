@@ -89,13 +89,3 @@ def test_dice_equals_a_count_of_voxels(scene, rng):
     expected = 2 * len(core & top) / (len(core) + len(top))
     assert score["map_dice_mean"] == pytest.approx(expected)
     assert 0 < expected < 1
-
-
-def test_false_share_is_of_all_discoveries(rng):
-    planted = np.array([True, False, True])
-    found = rng.random((50, 3)) < [0.5, 0.2, 0.1]
-    false = sum(found[i, k] for i in range(50) for k in range(3) if not planted[k])
-    expected = false / found.sum()
-    assert simulate.false_share(found, planted) == pytest.approx(expected)
-    assert simulate.false_share(found & False, planted) == 0
-    assert simulate.false_share(found, ~planted) == pytest.approx(1 - expected)

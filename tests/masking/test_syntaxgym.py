@@ -319,7 +319,7 @@ def test_a_choice_of_suites_and_items(tmp_path):
     assert list(some) == ["own", "npi_b"]
     assert [s.circuit for s in some.values()] == ["", "Licensing"]
     assert [list(s.items) for s in some.values()] == [[1, 2], [1, 2]]
-    with pytest.raises(syntaxgym.SuiteError, match="Did you mean 'number_a'"):
+    with pytest.raises(syntaxgym.SuiteError, match="did you mean 'number_a'"):
         syntaxgym.load_suites(tmp_path, names=["number_aa"])
     with pytest.raises(syntaxgym.SuiteError, match="n_items must be 0"):
         syntaxgym.load_suites(tmp_path, n_items=-1)
@@ -365,7 +365,7 @@ GOOD = regions([1, 2, 3, 4, 5])
         ),
         (
             {"predictions": [{"type": "formula", "formula": "(1;%macth%) < 2"}]},
-            "Did you mean 'match'",
+            "did you mean 'match'",
         ),
         (
             {"predictions": [{"type": "formula", "formula": "(6;%match%) < 2"}]},

@@ -125,7 +125,7 @@ KNOWN = {
 def test_four_words_in_every_format(tmp_path, name):
     path = tmp_path / name
     path.write_text(KNOWN[name], encoding="utf-8")
-    words, text, synthetic = stories.load_story(path)
+    words, text, synthetic, *_ = stories.read_story(path)
     assert text == "The old keeper slept" and not synthetic
     assert words["word"].tolist() == [w for w, _, _ in WORDS]
     np.testing.assert_allclose(words["onset"], [on for _, on, _ in WORDS], atol=1e-9)
@@ -271,7 +271,7 @@ def test_times_and_markup_are_no_prose(tmp_path, name, line):
     lines = [line.format(said=said, i=i) for i, said in enumerate(SAID)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(StimulusError, match=STAMPED[line]) as error:
-        stories.load_story(path)
+        stories.read_story(path)
     assert str(path) in str(error.value) and "Can be read" in str(error.value)
 
 
@@ -326,7 +326,7 @@ def test_what_is_refused_by_name(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(raw)
     with pytest.raises(StimulusError, match=expected) as error:
-        stories.load_story(path, rng=np.random.default_rng(0))
+        stories.read_story(path, rng=np.random.default_rng(0))
     assert str(path) in str(error.value)
 
 
@@ -334,7 +334,7 @@ def test_a_link_without_its_content(tmp_path):
     path = tmp_path / "story.txt"
     path.symlink_to(".git/annex/objects/x/y")
     with pytest.raises(StimulusError, match=r"annex/objects/x/y.*datalad get"):
-        stories.read_text(path)
+        stories.read_prose(path)
     with pytest.raises(FileNotFoundError, match=r"annex/objects/x/y.*datalad get"):
         paths.resolve(str(path))
     with pytest.raises(StimulusError, match="is a folder"):
@@ -365,7 +365,7 @@ def test_a_link_without_its_content(tmp_path):
 def test_prose_is_prose(tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text)
-    words, read, synthetic = stories.load_story(path, rng=np.random.default_rng(0))
+    words, read, synthetic, *_ = stories.read_story(path, rng=np.random.default_rng(0))
     assert synthetic
     if name == "a.MD":
         text = re.sub(r"^# |[*`]|</?b>", "", text)

@@ -57,7 +57,7 @@ def test_the_text_is_as_written(tmp_path, rows, text):
     path = tmp_path / "story.tsv"
     lines = [f"{w}\t{i}\t{i + 0.5}" for i, w in enumerate(rows.split(" | "))]
     path.write_text("\n".join(["word\tonset\toffset", *lines]), encoding="utf-8")
-    words, read, _ = stories.load_story(path)
+    words, read, *_ = stories.read_story(path)
     assert read == text
     assert [read[a:b] for a, b in zip(words["start"], words["end"], strict=True)] == (
         words["word"].tolist()

@@ -10,7 +10,7 @@ from anbn.text.textfiles import StimulusError
 def test_transcript(tmp_path, missing):
     path = tmp_path / "story.csv"
     path.write_text("word,onset,offset\nIt,0.5,1\n's,,\nlate,1.2,2\nnow,3,4\n")
-    words, text, synthetic = stories.load_story(path, n_words=3, missing=missing)
+    words, text, synthetic, *_ = stories.read_story(path, n_words=3, missing=missing)
     assert words["timed"].tolist() == [True, False, True]
     assert words["onset"].isna().any() == (missing == "drop")
     assert text == "It's late"
@@ -25,10 +25,10 @@ def test_empty_and_non_utf8_transcripts(tmp_path, name, rng):
     path = tmp_path / name
     path.write_bytes(b"  \n")
     with pytest.raises(stories.StimulusError, match="is empty"):
-        stories.load_story(path, rng=rng)
+        stories.read_story(path, rng=rng)
     path.write_bytes("word\tonset\toffset\ncaf\u00e9\t0\t1".encode("latin-1"))
     with pytest.raises(stories.StimulusError, match="not UTF-8: byte 21 is 0xe9"):
-        stories.load_story(path, rng=rng)
+        stories.read_story(path, rng=rng)
 
 
 def test_gutenberg_and_start(tmp_path):
@@ -36,21 +36,21 @@ def test_gutenberg_and_start(tmp_path):
     path.write_text(
         "Licence\n*** START OF X ***\nTitle\n\nOnce, there\n*** END OF X ***"
     )
-    assert stories.read_text(path) == "Title\n\nOnce, there"
-    assert stories.read_text(path, start_at="Once") == "Once, there"
+    assert stories.read_prose(path)[0] == "Title\n\nOnce, there"
+    assert stories.read_prose(path, start_at="Once")[0] == "Once, there"
     path.write_text("*** START OF X ***\n\n*** END OF X ***")
     with pytest.raises(stories.StimulusError, match="is empty"):
-        stories.read_text(path)
+        stories.read_prose(path)
     path.write_text("Once, there")
     with pytest.raises(stories.StimulusError, match="does not hold 'Twice'"):
-        stories.read_text(path, start_at="Twice")
+        stories.read_prose(path, start_at="Twice")
 
 
 def test_synthetic_timing_is_ordered_seeded_and_pauses(tmp_path):
     path = tmp_path / "story.txt"
     path.write_text("One two, three.  Four extraordinary\nwords! And so on. " * 50)
-    words, text, synthetic = stories.load_story(path, rng=np.random.default_rng(3))
-    again, _, _ = stories.load_story(path, rng=np.random.default_rng(3))
+    words, text, synthetic, *_ = stories.read_story(path, rng=np.random.default_rng(3))
+    again, *_ = stories.read_story(path, rng=np.random.default_rng(3))
     assert synthetic
     assert "timed" not in words  # no time is measured
     pd.testing.assert_frame_equal(words, again)
@@ -65,7 +65,7 @@ def test_synthetic_timing_is_ordered_seeded_and_pauses(tmp_path):
     long = words["word"] == "extraordinary"
     assert length[long].mean() > 3 * length[words["word"] == "so"].mean()
     assert (
-        len(stories.load_story(path, n_words=7, rng=np.random.default_rng(0))[0]) == 7
+        len(stories.read_story(path, n_words=7, rng=np.random.default_rng(0))[0]) == 7
     )
 
 
@@ -158,7 +158,7 @@ def test_the_signs_of_markdown_are_no_words(tmp_path):
     note = next(note for note in story.notes if "Markdown" in note)
     for kind in ("front matter 1", "headings 1", "emphasis 3", "links 1", "images 1"):
         assert kind in note
-    assert stories.read_text(path).split() == story.text.split()
+    assert stories.read_prose(path)[0].split() == story.text.split()
     path = tmp_path / "story.txt"
     path.write_text("It was _late_ * so *.\n")
     story = stories.read_story(path)  # a .txt file is no Markdown
@@ -254,4 +254,4 @@ def test_a_corpus_is_read_as_it_stands(tmp_path):
         line.strip() for line in text.strip().split("\n")
     ]
     with pytest.raises(stories.StimulusError, match="FFFD"):
-        stories.read_text(path)
+        stories.read_prose(path)

@@ -194,7 +194,7 @@ def test_marks_in_tables(tmp_path, name):
 def test_many_marks_are_named_shortly():
     left, left_out = nonwords.blank_out(" ".join(f"[m{i}]" for i in range(30)))
     assert not left.strip()
-    assert nonwords.name_them(left_out, shown=2) == "[m0] 1, [m1] 1 and 28 other kinds"
+    assert nonwords.name_them(left_out).endswith("[m11] 1 and 18 other kinds")
 
 
 def test_words_of_elan_that_have_one_of_their_times(tmp_path):

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from anbn.core.paths import tidy
-from anbn.core.tables import MISSING, SHOWN, choose, read_cells, some
+from anbn.core.tables import SHOWN, choose, numbers, read_cells, some
 
 IMAGES = (
     *("_bold.nii", "_bold.nii.gz"),
@@ -330,10 +329,7 @@ def confound_table(path):
         If it is no table, or a name stands for several columns.
     """
     path = Path(path)
-    try:
-        names, cells = read_cells(path, BidsError)
-    except FileNotFoundError as error:
-        raise BidsError(f"{path}: no such table of confounds") from error
+    names, cells = read_cells(path, BidsError)
     if names is None:
         names = [f"column_{i + 1}" for i in range(cells.shape[1])]
         if len(names) == 6:
@@ -391,19 +387,4 @@ def read_confounds(path, columns, *, n_volumes, optional=()):
         )
     patterns = [columns] if isinstance(columns, str) else columns
     cells = choose(table, patterns, path, BidsError, optional)
-    names = list(cells)
-    values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    values = values.reshape(n_volumes, len(names)).copy()
-    missing = cells.iloc[:2].apply(lambda column: column.str.lower()).isin(MISSING)
-    missing = np.logical_and.accumulate(missing.to_numpy(bool), axis=0)
-    values[:2][missing] = 0.0
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, column = bad[0]
-        raise BidsError(
-            f"{path}: expected a number in column {names[column]!r}, row {row + 1} of "
-            f"{n_volumes}, found {cells.iloc[row, column]!r:.60}; {len(bad)} such "
-            "cells. Only the first two rows may be missing: leave the column out or "
-            "repair it."
-        )
-    return values
+    return numbers(cells, path, BidsError, n_missing=2)

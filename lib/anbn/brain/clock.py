@@ -44,7 +44,7 @@ def hrf(seconds, kind="spm"):
 def _table(kind):
     functions = {"spm": spm_hrf, "glover": glover_hrf}
     if kind not in functions:
-        raise ValueError(f"hrf must be spm, glover, none or fir, found {kind!r}")
+        raise ValueError(f"hrf must be spm, glover or none, found {kind!r}")
     return functions[kind](1.0, oversampling=round(1 / _STEP), time_length=HRF_LENGTH)
 
 
@@ -58,7 +58,6 @@ def alignment_matrix(
     kind="spm",
     pooling="mean",
     token_pooling="mean",
-    delays=(1, 2, 3, 4),
     run_lengths=(),
 ):
     """Matrix that carries tokens to the BOLD clock: ``responses = H @ activations``.
@@ -84,13 +83,10 @@ def alignment_matrix(
     start : float
         Time of the first kept volume on the stimulus clock (s). Words before it count
         as far as their response reaches into the scan.
-    kind : {"spm", "glover", "none", "fir"}
-        Response; with ``none`` a word counts in the TR in which it begins, with ``fir``
-        the same at every one of the ``delays``.
+    kind : {"spm", "glover", "none"}
+        Response; with ``none`` a word counts in the TR in which it begins.
     pooling, token_pooling : {"mean", "sum", "last"}
         Of the words of a TR, and of the tokens of a word.
-    delays : sequence of int
-        For ``fir``, in TRs.
     run_lengths : sequence of int
         Volumes of each run that the clock is made of, () for one. The clock goes on
         from run to run, the response does not: a word acts in the run in which it
@@ -99,7 +95,6 @@ def alignment_matrix(
     Returns
     -------
     H : sparse csr_array of shape (n_times, n_tokens)
-        For ``fir`` of shape (n_delays * n_times, n_tokens), one delay after another.
     """
     word, onset = np.asarray(word), np.asarray(onset, float)
     if n_times < 1 or tr <= 0:
@@ -112,12 +107,7 @@ def alignment_matrix(
     heard = np.isfinite(onset) & np.isin(np.arange(len(onset)), word)
     # rounding keeps words on a TR's border in the same TR whatever the clock's zero
     of_tr = np.floor(np.round((onset[heard] - start) / tr, 9)).astype(int)
-    n_rows, shift = n_times, 0
-    if kind == "fir":
-        rows = of_tr + np.asarray(delays, int)[:, None]
-        shift = n_times * np.arange(len(delays))[:, None]
-        response, n_rows = np.ones(rows.shape), n_times * len(delays)
-    elif kind == "none":
+    if kind == "none":
         rows, response = of_tr[None], np.ones((1, len(of_tr)))
     else:
         # volumes from the word on, as many as the response lasts
@@ -128,10 +118,9 @@ def alignment_matrix(
     of_run = np.searchsorted(begin[1:], of_tr, side="right")
     weights = response * _share(of_tr, pooling)
     inside = (rows >= begin[of_run]) & (rows < end[of_run]) & (weights != 0)
-    rows = rows + shift
     columns = np.broadcast_to(np.flatnonzero(heard), rows.shape)
     to_times = scipy.sparse.csr_array(
-        (weights[inside], (rows[inside], columns[inside])), shape=(n_rows, len(onset))
+        (weights[inside], (rows[inside], columns[inside])), shape=(n_times, len(onset))
     )
     return to_times @ to_words
 
@@ -366,10 +355,10 @@ def _check_start_times(runs, tr):
         )
 
 
-def best_offset(
-    timecourses, onset, *, n_times, tr, start, hrf, basis, run_lengths=(), reach=REACH
-):
+def best_offset(timecourses, onset, *, n_times, tr, start, hrf, basis, run_lengths=()):
     """Time of the first volume at which the word rate fits time courses best.
+
+    Looked for in steps of half a TR, no farther than 60 s and a quarter of the time.
 
     Parameters
     ----------
@@ -381,8 +370,6 @@ def best_offset(
         As for ``regressors.story_regressors``.
     basis : array of shape (n_times, n_kept)
         Drift, which the word rate loses, too.
-    reach : float
-        s, no farther than this and a quarter of the time; in steps of half a TR.
 
     Returns
     -------
@@ -394,7 +381,7 @@ def best_offset(
         The same at the clock as it is.
     """
     z = timeseries.zscore(np.asarray(timecourses, float))
-    steps = int(2 * min(reach, n_times * tr / 4) / tr)
+    steps = int(2 * min(REACH, n_times * tr / 4) / tr)
     starts = start + tr / 2 * np.arange(-steps, steps + 1)
     clock = {"n_times": n_times, "tr": tr, "kind": hrf, "run_lengths": run_lengths}
     r = np.zeros(len(starts))

@@ -23,12 +23,10 @@ def plot_word_rate(words, rate, *, n_times, tr, start, ax=None):
     return ax
 
 
-def plot_maps(maps, mask, titles, *, title="", n_columns=4):
+def plot_maps(maps, mask, titles, *, title=""):
     """Every map on the MNI template, cut at its peak; (n_networks, n_voxels)."""
-    n_rows = -(-len(maps) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows)
-    )
+    n_rows = -(-len(maps) // 4)
+    figure, axes = plt.subplots(n_rows, 4, figsize=(12.4, 2.9 * n_rows))
     height = figure.get_figheight()
     figure.suptitle(title, y=1 - 0.15 / height)
     figure.subplots_adjust(top=1 - 0.8 / height, bottom=0.02)

@@ -9,7 +9,6 @@ Where to look in a volume: masks and atlases, laid over the runs' grid.
 """
 
 import gzip
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +17,14 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
-import pandas as pd
 import scipy.sparse
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.cifti2 import BrainModelAxis, Cifti2Image
 from nilearn.datasets import load_mni152_brain_mask
 from nilearn.image import resample_img, smooth_img
 from nilearn.masking import compute_epi_mask, intersect_masks
+
+from anbn.brain import atlas_names
 
 BLOCK = 2**22  # voxels read at once: 16 MB
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
@@ -520,7 +520,7 @@ def atlas_weights(atlas, runs, to, inside=None):
     atlas : path-like
         Label (3D) or probabilistic (4D) image, resampled to the grid. One volume that
         was saved as (x, y, z, 1) is of labels if its values are whole numbers, else a
-        map. NaN is 0. Names come from a table beside it (see ``region_names``).
+        map. NaN is 0. Names come from a file beside it (see ``region_names``).
     runs : list of path-like
     to : Grid
     inside : bool array of shape (x, y, z), optional
@@ -602,19 +602,10 @@ def _labels_or_maps(atlas):
     return ranks.astype(np.int32), labels, affine
 
 
-def _missing(table):
-    """Whether a name or index is missing; other columns may be anything."""
-    needed = [name for name in ("index", "name") if name in table]
-    cells = table[needed].fillna("").apply(lambda column: column.str.strip())
-    return bool(cells.isin(["", "n/a"]).to_numpy().any())
-
-
 def region_names(atlas, labels):
-    """Names of an atlas's regions, from a table beside it with the same stem.
+    """Names of an atlas's regions, from a text file beside it (see ``atlas_names``).
 
-    A ``.tsv`` or ``.csv`` has a column ``name`` and, for labels in another order, one
-    called ``index`` (as in BIDS); a ``.txt`` has one name a line. Without a table
-    regions are called ``region 12`` after their label.
+    Without one regions are called ``region 12`` after their label.
 
     Parameters
     ----------
@@ -626,39 +617,20 @@ def region_names(atlas, labels):
     -------
     names : list of str
     """
-    stem = re.sub(r"\.nii(\.gz)?$", "", str(atlas))
-    beside = [Path(stem + end) for end in (".tsv", ".csv", ".txt")]
-    path = next((p for p in beside if p.is_file()), None)
-    if path is None:
+    file = atlas_names.file_beside(atlas)
+    if file is None:
         return [f"region {label}" for label in labels]
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = [line for line in text.split("\n") if line.strip()]
-        table = pd.DataFrame({"name": lines})
-        if path.suffix != ".txt":
-            separator = "\t" if path.suffix == ".tsv" else ","
-            if ";" in lines[0] and separator not in lines[0]:
-                separator = ";"
-            # NA may be the name of a region
-            options = {"sep": separator, "dtype": str, "keep_default_na": False}
-            table = pd.read_csv(io.StringIO(text), **options)
-            table.columns = table.columns.str.lower()
-        index = pd.to_numeric(table["index"]) if "index" in table else labels
-        if len(set(index)) < len(index) or _missing(table):
-            raise ValueError("an index is there twice, or a name is missing")
-    except (OSError, ValueError) as error:
-        raise BoldError(
-            f"{path} cannot be read as names of {atlas}: {error}"
-        ) from error
-    if "name" not in table or ("index" not in table and len(table) != len(labels)):
-        raise BoldError(
-            f"{path}: expected a column name and {len(labels)} rows or a column index, "
-            f"for {atlas}; found columns {', '.join(table)} and {len(table)} rows"
-        )
-    names = dict(zip(index, table["name"].str.strip(), strict=True))
+    names = atlas_names.read(file, BoldError)
+    if isinstance(names, list):
+        if len(names) != len(labels):
+            raise BoldError(
+                f"{file}: expected {len(labels)} names or a column index, for {atlas}; "
+                f"found {len(names)} names"
+            )
+        names = dict(zip(labels.tolist(), names, strict=True))
     missing = [label for label in labels.tolist() if label not in names]
     if missing:
-        raise BoldError(f"{path}: no name for label {missing[0]} of {atlas}")
+        raise BoldError(f"{file}: no name for label {missing[0]} of {atlas}")
     return [names[label] for label in labels.tolist()]
 
 

@@ -1,7 +1,6 @@
 """Several subjects: what they share, and group networks in each of them."""
 
 import numpy as np
-from nilearn.masking import apply_mask
 
 from anbn.stats import timeseries
 
@@ -132,8 +131,3 @@ def correlation_by_lag(one, other):
         )  # products of spectra are correlations at all lags
         total = total + (a.conj() * b).sum(1)
     return np.fft.irfft(total, n=n_times) / n_times / one.shape[1]
-
-
-def read_maps(folder):
-    """Maps of stage 02 as an array (n_networks, n_voxels), from its data folder."""
-    return apply_mask(str(folder / "maps.nii.gz"), str(folder / "mask.nii.gz"))

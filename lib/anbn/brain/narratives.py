@@ -12,7 +12,6 @@ Downloading the Narratives data (OpenNeuro ds002345) over HTTPS, anonymously.
 """
 
 import dataclasses
-import difflib
 import functools
 import shutil
 import warnings
@@ -27,6 +26,8 @@ from anbn.brain import bids
 from anbn.core import artifacts
 from anbn.core.artifacts import read_json
 from anbn.core.downloads import download, probe
+from anbn.core.params import did_you_mean
+from anbn.core.tables import read_named
 from anbn.text import stories
 from anbn.text.transcripts import read_words
 from anbn.text.word_tables import read_table
@@ -67,12 +68,7 @@ def listeners(participants):
     heard : dict of str to dict of str to str
         By subject and task, the condition ("n/a" if there was one only).
     """
-    try:
-        table = pd.read_csv(participants, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise NarrativesError(
-            f"{participants} cannot be read as a table: {error}"
-        ) from error
+    table = read_named(Path(participants), NarrativesError)
     absent = {"participant_id", "task", "condition"} - set(table)
     if absent:
         raise NarrativesError(
@@ -608,14 +604,15 @@ def _scans(participants, subjects, stories):
         unknown = [name for name in given if name not in there]
         if given and not unknown:
             continue
-        found = f"there is no {what} {unknown[0]!r}" if unknown else "found none"
-        close = difflib.get_close_matches(unknown[0], sorted(there)) if unknown else []
-        names = sorted(there)
+        found, names = "found none", sorted(there)
+        if unknown:
+            hint = did_you_mean(unknown[0], names)
+            found = f"there is no {what} {unknown[0]!r}{hint}"
         raise NarrativesError(
             f"{participants}: expected the name of a {what} or more, {found}."
-            + (f" Did you mean {' or '.join(close)}?" if close else "")
-            + f" There are {len(names)}: {', '.join(names[:40])}"
-            + " and so on." * (len(names) > 40)
+            f" There are {len(names)}: {', '.join(names[:40])}"
+            + " and so on."
+            * (len(names) > 40)
         )
     scans = {}
     for subject in subjects:

@@ -12,15 +12,15 @@ import scipy.linalg
 from scipy.io import wavfile
 
 from anbn.brain import clock
+from anbn.core.params import did_you_mean
 from anbn.core.paths import resolve
-from anbn.core.tables import MISSING, choose, did_you_mean, read_cells, some
+from anbn.core.tables import choose, numbers, read_cells, some
 from anbn.stats import timeseries
 
 WORD_RATE = "word_rate"
 SPEECH = "speech"
 PAUSE = 1.0  # s; silence that is shorter belongs to speech
 SPEECH_STEP = 0.1  # s, grid on which speech is on or off
-RESPONSES = ("spm", "glover", "none")
 
 
 class RegressorError(ValueError):
@@ -82,11 +82,12 @@ def story_regressors(
     return found[names]
 
 
-def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PAUSE):
+def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
     """Whether anybody speaks, through the haemodynamic response.
 
     BOLD and responses both rise when speech sets in and fall when it stops, whatever is
-    said: without this regressor the first minute of any story "couples".
+    said: without this regressor the first minute of any story "couples". Words with
+    less than a second between them are one stretch of speech.
 
     Parameters
     ----------
@@ -94,8 +95,6 @@ def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PA
         With ``onset`` and ``offset`` (s); words without a time are left out.
     n_times, tr, start, hrf, run_lengths
         As for ``story_regressors``.
-    pause : float
-        s; words with less between them are one stretch of speech.
 
     Returns
     -------
@@ -114,7 +113,7 @@ def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), pause=PA
     # a word without an end ends where it begins; one inside another ends with it
     offset = np.fmax(offset[timed][order], onset)
     offset = np.maximum.accumulate(offset)
-    first = np.r_[True, onset[1:] - offset[:-1] > pause][: len(onset)]
+    first = np.r_[True, onset[1:] - offset[:-1] > PAUSE][: len(onset)]
     begins, ends = onset[first], np.r_[offset[:-1][first[1:]], offset[-1:]]
     moments = [
         np.arange(begin, max(end, begin + SPEECH_STEP), SPEECH_STEP) + SPEECH_STEP / 2
@@ -198,12 +197,8 @@ def impulses(
     Raises
     ------
     RegressorError
-        Another response, or events that do not reach the volumes.
+        Events that do not reach the volumes.
     """
-    if hrf not in RESPONSES:
-        raise RegressorError(
-            f"hrf: found {hrf!r}, expected one of {', '.join(RESPONSES)}"
-        )
     options = {"n_times": n_times, "tr": tr, "start": start, "kind": hrf}
     options["run_lengths"] = run_lengths
     events = np.arange(len(onset))
@@ -224,9 +219,9 @@ def _values(words, name, known, timed):
     if name == WORD_RATE:
         return np.ones(len(words))
     if name not in known:
-        text = "it is text, not numbers. " if name in words else ""
+        text = ": it is text, not numbers" if name in words else ""
         raise RegressorError(
-            f"no regressor {name!r}: {text}{did_you_mean(name, known)}There are "
+            f"no regressor {name!r}{text}{did_you_mean(name, known)}. There are "
             f"{some(known)}."
         )
     values = words[name].to_numpy(float, na_value=np.nan)
@@ -244,7 +239,7 @@ def _values(words, name, known, timed):
     return np.where(there, values - values[there].mean(), 0.0)
 
 
-def table(path, columns=("*",), *, n_times, first=None):
+def table(path, columns=("*",), *, n_times):
     """Regressors that are on the BOLD clock already: a row a volume.
 
     Parameters
@@ -257,9 +252,7 @@ def table(path, columns=("*",), *, n_times, first=None):
     columns : sequence of str
         Names, or patterns such as ``trans_*``.
     n_times : int
-    first : int, optional
-        Row of the first kept volume; later rows than needed are left. By default the
-        table must have ``n_times`` rows.
+        Rows that the table must have.
 
     Returns
     -------
@@ -278,35 +271,13 @@ def table(path, columns=("*",), *, n_times, first=None):
     if header is None:
         stem, n = file.name.split(".")[0], cells.shape[1]
         header = [stem] if n == 1 else [f"{stem}_{i + 1}" for i in range(n)]
-    cells = cells.set_axis(header, axis=1)
-    begin = first or 0
-    enough = len(cells) == n_times if first is None else len(cells) >= begin + n_times
-    if not enough or begin < 0:
+    if len(cells) != n_times:
         raise RegressorError(
-            f"{path} has {len(cells)} rows, expected {n_times}, one a volume"
-            + ("" if first is None else f", after the first {first}")
-            + ". Give it a row for each kept volume, or say which row (from 0) is "
-            "that of the first one."
+            f"{path} has {len(cells)} rows, expected {n_times}, one a volume. Give it "
+            "a row for each kept volume."
         )
-    cells = choose(cells, columns, path, RegressorError).iloc[begin : begin + n_times]
-    return _numbers(cells, begin, path).reset_index(drop=True)
-
-
-def _numbers(cells, begin, source):
-    values = cells.apply(pd.to_numeric, errors="coerce").astype(float)
-    if begin == 0:
-        missing = cells.iloc[:1].apply(lambda c: c.str.lower()).isin(MISSING)
-        values.iloc[:1] = values.iloc[:1].mask(missing, 0.0)
-    bad = np.argwhere(~np.isfinite(values.to_numpy()))
-    if len(bad):
-        row, column = bad[0]
-        raise RegressorError(
-            f"{source}: expected a number in column {cells.columns[column]!r}, row "
-            f"{begin + row + 1}, found {cells.iloc[row, column]!r}; {len(bad)} such "
-            "cells. Only the first row may be missing: leave the column out or repair "
-            "it."
-        )
-    return values
+    cells = choose(cells.set_axis(header, axis=1), columns, path, RegressorError)
+    return pd.DataFrame(numbers(cells, path, RegressorError), columns=cells.columns)
 
 
 def run_drift(run_lengths, tr, high_pass=128.0):

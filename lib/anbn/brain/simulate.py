@@ -28,6 +28,8 @@ POPULATION = ["CinguloOpercular", "DorsalAttention"]
 WORD_RATE = ["SomatomotorDorsal"]
 NOTHING = ["Visual"]
 N_MEMBERS = 400  # neurons of a population
+MAX_CORRELATION = 0.3  # of the signals of two groups
+RATE_SHARE = 0.5  # of the word rate in a network's time course
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ class Simulation:
     populations: np.ndarray  # (n_populations, n_members), columns of the responses
 
 
-def driver_groups(
-    responses, n_neurons, n_groups, n_drivers, rng, *, others=(), max_correlation=0.3
-):
+def driver_groups(responses, n_neurons, n_groups, n_drivers, rng, *, others=()):
     """Groups of neurons of one layer that respond alike, different between groups.
 
     A seed neuron is drawn in a layer of its own third of the depth (for three groups);
@@ -59,10 +59,8 @@ def driver_groups(
         Neurons in a layer.
     n_groups, n_drivers : int
     others : sequence of arrays of shape (n_times,)
-        Standardised signals that are taken already.
-    max_correlation : float
-        Signals of two groups, or of a group and one of the others, correlate less than
-        this.
+        Standardised signals that are taken already: those of groups correlate with
+        them, and with each other, by less than 0.3.
 
     Returns
     -------
@@ -82,12 +80,12 @@ def driver_groups(
             members = np.argsort(-likeness, kind="stable")[:n_drivers]
             signal = timeseries.zscore(z[:, members].mean(1))
             taken = [abs(np.mean(signal * s)) for s in (*others, *signals)]
-            if max(taken, default=0) < max_correlation:
+            if max(taken, default=0) < MAX_CORRELATION:
                 break
         else:
             raise ValueError(
                 f"no {n_groups} groups of {n_drivers} neurons that correlate less than "
-                f"{max_correlation}: ask for fewer groups"
+                f"{MAX_CORRELATION}: ask for fewer groups"
             )
         drivers.append(columns[members])
         signals.append(signal)
@@ -145,20 +143,6 @@ def rest_parcels():
     )
     basis = timeseries.orthonormal(timeseries.drift(len(rest), 2.0))
     return timeseries.zscore(timeseries.remove(rest, basis)), centres
-
-
-def rest_networks():
-    """The parcels' seven networks (Schaefer 2018, after Yeo 2011), as averages.
-
-    Returns
-    -------
-    averages : array of shape (100, 7)
-        ``rest @ averages`` are the networks' time courses.
-    names : list of str
-    """
-    table = pd.read_csv(resolve(REST) / "rois.tsv", sep="\t")
-    members = pd.get_dummies(table["network"], dtype=float)
-    return (members / members.sum()).to_numpy(), list(members)
 
 
 def surrogate_rest(rest, n_times, rng):
@@ -220,13 +204,12 @@ def simulate_bold(
     rng,
     resolution=8,
     n_drivers=30,
-    rate_share=0.5,
 ):
     """Simulate volumes of several subjects who hear the same story.
 
     In each network's voxels, in units of the noise's standard deviation::
 
-        bold = map * (signal * (timecourse + rate_share * rate) + own) + noise + drift
+        bold = map * (signal * (timecourse + rate / 2) + own) + noise + drift
 
     The time courses are those of groups of a few neurons (``FEW``) and of populations
     (``POPULATION``), of the rate of words alone (``WORD_RATE``), and phase-randomised
@@ -273,10 +256,10 @@ def simulate_bold(
     unknown = [surrogates.draw_one(of_few[:, [0]], rng, kind="phase") for _ in NOTHING]
     shared = np.hstack(
         [
-            of_few + rate_share * rate,
-            of_populations + rate_share * rate,
-            np.sqrt(1 + rate_share**2) * np.repeat(rate, len(WORD_RATE), axis=1),
-            np.sqrt(1 + rate_share**2) * timeseries.zscore(np.hstack(unknown)),
+            of_few + RATE_SHARE * rate,
+            of_populations + RATE_SHARE * rate,
+            np.sqrt(1 + RATE_SHARE**2) * np.repeat(rate, len(WORD_RATE), axis=1),
+            np.sqrt(1 + RATE_SHARE**2) * timeseries.zscore(np.hstack(unknown)),
         ]
     )
     rest, centres = rest_parcels()
@@ -340,23 +323,6 @@ def write_simulation(simulation, folder):
     }
     artifacts.write_json(folder / "truth.json", truth)
     return files
-
-
-def false_share(found, planted):
-    """False discovery proportion: discoveries in networks that nothing drives.
-
-    Parameters
-    ----------
-    found : bool array of shape (n_neurons, n_networks)
-    planted : bool array of shape (n_networks,)
-
-    Returns
-    -------
-    share : float
-        Of all discoveries, 0 if there are none; its mean over data sets is the false
-        discovery rate.
-    """
-    return float(found[:, ~planted].sum() / max(found.sum(), 1))
 
 
 def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):

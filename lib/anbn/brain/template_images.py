@@ -4,17 +4,17 @@ A template is a weight for every voxel: a continuous map, or the share of the vo
 a labelled region fills. Label numbers themselves are never interpolated.
 """
 
-import re
 import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nilearn.image import resample_img
 from nilearn.image.resampling import BoundingBoxError
 
-from anbn.brain import images
+from anbn.brain import atlas_names, images
+from anbn.brain.atlas_names import stem_of
 from anbn.core import downloads
 from anbn.core.paths import tidy
 
@@ -39,7 +39,7 @@ def load(path, mask, names=None, source=None):
         zip files is passed over.
     mask : image
     names : list of str or dict of int to str or None
-        Instead of those in a text file beside the image (see ``names_beside``). Equal
+        Instead of those in a text file beside the image (see ``atlas_names``). Equal
         names are one template, their sum.
     source : str or None
         What errors call the templates; the path, if None.
@@ -61,20 +61,20 @@ def load(path, mask, names=None, source=None):
                 downloads.unpack(path, folder)
             except downloads.ArchiveError as error:
                 raise TemplateError(str(error)) from error
-            images = [p for p in tidy(Path(folder).rglob("*")) if _stem(p) != p.name]
-            folders = {p.parent for p in images}
-            inside = images[0] if len(images) == 1 else Path(folder)
-            if len(images) > 1 and len(folders) == 1:
+            files = [p for p in tidy(Path(folder).rglob("*")) if stem_of(p) != p.name]
+            folders = {p.parent for p in files}
+            inside = files[0] if len(files) == 1 else Path(folder)
+            if len(files) > 1 and len(folders) == 1:
                 inside = folders.pop()
-            names = names_beside(path.with_suffix(".nii")) if names is None else names
+            names = _names_beside(path.with_suffix(".nii")) if names is None else names
             return load(inside, mask, names, source)
     if path.is_dir():
-        files = [p for p in tidy(path.iterdir()) if _stem(p) != p.name]
+        files = [p for p in tidy(path.iterdir()) if stem_of(p) != p.name]
         if not files:
             raise TemplateError(f"{path} has no .nii or .nii.gz in it: one a template.")
         regions = _of_folder(files)
     else:
-        found = names if names is not None else names_beside(path)
+        found = names if names is not None else _names_beside(path)
         regions = _of_file(path, found)
     templates, weights = {}, {}
     for name, values, affine in regions:
@@ -92,7 +92,8 @@ def load(path, mask, names=None, source=None):
 def _of_folder(files):
     """Name, values and affine of every file's single template."""
     for path in files:
-        image = _open(path)
+        with _as_template():
+            image = images.open_image(path, (3, 4))
         if image.shape[3:] not in ((), (1,)):
             raise TemplateError(
                 f"{path} has shape {image.shape}; in a folder of templates every file "
@@ -105,12 +106,13 @@ def _of_folder(files):
                 f"{path} holds {len(labels)} labels; in a folder of templates "
                 "every file is one map. Name the file itself to use its labels."
             )
-        yield _stem(path), values, image.affine
+        yield stem_of(path), values, image.affine
 
 
 def _of_file(path, names):
     """Name, values and affine of every volume, label, or of the single map."""
-    image = _open(path)
+    with _as_template():
+        image = images.open_image(path, (3, 4))
     if len(image.shape) == 4 and image.shape[3] > 1:
         numbers = range(1, image.shape[3] + 1)
         called = _called(numbers, names, path)
@@ -124,7 +126,7 @@ def _of_file(path, names):
     values = _read(path, image).reshape(image.shape[:3])
     labels = _labels(values, path)
     if len(labels) < 2:
-        yield _stem(path), values, image.affine
+        yield stem_of(path), values, image.affine
         return
     for number, name in _called(labels, names, path).items():
         yield name, np.abs(values - number) < 0.5, image.affine
@@ -134,7 +136,7 @@ def _called(numbers, names, path):
     """Name of every number that has one; by number where none are given."""
     numbers = [int(number) for number in numbers]
     if names is None:
-        return {number: f"{_stem(path)} {number}" for number in numbers}
+        return {number: f"{stem_of(path)} {number}" for number in numbers}
     if not isinstance(names, dict):
         if len(names) != len(numbers):
             raise TemplateError(
@@ -151,48 +153,9 @@ def _called(numbers, names, path):
     return known
 
 
-def names_beside(path):
-    """Names from the text file beside an image.
-
-    Beside ``Yeo_7_2mm.nii.gz`` that is ``Yeo_7_2mm.txt`` (``.tsv``, ``.csv``), or
-    ``Yeo_7_regions.txt`` or ``Yeo_7_labels.txt``. A line is a name; a number and a
-    name; or a name and the numbers of the regions or volumes that make it up, counted
-    from 1. A table with a header has the columns ``index`` and ``name``.
-
-    Returns
-    -------
-    names : list of str, dict of int to str, or None
-    """
-    stem = _stem(path)
-    short = re.sub(r"_[^_]*$", "", stem)
-    stems = [stem, *(s + e for s in (stem, short) for e in ("_regions", "_labels"))]
-    files = [path.with_name(s + e) for s in stems for e in (".txt", ".tsv", ".csv")]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        return None
-    try:
-        return _names_in(file.read_text(encoding="utf-8-sig").splitlines())
-    except (ValueError, IndexError) as error:
-        raise TemplateError(
-            f"{file}: expected a name, or a number and a name, a line: {error}"
-        ) from error
-
-
-def _names_in(lines):
-    lines = [line.strip() for line in lines if line.strip()]
-    grouped = [re.fullmatch(r"(.*?)((?:\s*,\s*\d+)+)", line) for line in lines]
-    if lines and all(grouped):
-        pairs = [(m[1].strip(), re.findall(r"\d+", m[2])) for m in grouped]
-        return {int(number): name for name, numbers in pairs for number in numbers}
-    cells = [[c.strip() for c in re.split(r"[\t,]", line)] for line in lines]
-    header = [cell.lower() for cell in cells[0]] if cells else []
-    if {"index", "name"} <= set(header):
-        columns = header.index("index"), header.index("name")
-        return {int(float(row[columns[0]])): row[columns[1]] for row in cells[1:]}
-    numbered = [re.fullmatch(r"(\d+)[\s,]+(\D.*)", line) for line in lines]
-    if lines and all(numbered):
-        return {int(m[1]): m[2].strip() for m in numbered}
-    return lines
+def _names_beside(path):
+    file = atlas_names.file_beside(path)
+    return None if file is None else atlas_names.read(file, TemplateError)
 
 
 def on_grid(values, affine, mask):
@@ -226,9 +189,9 @@ def on_grid(values, affine, mask):
     image = nibabel.Nifti1Image(values, affine)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Resampling binary images")
-        options = {"interpolation": "linear", "force_resample": True}
         try:
-            image = resample_img(image, mask.affine, inside.shape, **options)
+            to = images.Grid(inside.shape, mask.affine)
+            image = images.resample(image, to, "linear")
         except BoundingBoxError:  # none of it in view, as the weights say
             image = nibabel.Nifti1Image(np.zeros(inside.shape), mask.affine)
     sums = [weight.sum(), weight[in_view].sum(), weight[in_view][in_mask].sum()]
@@ -284,28 +247,17 @@ def _labels(values, path):
     return np.array([]) if n_negative else labels
 
 
-def _open(path):
+@contextmanager
+def _as_template():
+    """Errors of reading, as those of templates."""
     try:
-        image = nibabel.load(path)
-    except Exception as error:  # of damage nibabel raises all there is
-        raise TemplateError(
-            f"{path} cannot be read as NIfTI: {error}. Unpack it if it is an archive."
-        ) from error
-    affine = image.affine if len(image.shape) in (3, 4) else np.zeros((4, 4))
-    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-9):
-        what = f"has shape {image.shape}, affine {image.affine.tolist()}"
-        raise TemplateError(f"{path} {what}; 3D or 4D with a sound one is expected.")
-    return image
+        yield
+    except images.BoldError as error:
+        raise TemplateError(str(error)) from error
 
 
 def _read(path, image, *block):
     """Values in float32: all, or volumes from and to."""
     part = (..., slice(*block)) if block else ...
-    try:
+    with _as_template(), images.reading(path):
         return np.asarray(image.dataobj[part], np.float32)
-    except Exception as error:
-        raise TemplateError(f"{path} is damaged, perhaps cut: {error}") from error
-
-
-def _stem(path):
-    return re.sub(r"\.nii(\.gz)?$", "", path.name)

@@ -1,6 +1,5 @@
 """Templates of known brain networks, and labels for the networks that match them."""
 
-import difflib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from anbn.brain import template_images
 from anbn.brain.template_images import TemplateError
 from anbn.core import downloads
+from anbn.core.params import did_you_mean
 from anbn.core.paths import resolve
 from anbn.stats import matching, spatial_null, timeseries
 
@@ -92,11 +92,10 @@ def _resolve(spec):
         if "/" in spec or ".nii" in spec:
             raise TemplateError(f"templates {error}") from error
         known = [*OFFLINE, *DOWNLOADED]
-        close = difflib.get_close_matches(spec, known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise TemplateError(
-            f"templates {spec!r} are unknown{hint}. There are {', '.join(known)}, or "
-            "the path of a 4D image, a label image or a folder of images."
+            f"templates {spec!r} are unknown{did_you_mean(spec, known)}. There are "
+            f"{', '.join(known)}, or the path of a 4D image, a label image or a folder "
+            "of images."
         ) from error
 
 
@@ -194,7 +193,6 @@ def label(
     n_permutations=200,
     level=0.05,
     min_correlation=0.3,
-    map_threshold=None,
     rng,
 ):
     """Name maps after templates, with the chance that noise fits as well.
@@ -213,10 +211,6 @@ def label(
     level : float
     min_correlation : float
         A map with a larger p than ``level`` or a smaller r than this stays unnamed.
-    map_threshold : float or None
-        Dice counts a map's voxels above this many standard deviations. None: as many of
-        its highest voxels as the template has, so that it does not hang on a map's
-        scale, and is the share of the template that the map finds.
     rng : numpy Generator
 
     Returns
@@ -225,8 +219,10 @@ def label(
         ``label`` (``unlabelled-k`` for network k without one); ``template``, ``r``,
         ``dice`` and ``p`` of the optimal one-to-one assignment (None and NaN for
         networks left over); ``best`` and ``best_r``, of the best match, which several
-        networks may share. p is corrected for the choice among templates, not for the
-        number of networks::
+        networks may share. Dice counts as many of a map's highest voxels as the
+        template has, so that it does not hang on a map's scale, and is the share of the
+        template that the map finds. p is corrected for the choice among templates, not
+        for the number of networks::
 
             p = (1 + #{surrogates whose largest r with any template >= r})
                 / (1 + n_permutations)
@@ -260,7 +256,7 @@ def label(
         if c >= 0:
             r = similarity[k, c]
             p = float(matching.p_values(r, chance[k]))
-            dice = _dice(maps[k], templates[c], map_threshold)
+            dice = _dice(maps[k], templates[c])
             row |= {"template": names[c], "r": r, "dice": dice, "p": p}
             if p <= level and r >= min_correlation:
                 row["label"] = names[c]
@@ -311,12 +307,9 @@ def _chance(values, templates, mask, n, rng):
     return np.concatenate(chance)
 
 
-def _dice(values, template, threshold):
+def _dice(values, template):
     """Dice overlap with the template's voxels of half its largest value and more."""
     wanted = template >= template.max() / 2
-    if threshold is None:
-        found = np.zeros(len(values), bool)
-        found[np.argsort(-values, kind="stable")[: wanted.sum()]] = True
-    else:
-        found = values - values.mean() > threshold * values.std()
+    found = np.zeros(len(values), bool)
+    found[np.argsort(-values, kind="stable")[: wanted.sum()]] = True
     return float(matching.dice(found[None], wanted[None])[0, 0])

@@ -99,8 +99,8 @@ def _page(view, title):
     return re.sub(late, '<script type="module">', page)
 
 
-def write_views(out, maps, mask, *, note="", n_surfaces=1):
-    """Write pages of maps as ``figures/view_*.html``.
+def write_views(out, maps, mask, *, note=""):
+    """Write pages of maps as ``figures/view_*.html``, the first on the surface, too.
 
     Parameters
     ----------
@@ -111,8 +111,6 @@ def write_views(out, maps, mask, *, note="", n_surfaces=1):
     mask : image
     note : str
         Goes into every title, as ``(simulated BOLD)``.
-    n_surfaces : int
-        The first so many maps are drawn on the surface, too.
 
     Returns
     -------
@@ -123,7 +121,7 @@ def write_views(out, maps, mask, *, note="", n_surfaces=1):
     lines = []
     for i, (name, values) in enumerate(maps.items()):
         pages, stem = {"cuts": volume_page}, f"view_{i + 1}_{artifacts.slug(name)[:40]}"
-        if i < n_surfaces:
+        if i == 0:
             pages["surface"] = surface_page
         links = []
         for kind, make in pages.items():

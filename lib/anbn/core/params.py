@@ -314,5 +314,6 @@ def hint(stage, name, known):
 
 
 def did_you_mean(found, known):
+    """A hint at the known name that is most alike, or nothing."""
     close = difflib.get_close_matches(short(found)[:100].strip("'"), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

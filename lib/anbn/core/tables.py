@@ -1,7 +1,6 @@
 """Tables of text: cells, columns by name or pattern, and what an error says of them."""
 
 import codecs
-import difflib
 import fnmatch
 import gzip
 import io
@@ -10,8 +9,24 @@ import re
 import numpy as np
 import pandas as pd
 
+from anbn.core.params import did_you_mean
+
 MISSING = {"n/a", "", "nan", "na"}
 SHOWN = 20  # names that an error lists
+
+
+def encoding_of(content):
+    """Encoding of the bytes of a text: UTF-16 has a byte order mark, or it is UTF-8."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if wide else "utf-8-sig"
+
+
+def read_text(path):
+    """Text of a file in UTF-8 or UTF-16, also gzipped."""
+    content = path.read_bytes()
+    if path.name.lower().endswith(".gz"):
+        content = gzip.decompress(content)
+    return content.decode(encoding_of(content))
 
 
 def read_cells(path, error=ValueError):
@@ -40,12 +55,7 @@ def read_cells(path, error=ValueError):
         No such file, no text, no rows, or rows of more cells than the first.
     """
     try:
-        content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-        lines = [line.rstrip("\r") for line in text.rstrip().split("\n")]
+        lines = [line.rstrip("\r") for line in read_text(path).rstrip().split("\n")]
         notes = [line.lstrip("# ") for line in lines if line.startswith("#")]
         lines = [line for line in lines if not line.startswith("#")]
         separator = _separator(lines, path)
@@ -56,8 +66,8 @@ def read_cells(path, error=ValueError):
         cells = cells.fillna("").apply(lambda column: column.str.strip())
         if separator != ",":
             cells = cells.apply(_points)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as problem:
+        raise error(f"{path}: no such table") from problem
     except pd.errors.ParserError as problem:
         raise error(
             f"{path} cannot be read as a table, rows have more cells than the first "
@@ -66,10 +76,73 @@ def read_cells(path, error=ValueError):
     except Exception as problem:  # of damage gzip and pandas raise all there is
         raise error(f"{path} cannot be read as a table: {problem}") from problem
     first = cells.iloc[0]
-    if not (_numbers(first) | first.str.lower().isin(MISSING)).all():
+    if not (_are_numbers(first) | first.str.lower().isin(MISSING)).all():
         return first.tolist(), cells.iloc[1:].reset_index(drop=True)
     names = re.split(separator, notes[-1].strip()) if notes else []
     return (names if len(names) == len(first) else None), cells
+
+
+def read_named(path, error=ValueError):
+    """Cells of a table whose first line names the columns, see ``read_cells``.
+
+    Returns
+    -------
+    cells : DataFrame of str
+        Without empty rows; the others keep their number, counted from 0 after the
+        names.
+
+    Raises
+    ------
+    error
+        As by ``read_cells``, or a first line of numbers.
+    """
+    names, cells = read_cells(path, error)
+    if names is None:
+        raise error(f"{path}: expected a first line of names, found numbers")
+    cells = cells.set_axis(names, axis=1)
+    return cells[(cells != "").any(axis=1)]
+
+
+def numbers(cells, source, error=ValueError, *, n_missing=1):
+    """Cells as numbers; a value that is missing in the first rows is 0.
+
+    Derivatives and displacements have none there.
+
+    Parameters
+    ----------
+    cells : DataFrame of str of shape (n_rows, n_columns)
+    source : path-like
+        Of the table, for errors.
+    error : type
+        What is raised.
+    n_missing : int
+        In so many rows a column may have no value, from the first one on.
+
+    Returns
+    -------
+    values : array of shape (n_rows, n_columns)
+
+    Raises
+    ------
+    error
+        A value that is not a finite number.
+    """
+    values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    values = values.reshape(cells.shape).copy()
+    missing = cells.iloc[:n_missing].apply(lambda column: column.str.lower())
+    missing = np.logical_and.accumulate(missing.isin(MISSING).to_numpy(bool), axis=0)
+    values[:n_missing][missing] = 0.0
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        first = "row" if n_missing == 1 else f"{n_missing} rows"
+        raise error(
+            f"{source}: expected a number in column {cells.columns[column]!r}, row "
+            f"{row + 1} of {len(cells)}, found {cells.iloc[row, column]!r:.60}; "
+            f"{len(bad)} such cells. Only the first {first} may be missing: leave the "
+            "column out or repair it."
+        )
+    return values
 
 
 def _separator(lines, path):
@@ -96,7 +169,7 @@ def _points(column):
     return column.mask(commas, column.str.replace(",", "."))
 
 
-def _numbers(cells):
+def _are_numbers(cells):
     return pd.to_numeric(cells, errors="coerce").notna()
 
 
@@ -161,17 +234,11 @@ def choose(frame, columns, source, error=ValueError, optional=()):
         hits = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
         if not hits and pattern not in optional:
             raise error(
-                f"{source}: no column matches {pattern!r}. "
-                f"{did_you_mean(pattern.strip('*?'), there)}There are {some(there)}."
+                f"{source}: no column matches {pattern!r}"
+                f"{did_you_mean(pattern.strip('*?'), there)}. There are {some(there)}."
             )
         names += [name for name in hits if name not in names]
     return frame.set_axis(there, axis=1)[names]
-
-
-def did_you_mean(name, known):
-    """A hint at the known name that is most alike, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def some(names):

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from anbn.core import tables
+from anbn.core import params, tables
 from anbn.masking.evaluation import EvaluationError, check_causal
 from anbn.models import forward
 from anbn.models.structure import input_device
@@ -407,7 +407,7 @@ def classify(
     if unknown:
         raise EvaluationError(
             f"prompts have the label {unknown[0]!r}, which is not among the labels "
-            f"{labels}. {tables.did_you_mean(unknown[0], labels)}"
+            f"{labels}{params.did_you_mean(unknown[0], labels)}"
         )
     answers = generate(
         language_model,

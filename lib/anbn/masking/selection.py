@@ -10,7 +10,7 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from anbn.core import artifacts, tables
+from anbn.core import artifacts, params, tables
 
 
 class SelectionError(ValueError):
@@ -116,9 +116,9 @@ def of_domain(members, means, q, domain, *, level=0.05):
         Largest q.
     """
     if domain not in means:
-        hint = tables.did_you_mean(domain, list(means))
+        hint = params.did_you_mean(domain, list(means))
         raise SelectionError(
-            f"no domain {domain!r}. {hint}There are {tables.some(means)}."
+            f"no domain {domain!r}{hint}. There are {tables.some(means)}."
         )
     if not len(members) == len(means) == len(q):
         raise SelectionError(
@@ -203,10 +203,10 @@ def coupled(arrays, names, network="", *, by="fdr", level=0.05, share=0.01):
         )
     network = network or most_coupled(arrays, names, by=by, level=level)
     if list(names).count(network) != 1:
-        hint = tables.did_you_mean(network, names)
+        hint = params.did_you_mean(network, names)
         raise SelectionError(
             f"{list(names).count(network) or 'no'} brain networks are called "
-            f"{network!r}. {hint}There are {tables.some(names)}."
+            f"{network!r}{hint}. There are {tables.some(names)}."
         )
     every = beyond(arrays, by=by, level=level, share=share)
     return every[..., list(names).index(network)]
@@ -261,7 +261,7 @@ def from_file(path, shape):
         raise SelectionError(f"{path}: no such file")
     kind = path.suffix.lower()
     if kind in (".csv", ".tsv"):
-        return check(_from_table(path, kind, shape), shape, str(path))
+        return check(_from_table(path, shape), shape, str(path))
     if kind == ".npz":
         arrays = artifacts.read_arrays(path)
     elif kind == ".safetensors":
@@ -282,21 +282,18 @@ def from_file(path, shape):
     return check(arrays["mask"], shape, str(path))
 
 
-def _from_table(path, kind, shape):
-    try:
-        table = pd.read_csv(path, sep="," if kind == ".csv" else "\t")
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise SelectionError(f"{path} cannot be read as a table: {error}") from error
+def _from_table(path, shape):
+    table = tables.read_named(path, SelectionError)
     chosen = tables.choose(table, ["layer", "neuron"], path, SelectionError)
     values = chosen.apply(pd.to_numeric, errors="coerce").to_numpy(float)
     whole = np.isfinite(values) & (values == np.round(values))
     if not whole.all():
-        line = int((~whole).any(1).argmax())
+        row = int((~whole).any(1).argmax())
         raise SelectionError(
-            f"{path}, line {line + 2}: expected whole numbers, found "
-            f"{', '.join(map(str, chosen.iloc[line]))}"
+            f"{path}, line {chosen.index[row] + 2}: expected whole numbers, found "
+            f"{', '.join(chosen.iloc[row])}"
         )
-    twice = chosen.duplicated()
+    twice = pd.DataFrame(values).duplicated()
     if twice.any():
         layer, neuron = values[int(twice.argmax())].astype(int)
         raise SelectionError(f"{path}: layer {layer}, neuron {neuron} comes twice")

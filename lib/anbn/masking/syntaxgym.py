@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from anbn.core import paths, tables
+from anbn.core import params, paths, tables
 from anbn.masking import behaviour
 
 # "=" of the reference: |a - b| <= ATOL + RTOL |b|, in bits
@@ -82,8 +82,8 @@ def parse(formula, conditions=None, n_regions=None):
     for condition, number in regions_of(tree):
         if conditions is not None and condition not in conditions:
             raise FormulaError(
-                f"formula {formula!r} refers to the condition {condition!r}. "
-                f"{tables.did_you_mean(condition, conditions)}There are "
+                f"formula {formula!r} refers to the condition {condition!r}"
+                f"{params.did_you_mean(condition, conditions)}. There are "
                 f"{tables.some(sorted(conditions))}."
             )
         if None not in (number, n_regions) and not 1 <= number <= n_regions:
@@ -233,9 +233,9 @@ def load_suites(folder, *, names=(), n_items=0):
         raise SuiteError(f"n_items must be 0 (all) or more, found {n_items}")
     for name in names:
         if name not in files:
-            hint = tables.did_you_mean(name, files)
+            hint = params.did_you_mean(name, files)
             raise SuiteError(
-                f"no suite {name!r} in {folder}. {hint}There are {tables.some(files)}."
+                f"no suite {name!r} in {folder}{hint}. There are {tables.some(files)}."
             )
     return {name: _read(files[name], n_items) for name in names or files}
 

@@ -15,10 +15,11 @@ from scipy.optimize import nnls
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+SPACING = 4.0  # mm, largest distance of voxels that are kept of a finer mask
 WIDTHS = 8  # Gaussian kernels the correlogram is made of, besides white noise
 
 
-def surrogates(values, mask, n, *, rng, ranks=True):
+def surrogates(values, mask, n, *, rng):
     """Random maps as smooth and as symmetric as a given one, with the same values.
 
     Parameters
@@ -30,9 +31,6 @@ def surrogates(values, mask, n, *, rng, ranks=True):
     n : int
         How many.
     rng : numpy Generator
-    ranks : bool
-        Whether smoothness is that of the map's ranks, or of its values: then a few
-        strong blobs in noise stay as smooth as they are.
 
     Yields
     ------
@@ -40,9 +38,8 @@ def surrogates(values, mask, n, *, rng, ranks=True):
 
     Notes
     -----
-    The map is turned to normal scores s (with ``ranks``; its values are taken as they
-    are without). Their correlogram is fitted, without negative weights, by Gaussians
-    and a nugget, so that it is that of some random field::
+    The map is turned to normal scores s. Their correlogram is fitted, without negative
+    weights, by Gaussians and a nugget, so that it is that of some random field::
 
         c(d) = w_0 [d = 0] + sum_k w_k exp(-d^2 / (4 sigma_k^2))  -  offset
 
@@ -56,7 +53,7 @@ def surrogates(values, mask, n, *, rng, ranks=True):
     matched as by Burt et al. (2020), doi:10.1016/j.neuroimage.2020.117038.
     """
     inside, corner = _box(mask)
-    scores = ndtri((rankdata(values) - 0.5) / len(values)) if ranks else values
+    scores = ndtri((rankdata(values) - 0.5) / len(values))
     scores = (scores - scores.mean()) / scores.std()
     sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(0))
     distance, correlation, _ = correlogram(scores, inside, sizes)
@@ -87,7 +84,7 @@ def surrogates(values, mask, n, *, rng, ranks=True):
             yield surrogate
 
 
-def thinned(mask, *, spacing=4.0):
+def thinned(mask):
     """A mask of every second, third, ... voxel, for maps finer than they are smooth.
 
     A correlation with far fewer voxels is the same up to noise, and so is its null; for
@@ -96,8 +93,6 @@ def thinned(mask, *, spacing=4.0):
     Parameters
     ----------
     mask : image
-    spacing : float
-        Largest distance of kept voxels, mm.
 
     Returns
     -------
@@ -107,7 +102,7 @@ def thinned(mask, *, spacing=4.0):
     """
     inside = np.asarray(mask.dataobj) > 0
     sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(0))
-    steps = np.maximum(1, spacing / sizes + 1e-3).astype(int)
+    steps = np.maximum(1, SPACING / sizes + 1e-3).astype(int)
     some = tuple(slice(None, None, step) for step in steps)
     kept = np.zeros(inside.shape, bool)
     kept[some] = True

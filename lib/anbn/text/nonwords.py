@@ -54,6 +54,7 @@ SPEAKER = re.compile(
 DASH = re.compile(r"(?m)^[ \t]*([-–])(?=[ \t])")  # another speaker's line
 CHAT = re.compile(r"&=\S+")
 SYMBOLS = re.compile(r"[#_*~|^=+]+")  # nothing but these is no word
+SHOWN = 12  # kinds of marks that a line names
 LONGEST_SPAN = 8  # rows from a bracket that opens to the one that closes
 
 
@@ -119,15 +120,13 @@ def is_noise(text):
     )
 
 
-def remove(rows, *, bare=True, tiers=False):
+def remove(rows, *, tiers=False):
     """Take marks out of rows of words or of segments.
 
     Parameters
     ----------
     rows : DataFrame
         Columns ``word`` and, for ``tiers``, ``onset`` and ``offset``.
-    bare : bool
-        Whether marks without brackets (``BARE``) are taken out.
     tiers : bool
         Whether the rows come from an aligner's or a lab's tier, in which ``noise`` and
         ``silence`` (``AMBIGUOUS``) are marks unless they are spoken: they follow a word
@@ -148,7 +147,7 @@ def remove(rows, *, bare=True, tiers=False):
         words[first : last + 1] = [""] * (last + 1 - first)
     for i, word in enumerate(words):
         plain = word.strip().lower()
-        mark = (bare and plain in BARE) or (tiers and plain in IN_TIERS)
+        mark = plain in BARE or (tiers and plain in IN_TIERS)
         if mark or (plain and _is_symbol(words, i, tiers)):
             left_out[word.strip()] += 1
             words[i] = ""
@@ -218,8 +217,8 @@ def _ambiguous(words, rows):
     return marks
 
 
-def name_them(left_out, shown=12):
+def name_them(left_out):
     """The marks left out and how often, most frequent first."""
-    names = [f"{name} {n}" for name, n in left_out.most_common(shown)]
-    more = len(left_out) - shown
+    names = [f"{name} {n}" for name, n in left_out.most_common(SHOWN)]
+    more = len(left_out) - SHOWN
     return ", ".join(names) + (f" and {more} other kinds" if more > 0 else "")

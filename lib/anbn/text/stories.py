@@ -77,7 +77,7 @@ def plain(text):
 AT_LINE_END = re.compile(r"(\w[-‐])[ \t]*\n[ \t]*(\w)")
 
 
-def read_text(path, *, start_at=""):
+def read_prose(path, start_at=""):
     """Read UTF-8 or UTF-16 prose; a Project Gutenberg licence around it is cut off.
 
     Parameters
@@ -93,6 +93,8 @@ def read_text(path, *, start_at=""):
     text : str
         Of ``.md`` without the signs of Markdown; without characters that nobody sees.
         A hyphen at the end of a line is joined to what follows.
+    notes : list of str
+        What a user should know of how it was read.
 
     Raises
     ------
@@ -101,11 +103,6 @@ def read_text(path, *, start_at=""):
         times, text with time stamps, markup, JSON), has lost characters (U+FFFD), or
         does not hold ``start_at``.
     """
-    return _read_prose(path, start_at)[0]
-
-
-def _read_prose(path, start_at):
-    """Text of a file of prose, and what a user should know of how it was read."""
     text, notes = _without_licence(path), []
     if Path(path).suffix.lower() == ".md":
         text, signs = plain(text)
@@ -179,10 +176,14 @@ def split_words(text, *, n_words=None):
     return pd.DataFrame(rows, columns=["word", "start", "end"])
 
 
-def synthetic_timing(words, rng, *, syllable=0.19, pause_comma=0.25, pause_stop=0.55):
+SYLLABLE = 0.19  # s, of a simulated reader
+PAUSE_COMMA, PAUSE_STOP = 0.25, 0.55  # s
+
+
+def synthetic_timing(words, rng):
     """Give words the onsets and offsets of a simulated reader.
 
-    A word lasts ``syllable`` seconds for each group of vowels (at least one), times a
+    A word lasts ``SYLLABLE`` seconds for each group of vowels (at least one), times a
     log-normal factor of 20 %; a pause follows ``,;:`` and a longer one ``.!?`` and
     dashes. These are times of no real speech: say so wherever they are used.
 
@@ -191,14 +192,12 @@ def synthetic_timing(words, rng, *, syllable=0.19, pause_comma=0.25, pause_stop=
     words : DataFrame
         Column ``word``.
     rng : numpy Generator
-    syllable, pause_comma, pause_stop : float
-        Seconds.
     """
     vowels = words["word"].str.count(r"[aeiouyAEIOUYäöüéèàâêîôû0-9]+").clip(lower=1)
-    duration = syllable * vowels.to_numpy() * rng.lognormal(0, 0.2, len(words))
+    duration = SYLLABLE * vowels.to_numpy() * rng.lognormal(0, 0.2, len(words))
     stop = words["word"].str.contains(r"[.!?。！？]\W*$|--|—").to_numpy()
     comma = words["word"].str.contains(r"[,;:，、；：]\W*$").to_numpy() & ~stop
-    pause = (pause_stop * stop + pause_comma * comma) * rng.lognormal(
+    pause = (PAUSE_STOP * stop + PAUSE_COMMA * comma) * rng.lognormal(
         0, 0.2, len(words)
     )
     onset = np.r_[0.0, np.cumsum(duration + pause)[:-1]]
@@ -214,12 +213,6 @@ class Story(NamedTuple):
     notes: list  # of str, to be printed
     left_out: Counter  # marks that are no words, and how often each
     n_clipped: int  # words whose end was clipped to the next one's onset
-
-
-def load_story(path, **options):
-    """Words, text and whether the timing is synthetic: the first of ``read_story``."""
-    story = read_story(path, **options)
-    return story.words, story.text, story.synthetic
 
 
 def read_story(
@@ -267,7 +260,7 @@ def read_story(
         found = transcripts.read(path, missing=missing, tier=tier)
         words = _from(found.words, start_at, path).iloc[:n_words]
         return Story(words, join_words(words), False, *found[1:])
-    text, notes = _read_prose(path, start_at)
+    text, notes = read_prose(path, start_at)
     text = re.sub(r"\s+", " ", text)
     rng = np.random.default_rng(0) if rng is None else rng
     words = synthetic_timing(split_words(text, n_words=n_words), rng)
@@ -372,26 +365,27 @@ def document_hash(document):
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
-def sentence_hashes(text, *, min_words=6):
-    """Hash of every sentence of so many words or more -> the sentence."""
+MIN_WORDS = 6  # shorter sentences may stand in two texts by chance
+
+
+def sentence_hashes(text):
+    """Hash of every sentence of six words or more -> the sentence."""
     found = (s.strip() for s in re.split(r"(?<=[.!?])\s+|\n\s*\n", text))
-    return {document_hash(s): s for s in found if len(s.split()) >= min_words}
+    return {document_hash(s): s for s in found if len(s.split()) >= MIN_WORDS}
 
 
-def shared_sentences(text, documents, *, min_words=6):
-    """Sentences of a text that also stand in one of the documents.
+def shared_sentences(text, documents):
+    """Sentences of six words or more of a text that also stand in one of the documents.
 
     Parameters
     ----------
     text : str
     documents : list of str
-    min_words : int
-        Shorter sentences may stand in both.
 
     Returns
     -------
     shared : list of str
     """
-    ours = sentence_hashes(text, min_words=min_words)
-    theirs = set().union(*(sentence_hashes(d, min_words=min_words) for d in documents))
+    ours = sentence_hashes(text)
+    theirs = set().union(*map(sentence_hashes, documents))
     return [s for name, s in ours.items() if name in theirs]

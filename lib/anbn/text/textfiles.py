@@ -1,6 +1,5 @@
 """Text files of others, read as text: encoding, and whether it is text at all."""
 
-import codecs
 import os
 import re
 from collections import Counter
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+
+from anbn.core.tables import encoding_of
 
 READ = (
     "Can be read: Praat .TextGrid, ELAN .eaf and the tables it exports; .json of "
@@ -87,17 +88,18 @@ def decode(path):
     for beginning, what in BEGINNINGS.items():
         if raw.startswith(beginning):
             raise StimulusError(f"{path} is {what}. {READ}.")
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if b"\0" in raw and not wide:
+    encoding = encoding_of(raw)
+    if b"\0" in raw and encoding != "utf-16":
         raise StimulusError(
             f"{path} holds NUL bytes: it is UTF-16 without a byte order mark, or no "
             "text. Save it as UTF-8."
         )
     try:
-        text = raw.decode("utf-16" if wide else "utf-8-sig")
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
+        expected = encoding.removesuffix("-sig").upper()
         raise StimulusError(
-            f"{path} is not {'UTF-16' if wide else 'UTF-8'}: byte {error.start} is "
+            f"{path} is not {expected}: byte {error.start} is "
             f"{error.object[error.start]:#x}. Save it as UTF-8."
         ) from error
     if "\0" in text:

@@ -97,7 +97,7 @@ def read(path, *, missing="interpolate", tier=""):
     if kind == "prose":
         raise StimulusError(
             f"{path} is plain text: expected a transcript with times "
-            "(stimuli.load_story simulates them for plain text)."
+            "(stories.read_story simulates them for plain text)."
         )
     found = _find(path, kind, tier)
     left_out, notes, shown = found.left_out, [*found.notes], kind in ("captions", "ass")
