@@ -1,7 +1,6 @@
 import copy
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from tokenizers.processors import TemplateProcessing
 
 from anbn.brain import clock as brain_clock
 from anbn.core.artifacts import sha256
+from anbn.core.paths import project_root
 from anbn.models import forward, loading, neurons, recording, stores
 from anbn.models.loading import LanguageModel
 from anbn.text import stories, tokenization
@@ -216,7 +216,8 @@ def test_killed_recording_goes_on(tmp_path):
                          stride=16)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    options = {"cwd": os.path.dirname(__file__), "stdout": subprocess.PIPE}
+    helpers = project_root() / "tests"  # where conftest is
+    options = {"cwd": helpers, "stdout": subprocess.PIPE}
     killed = subprocess.Popen([*command, tmp_path / "s", "0.05"], **options)
     for line in killed.stdout:
         if int(line) >= 160:
