@@ -19,7 +19,7 @@ SPACING = 4.0  # mm, largest distance of voxels that are kept of a finer mask
 WIDTHS = 8  # Gaussian kernels the correlogram is made of, besides white noise
 
 
-def surrogates(values, mask, n, *, rng):
+def surrogates(values, mask, n, *, rng, ranks=True):
     """Random maps as smooth and as symmetric as a given one, with the same values.
 
     Parameters
@@ -31,6 +31,9 @@ def surrogates(values, mask, n, *, rng):
     n : int
         How many.
     rng : numpy Generator
+    ranks : bool
+        Whether smoothness is that of the map's ranks, or of its values: then a few
+        strong blobs in noise stay as smooth as they are.
 
     Yields
     ------
@@ -38,8 +41,9 @@ def surrogates(values, mask, n, *, rng):
 
     Notes
     -----
-    The map is turned to normal scores s. Their correlogram is fitted, without negative
-    weights, by Gaussians and a nugget, so that it is that of some random field::
+    The map is turned to normal scores s (with ``ranks``; its values are taken as they
+    are without). Their correlogram is fitted, without negative weights, by Gaussians
+    and a nugget, so that it is that of some random field::
 
         c(d) = w_0 [d = 0] + sum_k w_k exp(-d^2 / (4 sigma_k^2))  -  offset
 
@@ -53,7 +57,7 @@ def surrogates(values, mask, n, *, rng):
     matched as by Burt et al. (2020), doi:10.1016/j.neuroimage.2020.117038.
     """
     inside, corner = _box(mask)
-    scores = ndtri((rankdata(values) - 0.5) / len(values))
+    scores = ndtri((rankdata(values) - 0.5) / len(values)) if ranks else values
     scores = (scores - scores.mean()) / scores.std()
     sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(0))
     distance, correlation, _ = correlogram(scores, inside, sizes)
