@@ -89,7 +89,6 @@ def fit_activations(
     kind="hidden",
     alpha=3.6,
     over="samples",
-    leave_out_massive=False,
     random_state=0,
     device="cpu",
 ):
@@ -101,9 +100,9 @@ def fit_activations(
 
         signal = mean over members of x
 
-    All as published, but for ``over``: there the networks' maps are independent. With
-    independent time courses a model with a little noise on its weights stays more like
-    itself.
+    A massive unit that is a member is most of the signal. All as published, but for
+    ``over``: there the networks' maps are independent. With independent time courses a
+    model with a little noise on its weights stays more like itself.
 
     Parameters
     ----------
@@ -117,9 +116,6 @@ def fit_activations(
         Published: 3.6.
     over : {"samples", "units"}
         What is independent, see ``decomposition.ica``. Published: units.
-    leave_out_massive : bool
-        Whether ``massive.massive_neurons`` may not be members: in a mean of units as
-        they are, one of them is most of the signal.
     random_state : int
     device : str or torch device
         Of the singular value decomposition.
@@ -138,9 +134,6 @@ def fit_activations(
     peaks = massive.streaming_peaks(activations)
     # standardised, a dead unit (1e-32 in some models) would be as loud as any
     keep = (peaks.variance > DEAD**2 * np.median(peaks.variance)).ravel()
-    if leave_out_massive:
-        few = massive.massive_neurons(peaks.peak, peaks.typical, peaks.variance)
-        keep &= ~few.ravel()
     reduction = svd.reduce(
         activations, n_networks, keep=keep, standardise=True, device=device
     )
@@ -202,8 +195,7 @@ def fit(
     window, batch_size : int
         Tokens, and windows at a time.
     **options
-        ``alpha``, ``over``, ``leave_out_massive``, ``random_state`` of
-        ``fit_activations``.
+        ``alpha``, ``over``, ``random_state`` of ``fit_activations``.
 
     Returns
     -------
