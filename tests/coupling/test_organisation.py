@@ -61,7 +61,7 @@ def test_strongest_voxels_are_never_empty_ones(rng):
     maps = np.zeros((2, 40))
     maps[0, :2] = [-3, 1]
     maps[1] = rng.normal(size=40)
-    members = organisation.strongest(maps, 10)
+    members = organisation.strongest_voxels(maps, 10)
     assert np.flatnonzero(members[0]).tolist() == [0, 1]
     assert members[1].sum() == 4
     assert np.abs(maps[1][members[1]]).min() > np.abs(maps[1][~members[1]]).max()

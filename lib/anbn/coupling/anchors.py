@@ -15,7 +15,7 @@ from anbn.stats import inference, matching, surrogates, timeseries
 N_TOGETHER = 8  # surrogates a matrix product
 
 
-def strongest(synchrony, n):
+def strongest_neurons(synchrony, n):
     """The n neurons of largest |synchrony| of each network, best first.
 
     Parameters
@@ -55,7 +55,7 @@ def anchors(synchrony, *, n=1):
     """
     size = np.abs(synchrony)
     best_network = np.where(size.any(1), size.argmax(1), -1)
-    best_neurons = strongest(synchrony, n)
+    best_neurons = strongest_neurons(synchrony, n)
     mutual = best_network[best_neurons] == np.arange(synchrony.shape[1])
     return best_network, best_neurons, mutual
 
@@ -176,7 +176,7 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
             f"{len(synchrony)} neurons are no multiple of n_layers = {n_layers}: give "
             "the number of layers that were recorded"
         )
-    neurons = strongest(synchrony, _n_top(synchrony, top))
+    neurons = strongest_neurons(synchrony, _n_top(synchrony, top))
     layer = neurons // (len(synchrony) // n_layers)
     of_layer = np.stack([np.bincount(k, minlength=n_layers) for k in layer.T])
     edges, bins = np.arange(n_layers + 1) / n_layers, np.arange(n_bins + 1) / n_bins
@@ -229,7 +229,7 @@ def _n_top(synchrony, top):
 
 def _signed(synchrony, top):
     """Top anchors, and signs that sum to a mean; (n_networks, n_top) both."""
-    best = strongest(synchrony, _n_top(synchrony, top))
+    best = strongest_neurons(synchrony, _n_top(synchrony, top))
     return best.T, np.sign(np.take_along_axis(synchrony, best, 0)).T / len(best)
 
 

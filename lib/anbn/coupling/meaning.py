@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import stats
 
 from anbn.core import blocks
-from anbn.coupling.anchors import strongest
+from anbn.coupling.anchors import strongest_neurons
 from anbn.networks import profiles
 from anbn.stats import inference, matching, timeseries
 
@@ -347,7 +347,7 @@ def _as_many(synchrony, coupled):
     """The neurons of largest |synchrony|, of each network as many as are coupled."""
     n = coupled.sum((1, 2))
     members = np.zeros((len(coupled), len(synchrony)), bool)
-    best = strongest(synchrony, max(1, n.max()))
+    best = strongest_neurons(synchrony, max(1, n.max()))
     for member, neurons, some in zip(members, best.T, n, strict=True):
         member[neurons[:some]] = True
     return members.reshape(coupled.shape)

@@ -432,19 +432,3 @@ def false_discovery_q(synchrony, counts, *, over="network"):
     if over == "all":
         return stats.false_discovery_control(p.ravel()).reshape(p.shape)
     return stats.false_discovery_control(p, axis=0)
-
-
-def parametric_p(synchrony, n_free):
-    """Two-sided p value of Pearson's r for independent samples: for comparison only.
-
-    BOLD and responses are autocorrelated, so these p values are far too small.
-
-    Parameters
-    ----------
-    synchrony : array
-    n_free : int
-        Volumes less removed regressors.
-    """
-    r = np.abs(synchrony).clip(max=1 - 1e-7)
-    t = r * np.sqrt((n_free - 2) / (1 - r**2))
-    return 2 * stats.t.sf(t, n_free - 2)
