@@ -48,8 +48,8 @@ def test_a_network_that_neurons_follow_is_global_and_noise_is_not(rng):
     assert table.loc["a", "p_familywise"] <= 0.02
     assert table.loc["a", "q"] < 0.11 and table.loc["a", "share"] > 0.3
     assert (table["p"][1:] > 0.05).all()
-    bare = anchors.global_networks(np.array([0, 2, 2, -1]), 3)
-    assert list(bare["neurons"]) == [1, 0, 2] and list(bare) == ["neurons", "share"]
+    few = anchors.global_networks(np.array([0, 2, 2, -1]), 3, null_counts=[[1, 1, 1]])
+    assert list(few["neurons"]) == [1, 0, 2] and list(few.index) == [0, 1, 2]
 
 
 def test_surrogate_synchrony_passes_through_the_projection(rng):

@@ -271,7 +271,7 @@ def test_surface_needs_no_download(rng, close, monkeypatch, tmp_path):
     monkeypatch.setenv("NILEARN_DATA", str(tmp_path))
     mask = load_mni152_brain_mask(resolution=12)
     values = rng.normal(size=int(mask.get_fdata().sum()))
-    figure = figures.plot_surface(values, mask, "t", threshold=1.0)
+    figure = figures.plot_surface(values, mask, "t")
     titles = [ax.get_title() for ax in figure.axes[:4]]
     assert titles[0] == "left, lateral" and titles[2] == "right, medial"
     assert figure.axes[4].get_ylabel() == "t"

@@ -101,11 +101,10 @@ def surrogate_synchrony(
 
 def product(units, timecourses):
     """Synchrony of neurons that are rows of unit norm (``synchrony.unit_rows``)."""
-    z = timeseries.zscore(timecourses) / np.sqrt(len(timecourses))
-    return units @ z.astype(np.float32)
+    return units @ synchrony.unit(timecourses).astype(np.float32)
 
 
-def global_networks(best_network, n_networks, *, null_counts=None, names=None):
+def global_networks(best_network, n_networks, *, null_counts, names=None):
     """How many neurons each network anchors, against surrogates.
 
     Parameters
@@ -113,7 +112,7 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     best_network : int array of shape (n_neurons,)
         From ``anchors``.
     n_networks : int
-    null_counts : array of shape (n_null, n_networks), optional
+    null_counts : array of shape (n_null, n_networks)
         ``count`` of the best networks for each draw of ``surrogate_synchrony``. A
         network whose spectrum resembles the neurons' anchors many by chance: the null
         is each network's own.
@@ -122,8 +121,8 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     Returns
     -------
     table : DataFrame, a row a network
-        ``neurons``, ``share``; with a null also ``null_mean`` and ``null_95`` (shares),
-        ``p`` (one-sided: more than by chance), ``q`` (Benjamini-Hochberg) and
+        ``neurons``, ``share``, ``null_mean`` and ``null_95`` (shares), ``p``
+        (one-sided: more than by chance), ``q`` (Benjamini-Hochberg) and
         ``p_familywise``: against the most extreme of all networks in each draw
         (``inference.max_p``), which n draws bring down to 1 / (1 + n) however many
         networks there are, where the q of one network alone stays above n_networks
@@ -134,8 +133,6 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     table = pd.DataFrame(
         {"neurons": counts, "share": counts / n}, network_index(names, counts)
     )
-    if null_counts is None:
-        return table
     null_counts = np.asarray(null_counts)
     p = matching.p_values(counts, null_counts)
     return table.assign(

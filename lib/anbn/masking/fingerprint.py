@@ -298,24 +298,6 @@ class LikenessError(ValueError):
     """Fingerprints cannot be compared as asked."""
 
 
-def likeness(a, b):
-    """|Spearman correlation| of every network of ``a`` with every one of ``b``.
-
-    A unit's sign means nothing across models: without it, negative is as alike as
-    positive. Published are signed correlations.
-
-    Parameters
-    ----------
-    a, b : arrays of shape (n_words, n_networks)
-        One text's signals in two models. Words that either lacks (NaN) are left out.
-
-    Returns
-    -------
-    likeness : array of shape (n_networks of a, n_networks of b)
-    """
-    return np.abs(_correlate(*_ranks(a, b)))
-
-
 def _ranks(a, b):
     a, b = np.asarray(a, float), np.asarray(b, float)
     if len(a) != len(b):
@@ -339,7 +321,10 @@ def _correlate(a, b):
 def compare(fingerprints, reference, related, *, n_null=99, rng):
     """How alike other models are to one, text by text, beside chance.
 
-    Three scores of the likenesses L (networks of the reference x of the other)::
+    Three scores of the likenesses L (networks of the reference x of the other), the
+    |Spearman correlations| of signals over words that both models have signals for. A
+    unit's sign means nothing across models: without it, negative is as alike as
+    positive (published are signed correlations)::
 
         best     mean over the reference's networks of the largest L in each row
         matched  sum of L over the one-to-one assignment that makes it largest,
