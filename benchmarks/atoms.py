@@ -36,6 +36,12 @@ def planted_responses(n_times, n_neurons, n_atoms, rng, noise=1.0):
     return truth @ codes.astype(np.float32) + noise * smooth(n_neurons), truth
 
 
+def objective(x, base, codes):
+    """Mean over neurons (columns of x, of unit length) of what codes minimise."""
+    squares = np.square(x - base @ codes).sum(dtype=float)
+    return (0.5 * squares + ALPHA * np.abs(codes).sum(dtype=float)) / x.shape[1]
+
+
 def atoms_rows():
     rng = np.random.default_rng(0)
     responses, _ = planted_responses(N_TIMES, N_NEURONS, N_ATOMS, rng)
@@ -65,7 +71,7 @@ def atoms_rows():
         peer_codes = learner.fit(samples).transform(samples).T
         peer = time.perf_counter() - start
     objectives = [
-        atoms.objective(responses, a, c, ALPHA)
+        objective(samples.T, a, c)
         for a, c in [(ours_atoms, ours_codes), (learner.components_.T, peer_codes)]
     ]
     what = f"{N_NEURONS} neurons x {N_TIMES} volumes, {N_ATOMS} atoms"

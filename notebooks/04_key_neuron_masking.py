@@ -233,7 +233,7 @@ if "wanda" in sources:
     inputs = usual["ffn_hidden"].mean_square
     scores["Wanda"] = ("ffn_hidden", pruning.wanda(model, inputs))
 for group, (k, s) in scores.items():
-    masks[group] = (k, selection.strongest(s, round(source_share * s.size)))
+    masks[group] = (k, selection.highest(s, round(source_share * s.size)))
 
 # %%
 if "domain" in sources:
@@ -302,7 +302,7 @@ for group, (k, chosen) in masks.items():
         group, k, chosen, drawn[group], options=instead[k]
     )
 n_masked = int(masks["networks"][1].sum())
-largest = selection.strongest(usual[kind].variance, n_masked)
+largest = selection.highest(usual[kind].variance, n_masked)
 silencing_trials += evaluation.trials(
     "largest variance", kind, largest, options=instead[kind]
 )
@@ -379,7 +379,7 @@ artifacts.write_figure(out, "networks_by_domain", ax.figure)
 
 # %%
 sizes = sorted({round(share * strength.size) for share in keep_shares})
-kept = {"strongest z": [selection.strongest(strength, n) for n in sizes]}
+kept = {"strongest z": [selection.highest(strength, n) for n in sizes]}
 kept["components"] = []
 for n in keep_components:
     corpora = stores.open_activations(recorded / "data" / "corpora", kind)

@@ -3,7 +3,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from signals import smooth
-from sklearn.metrics import cohen_kappa_score, jaccard_score
 
 from anbn.brain import regressors
 from anbn.coupling import anchors, figures, reliability, synchrony
@@ -30,7 +29,7 @@ def test_anchors_equal_a_loop(rng):
         assert list(best_neurons[:, k]) == ordered
         assert list(mutual[:, k]) == [best_network[i] == k for i in ordered]
     with pytest.raises(ValueError, match="n must be 1 to 50"):
-        anchors.strongest(r, 51)
+        anchors.strongest_neurons(r, 51)
 
 
 def test_a_network_that_neurons_follow_is_global_and_noise_is_not(rng):
@@ -45,11 +44,12 @@ def test_a_network_that_neurons_follow_is_global_and_noise_is_not(rng):
     table = anchors.global_networks(best, 5, null_counts=null, names=list("abcde"))
     assert table["neurons"].sum() == 400 and table["share"].sum() == pytest.approx(1)
     assert table.loc["a", "neurons"] == (best == 0).sum()
-    assert table.loc["a", "p_familywise"] == 0.01  # q of one of five: .05 at best
-    assert table.loc["a", "q"] < 0.1 and table.loc["a", "share"] > 0.3
+    # q of one of five would be .05 at best; one roll in 99 may be that by none
+    assert table.loc["a", "p_familywise"] <= 0.02
+    assert table.loc["a", "q"] < 0.11 and table.loc["a", "share"] > 0.3
     assert (table["p"][1:] > 0.05).all()
-    bare = anchors.global_networks(np.array([0, 2, 2, -1]), 3)
-    assert list(bare["neurons"]) == [1, 0, 2] and list(bare) == ["neurons", "share"]
+    few = anchors.global_networks(np.array([0, 2, 2, -1]), 3, null_counts=[[1, 1, 1]])
+    assert list(few["neurons"]) == [1, 0, 2] and list(few.index) == [0, 1, 2]
 
 
 def test_surrogate_synchrony_passes_through_the_projection(rng):
@@ -69,70 +69,51 @@ def test_surrogate_synchrony_passes_through_the_projection(rng):
         assert min(np.abs(drawn - x).max() for x in each) < 1e-5
 
 
-def test_kappa_equals_sklearn(rng):
-    a = rng.integers(0, 4, 300)
-    b = np.where(rng.random(300) < 0.5, a, rng.integers(0, 4, 300))
-    left_out = np.r_[a, -1, 2], np.r_[b, 0, -1]
-    overall, by_network = reliability.kappa(*left_out, 5)
-    assert overall == pytest.approx(cohen_kappa_score(a, b))
-    for k in range(4):
-        assert by_network[k] == pytest.approx(cohen_kappa_score(a == k, b == k))
-    assert np.isnan(by_network[4])
-
-
-def test_split_half_equals_plain_formulas_and_knows_chance(rng):
-    a, b = rng.normal(size=(2, 300, 3))
-    b[:, 0] = a[:, 0]
-    table = reliability.split_half(a, b, top=0.1, names=["same", "x", "y"])
-    assert table.loc["same", ["r", "overlap"]].to_list() == pytest.approx([1, 1])
-    for k, name in enumerate(table.index):
-        assert table.loc[name, "r"] == pytest.approx(
-            np.corrcoef(a[:, k], b[:, k])[0, 1]
-        )
-        top = [np.abs(x[:, k]) >= np.sort(np.abs(x[:, k]))[-30] for x in (a, b)]
-        assert table.loc[name, "overlap"] == pytest.approx(jaccard_score(*top))
-    many = reliability.split_half(*rng.normal(size=(2, 300, 400)), top=0.1)
-    assert many["overlap"].mean() == pytest.approx(many["overlap_chance"][0], rel=0.1)
+def halves(responses, timecourses, rate, parts, lengths):
+    """Synchrony in two halves, each with a least squares fit of its own drift."""
+    pair = []
+    for rows, side, own in zip(parts, timecourses, lengths, strict=True):
+        drift = regressors.run_drift(own, 2.0, 60.0)
+        X = np.column_stack([drift, rate[rows]])
+        clean = [
+            y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+            for y in (responses[rows], side)
+        ]
+        n = responses.shape[1]
+        pair.append(np.corrcoef(clean[0].T, clean[1].T)[:n, n:])
+    return pair
 
 
 @pytest.mark.parametrize("run_lengths", [(), (30, 60, 40)])
-def test_halves_of_time_equal_a_fit_of_each_half(rng, run_lengths):
-    responses, rate = smooth(rng, 130, 20), smooth(rng, 130, 1)
-    timecourses = (
-        smooth(rng, 130, 3, 2).swapaxes(0, 1) + np.linspace(0, 9, 130)[:, None]
-    )
+def test_reliability_equals_correlating_the_halves(rng, run_lengths):
+    responses, rate = mixed(rng, smooth(rng, 130, 4), 300), smooth(rng, 130, 1)
+    timecourses = smooth(rng, 130, 2, 3).swapaxes(0, 1)
+    timecourses += np.linspace(0, 9, 130)[:, None]
     options = {"tr": 2.0, "high_pass": 60.0, "run_lengths": run_lengths}
-    pair = reliability.halves(responses, timecourses, rate, of="time", **options)
-    for r, rows, lengths in zip(
-        pair, (slice(65), slice(65, 130)), ((30, 35), (25, 40)), strict=True
-    ):
-        drift = regressors.run_drift(lengths if run_lengths else [65], 2.0, 60.0)
-        X = np.column_stack([drift, rate[rows]])
-        z = [(t - t.mean(0)) / t.std(0) for t in timecourses[:, rows]]
-        left = [
-            y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
-            for y in (responses[rows], np.mean(z, 0))
-        ]
-        expected = np.corrcoef(left[0].T, left[1].T)[:20, 20:]
-        np.testing.assert_allclose(r, expected, atol=1e-4)
-
-
-def test_reliability_equals_correlating_the_halves(rng):
-    responses = mixed(rng, smooth(rng, 120, 4), 300)
-    responses[:, 5] = 0  # a dead neuron
-    timecourses, rate = smooth(rng, 120, 2, 3).swapaxes(0, 1), smooth(rng, 120, 1)
-    given = (responses, timecourses, rate)
-    table = reliability.reliability(*given, tr=2.0, n_splits=4, n_null=20, rng=rng)
-    for of in ("time", "subjects"):  # two subjects have but one pair of halves
-        pair = reliability.halves(*given, of=of, tr=2.0, rng=rng)
-        expected = reliability.split_half(*pair)["r"]
+    options |= {"n_splits": 4, "n_null": 20, "rng": rng}
+    table = reliability.reliability(responses, timecourses, rate, **options)
+    z = (timecourses - timecourses.mean(1)[:, None]) / timecourses.std(1)[:, None]
+    whole = [run_lengths or [130]] * 2
+    of_time = [timecourses[:, rows] for rows in (slice(65), slice(65, 130))]
+    of_time = [(t - t.mean(1)[:, None]) / t.std(1)[:, None] for t in of_time]
+    of_time = [t.mean(0) for t in of_time]
+    lengths = ((30, 35), (25, 40)) if run_lengths else ([65], [65])
+    found = {  # two subjects have but one pair of halves
+        "time": halves(responses, of_time, rate, (slice(65), slice(65, 130)), lengths),
+        "subjects": halves(responses, z, rate, [slice(None)] * 2, whole),
+    }
+    for of, (a, b) in found.items():
+        expected = [np.corrcoef(a[:, k], b[:, k])[0, 1] for k in range(3)]
         np.testing.assert_allclose(table[f"r_{of}"], expected, atol=1e-4)
-    alone = reliability.reliability(
-        responses, timecourses[:1], rate, tr=2.0, n_null=20, rng=rng
-    )
-    assert alone["r_subjects"].isna().all() and alone["r_time"].notna().all()
-    with pytest.raises(ValueError, match="'subjects' or 'time'"):
-        reliability.halves(*given, of="halves", tr=2.0)
+
+
+def test_one_subject_has_no_halves_and_a_dead_neuron_does_no_harm(rng):
+    responses = mixed(rng, smooth(rng, 120, 4), 300)
+    responses[:, 5] = 0
+    timecourses, rate = smooth(rng, 120, 1, 2).swapaxes(0, 1), smooth(rng, 120, 1)
+    options = {"tr": 2.0, "n_null": 20, "rng": rng}
+    table = reliability.reliability(responses, timecourses, rate, **options)
+    assert table["r_subjects"].isna().all() and table["r_time"].notna().all()
 
 
 def test_reliability_is_calibrated_although_neurons_resemble_each_other(rng):

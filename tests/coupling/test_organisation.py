@@ -61,7 +61,7 @@ def test_strongest_voxels_are_never_empty_ones(rng):
     maps = np.zeros((2, 40))
     maps[0, :2] = [-3, 1]
     maps[1] = rng.normal(size=40)
-    members = organisation.strongest(maps, 10)
+    members = organisation.strongest_voxels(maps, 10)
     assert np.flatnonzero(members[0]).tolist() == [0, 1]
     assert members[1].sum() == 4
     assert np.abs(maps[1][members[1]]).min() > np.abs(maps[1][~members[1]]).max()
@@ -271,7 +271,7 @@ def test_surface_needs_no_download(rng, close, monkeypatch, tmp_path):
     monkeypatch.setenv("NILEARN_DATA", str(tmp_path))
     mask = load_mni152_brain_mask(resolution=12)
     values = rng.normal(size=int(mask.get_fdata().sum()))
-    figure = figures.plot_surface(values, mask, "t", threshold=1.0)
+    figure = figures.plot_surface(values, mask, "t")
     titles = [ax.get_title() for ax in figure.axes[:4]]
     assert titles[0] == "left, lateral" and titles[2] == "right, medial"
     assert figure.axes[4].get_ylabel() == "t"

@@ -75,7 +75,7 @@ def test_surrogates_are_chosen_as_the_atoms_were(rng):
     t = organisation.overlap(marginal(reference, atoms), maps)["t"]
     best = np.argsort(-np.abs(t[:, 0]))[:2]
     a, b = (
-        organisation.strongest(np.abs(marginal(s, atoms))[best].mean(0)[None])[0]
+        organisation.strongest_voxels(np.abs(marginal(s, atoms))[best].mean(0)[None])[0]
         for s in bold
     )
     assert null[0, 0] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))

@@ -203,13 +203,6 @@ def test_q_values_are_benjamini_hochberg_of_each_network_s_own_p(rng):
         synchrony.false_discovery_q(r, counts, over="both")
 
 
-def test_parametric_p_is_that_of_scipy(rng):
-    x, y = rng.normal(size=(2, 30))
-    r, p = scipy.stats.pearsonr(x, y)
-    assert synchrony.parametric_p(np.array(r), 30) == pytest.approx(p)
-    assert synchrony.parametric_p(np.array(1.0), 30) < 1e-20
-
-
 def test_planted_coupling_is_found(rng):
     responses, timecourses = smooth(rng, 150, 300), smooth(rng, 150, 2)
     responses[:, 17] = timecourses[:, 1] + 0.5 * smooth(rng, 150)

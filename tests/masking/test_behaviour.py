@@ -1,6 +1,5 @@
-"""Preferences and answers against naive loops, lm-eval and planted models."""
+"""Preferences and answers against naive loops and planted models."""
 
-import builtins
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from anbn.masking import behaviour, harness, intervene, syntaxgym
+from anbn.masking import behaviour, intervene, syntaxgym
 from anbn.masking.evaluation import EvaluationError
 from anbn.models import loading
 
@@ -168,11 +167,8 @@ def questions():
     )
 
 
-@pytest.mark.parametrize("normalise", ["characters", "tokens", "none"])
-def test_multiple_choice_is_that_of_a_naive_loop(llama, questions, normalise):
-    found = behaviour.multiple_choice(
-        llama, questions, normalise=normalise, batch_size=2
-    )
+def test_multiple_choice_is_that_of_a_naive_loop(llama, questions):
+    found = behaviour.multiple_choice(llama, questions, batch_size=2)
     for row, question in questions.iterrows():
         context = question["context"].rstrip()
         n = len(llama.tokenizer(context)["input_ids"])
@@ -180,8 +176,7 @@ def test_multiple_choice_is_that_of_a_naive_loop(llama, questions, normalise):
         for choice in question["choices"]:
             (ids,) = coded(llama, [f"{context} {choice}"])
             log_p = -np.sum(naive(llama, ids)[n:])
-            by = {"characters": len(choice), "tokens": len(ids) - n, "none": 1}
-            scores.append(log_p / by[normalise])
+            scores.append(log_p / len(choice))
             raw.append(log_p)
         answer = question["answer"]
         assert found["chosen"][row] == np.argmax(scores)
@@ -367,52 +362,6 @@ def test_domain_prompts(rng):
     assert set(firsts) == {"news", "fiction"}
 
 
-def test_lm_eval_is_optional(llama, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **options):
-        if name.startswith("lm_eval"):
-            raise ImportError("No module named 'lm_eval'")
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(EvaluationError, match="pip install 'anbn\\[lm-eval\\]'"):
-        harness.lm_eval_tasks(llama, ["hellaswag"])
-
-
-def test_lm_eval_agrees(llama, tmp_path, questions):
-    pytest.importorskip("lm_eval", reason="lm-eval is an optional extra")
-    import copy
-    import json
-
-    ending = copy.deepcopy(llama.tokenizer)
-    ending.eos_token = "[UNK]"  # lm-eval wants one
-    ended = loading.LanguageModel(llama.model, ending, "causal")
-    records = questions.drop(columns="domain").assign(
-        context=questions["context"].str.rstrip()
-    )
-    data = tmp_path / "pick.jsonl"
-    data.write_text("\n".join(json.dumps(r) for r in records.to_dict("records")))
-    lines = [
-        "task: anbn_pick",
-        "dataset_path: json",
-        f"dataset_kwargs: {{data_files: {{test: {data}}}}}",
-        "test_split: test",
-        "output_type: multiple_choice",
-        "doc_to_text: '{{context}}'",
-        "doc_to_choice: '{{choices}}'",
-        "doc_to_target: '{{answer}}'",
-        "metric_list: [{metric: acc}, {metric: acc_norm}]",
-    ]
-    (tmp_path / "pick.yaml").write_text("\n".join(lines))
-    table = harness.lm_eval_tasks(ended, ["anbn_pick"], task_folder=tmp_path)
-    value = table.set_index("metric")["value"]
-    assert ending.pad_token is None  # it changed a copy
-    ours = behaviour.multiple_choice(llama, questions)
-    assert value["acc_norm"] == pytest.approx(ours["correct"].mean())
-    assert value["acc"] == pytest.approx(ours["correct_unnormalised"].mean())
-
-
 def test_models_that_cannot_be_evaluated(llama, bert, planted, questions):
     with pytest.raises(
         EvaluationError, match=r"surprisal needs a causal .*head='none'"
@@ -420,8 +369,6 @@ def test_models_that_cannot_be_evaluated(llama, bert, planted, questions):
         behaviour.surprisals(bert, [[1, 2]])
     with pytest.raises(EvaluationError, match="generation needs a causal"):
         behaviour.generate(bert, ["the"])
-    with pytest.raises(EvaluationError, match="lm-eval needs a causal"):
-        harness.lm_eval_tasks(bert, ["x"])
     planted.model.table.data[:] = torch.nan
     with pytest.raises(EvaluationError, match=r"no finite probability for 4 of 5 tok"):
         behaviour.surprisals(planted, [[1, 2, 3, 4, 5]])
@@ -439,8 +386,6 @@ def test_input_that_cannot_be_evaluated(llama, questions, rng):
         behaviour.minimal_pairs(llama, pairs)
     with pytest.raises(EvaluationError, match="pairs is empty"):
         behaviour.minimal_pairs(llama, pd.DataFrame({"good": [], "bad": []}))
-    with pytest.raises(EvaluationError, match="found 'length'"):
-        behaviour.multiple_choice(llama, questions, normalise="length")
     for change, said in [
         ({"answer": 3}, "question 0: answer must be .* 3 choices, found 3"),
         ({"answer": -1}, "found -1"),

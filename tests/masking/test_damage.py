@@ -75,10 +75,10 @@ def test_settings_are_kept_apart(rng):
     assert masks["perplexity"].is_monotonic_increasing
 
 
-def test_compare_equals_a_loop(rng):
+def test_compare_all_equals_a_loop(rng):
     table = table_of(rng, {"a": 0.6, "b": 0.1})
     shuffled = table.sample(frac=1, random_state=0)
-    row = damage.compare(shuffled, "a", "per layer", rng=rng)
+    row = damage.compare_all(shuffled, rng=rng).set_index("group").loc["a"]
     tokens = table[table["group"] == "intact"]["n_tokens"].to_numpy()
 
     def mean(part, measure):
@@ -101,12 +101,10 @@ def test_compare_equals_a_loop(rng):
     assert row["accuracy_difference"] == pytest.approx(-row["difference"] / 10)
     assert row["accuracy_low"] == pytest.approx(-row["high"] / 10)
     assert row["accuracy_p"] == row["p"]
-    less = damage.compare(table, "b", "per layer", rng=rng, alternative="less")
-    assert (
-        less["p"]
-        == less["accuracy_p"]
-        < damage.compare(table, "b", "per layer", rng=rng)["p"]
-    )
+    more = damage.compare_all(table, rng=rng).set_index("group").loc["b"]
+    kept = table.assign(action="keep")
+    less = damage.compare_all(kept, rng=rng).set_index("group").loc["b"]
+    assert less["p"] == less["accuracy_p"] < more["p"]
 
 
 def test_bootstrap_equals_a_loop(rng):
@@ -144,7 +142,7 @@ def test_intervals_hold_the_truth(rng):
 
 
 def test_intervals_of_one_document_a_domain_are_unknown(rng):
-    row = damage.compare(table_of(rng, {"a": 1.0}, n_each=1), "a", "per layer", rng=rng)
+    row = damage.compare_all(table_of(rng, {"a": 1.0}, n_each=1), rng=rng).iloc[0]
     assert np.isnan(row["low"])
     assert np.isfinite(row["difference"])
 
@@ -195,11 +193,9 @@ def test_domain_matrix(rng):
     w = part["n_tokens"].to_numpy()[inside]
     lost = (part["nll"].to_numpy() - intact["nll"].to_numpy())[inside]
     assert matrix.loc["b", "math"] == pytest.approx((lost * w).sum() / w.sum())
-    controls = damage.domain_matrix(table, ["a"], control="per layer")
-    assert controls.index.tolist() == ["a"]
-    assert (controls.loc["a"] < 0.6).all()
-    with pytest.raises(damage.DamageError, match="no rows of group 'c'"):
-        damage.domain_matrix(table, ["c"])
+    assert matrix.index.tolist() == ["a", "b"]
+    with pytest.raises(damage.DamageError, match="no rows of the intact model"):
+        damage.domain_matrix(table[table["group"] != "intact"])
     other = table_of(rng, {"a": 2.0}, n_draws=3, n=7)
     with pytest.raises(damage.DamageError, match=r"several settings.*n first"):
         damage.domain_matrix(pd.concat([table.assign(n=5), other]))
@@ -214,20 +210,19 @@ def test_specificity_finds_the_planted_domain(rng):
     assert planted["p_fwe"] <= 0.05
     assert 0 < planted["low"] < planted["difference"] < planted["high"]
     assert (found.drop(("special", "math"))["p_fwe"] > 0.05).all()
-    alone = damage.specificity(table, "special", "per layer", rng=rng)
-    above = alone["damage"].to_numpy()
+    one = found.loc["special"]
+    above = one["damage"].to_numpy()
     others = (above.sum() - above) / 3
-    np.testing.assert_allclose(alone["profile"], (above - others) / above.mean())
+    np.testing.assert_allclose(one["profile"], (above - others) / above.mean())
     # harm that is larger, but alike in all domains, is no specificity
     table = table_of(rng, {"large": 5.0}, n_each=8)
-    assert (damage.specificity(table, "large", "per layer", rng=rng)["p"] > 0.1).all()
+    assert (damage.specificity_all(table, "per layer", rng=rng)["p"] > 0.1).all()
 
 
 def test_null_specificity_is_calibrated(rng):
     p = [
-        damage.specificity(
+        damage.specificity_all(
             table_of(rng, {"a": None}, n_draws=9, n_each=2),
-            "a",
             "per layer",
             rng=rng,
             n_bootstrap=2,
@@ -255,18 +250,16 @@ def test_null_specificity_is_calibrated(rng):
 def test_bad_tables_are_refused(rng, change, message):
     table = change(table_of(rng, {"a": 1.0}, n_draws=3))
     with pytest.raises(damage.DamageError, match=message):
-        damage.compare(table, "a", "per layer", rng=rng)
+        damage.compare_all(table, rng=rng)
 
 
 def test_more_errors(rng):
     table = table_of(rng, {"a": 1.0}, n_draws=3)
-    with pytest.raises(damage.DamageError, match=r"alternative.*found 'two-sided'"):
-        damage.compare(table, "a", "per layer", rng=rng, alternative="two-sided")
     with pytest.raises(damage.DamageError, match="no controls"):
         damage.compare_all(table[table["control"] == ""], rng=rng)
     with pytest.raises(damage.DamageError, match="two domains or more, found wiki"):
         one = table[table["domain"] == "wiki"]
-        damage.specificity(one, "a", "per layer", rng=rng)
+        damage.specificity_all(one, "per layer", rng=rng)
     with pytest.raises(damage.DamageError, match="no mask has a control 'uniform'"):
         damage.specificity_all(table, "uniform", rng=rng)
     with pytest.raises(damage.DamageError, match="intervals need the intact model"):

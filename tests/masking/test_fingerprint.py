@@ -58,17 +58,6 @@ def test_signals_weigh_members_alike_and_scale_does_not_matter(rng):
     np.testing.assert_array_equal(again.members, found.members)
 
 
-def test_massive_units_can_be_left_out(rng):
-    x, members, _ = planted(rng)
-    unit = np.flatnonzero(members[0])[0]
-    x.reshape(len(x), -1)[:, unit] *= 2000
-    with_it = fingerprint.fit_activations(x, 4, alpha=2.5)
-    without = fingerprint.fit_activations(x, 4, alpha=2.5, leave_out_massive=True)
-    assert with_it.members.reshape(4, -1)[:, unit].any()
-    assert not without.members.reshape(4, -1)[:, unit].any()
-    assert without.members.sum() == with_it.members.sum() - 1
-
-
 def test_dead_units_are_no_members(rng):
     x, members, _ = planted(rng, 1100)
     flat, dead = x.reshape(len(x), -1), np.flatnonzero(~members.any(0))[:3]

@@ -48,26 +48,27 @@ def table(fingerprints, rng):
 
 
 def test_likeness_is_that_of_scipy(rng):
-    a, b = rng.standard_normal((50, 3)), rng.standard_normal((50, 4))
-    a[:, 0] = np.round(a[:, 0])  # ties
-    found = fingerprint.likeness(a, b)
-    for i in range(3):
-        for k in range(4):
-            expected = abs(stats.spearmanr(a[:, i], b[:, k]).statistic)
-            assert found[i, k] == pytest.approx(expected)
-    a[[3, 7], 1], b[[7, 9], 0] = np.nan, np.nan
-    rest = np.delete(np.arange(50), [3, 7, 9])
-    expected = fingerprint.likeness(a[rest], b[rest])
-    np.testing.assert_allclose(fingerprint.likeness(a, b), expected)
+    a, b = rng.standard_normal((2, 50, 3)), rng.standard_normal((2, 50, 4))
+    a[0, :, 0] = np.round(a[0, :, 0])  # ties
+    a[0, [3, 7], 1], b[0, [7, 9], 0] = np.nan, np.nan
+    pair = {"ours": list(a), "other": list(b)}
+    table = fingerprint.compare(pair, "ours", [], rng=rng).set_index(["text", "score"])
+    known = np.delete(np.arange(50), [3, 7, 9])
+    rho = [
+        [abs(stats.spearmanr(x, y).statistic) for y in b[0][known].T]
+        for x in a[0][known].T
+    ]
+    best = table.loc[(0, "best"), "likeness"]
+    assert best == pytest.approx(np.max(rho, axis=1).mean())
 
 
 def test_likeness_of_too_few_words(rng):
     a, b = rng.standard_normal((2, 30, 3))
     with pytest.raises(LikenessError, match="found 30 and 29 words: take both"):
-        fingerprint.likeness(a, b[:-1])
+        fingerprint.compare({"a": [a, a], "b": [b[:-1], b]}, "a", [], rng=rng)
     a[:8], b[-5:] = np.nan, np.nan
     with pytest.raises(LikenessError, match=r"20 words or more.*found 17"):
-        fingerprint.likeness(a, b)
+        fingerprint.compare({"a": [a, a], "b": [b, b]}, "a", [], rng=rng)
 
 
 def test_scores_by_hand(fingerprints, table):

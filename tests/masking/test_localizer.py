@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from anbn.masking import localizer
 from anbn.masking.localizer import LocalizerError
@@ -153,13 +152,7 @@ def test_localize_is_welch_and_finds_what_was_planted(rng):
             a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)
         )
         assert t[layer, neuron] == pytest.approx(by_hand, rel=1e-5)
-    found = localizer.top_units(t, 10)
-    assert found[1, :10].all()
-    assert found.sum() == 10
-    absolute = localizer.localize(responses, is_sentence, absolute=True)
-    own = np.abs(responses[:, 2, 5])
-    expected = stats.ttest_ind(own[is_sentence], own[~is_sentence], equal_var=False)
-    assert absolute[2, 5] == pytest.approx(expected.statistic, rel=1e-4)
+    assert t[1, :10].min() > np.delete(t.ravel(), np.arange(50, 60)).max()
 
 
 def test_a_neuron_that_never_changes_has_no_t(rng):
@@ -168,16 +161,3 @@ def test_a_neuron_that_never_changes_has_no_t(rng):
     t = localizer.localize(responses, is_sentence)
     assert t[0, 0] == 0
     assert np.isfinite(t).all()
-
-
-def test_split_half_sees_the_planted_and_nothing_else(rng):
-    responses, is_sentence = planted(rng, 200)
-    found = localizer.split_half(responses, is_sentence, 10, rng=rng, n_splits=20)
-    assert len(found) == 20
-    assert found["overlap"].min() == 1
-    assert (found["chance"] == 10 / 150).all()
-    assert found["shuffled"].mean() == pytest.approx(10 / 150, abs=0.06)
-    noise = rng.normal(size=responses.shape)
-    found = localizer.split_half(noise, is_sentence, 10, rng=rng, n_splits=20)
-    assert found["overlap"].mean() == pytest.approx(10 / 150, abs=0.06)
-    assert abs(found["r"].mean()) < 0.1

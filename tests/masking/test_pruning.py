@@ -364,27 +364,23 @@ def test_choose_uniform_against_a_loop(rng):
 
 def test_choose_global_against_a_loop(rng):
     scores = rng.gamma(1.0, size=(6, 10)) * 10.0 ** np.arange(6)[:, None]
-    for standardise in (True, False):
-        mask = pruning.choose(
-            scores, 0.25, budget="global", standardise=standardise, protect=(1, 1)
-        )
-        candidates = []
-        for layer in range(1, 5):
-            row = scores[layer]
-            z = (row - row.mean()) / row.std() if standardise else row
-            best = row.argmax()
-            candidates += [(z[j], layer, j) for j in range(10) if j != best]
-        lowest = {(i, j) for _, i, j in sorted(candidates)[:15]}
-        assert set(map(tuple, np.argwhere(mask))) == lowest
+    mask = pruning.choose(scores, 0.25, budget="global", protect=(1, 1))
+    candidates = []
+    for layer in range(1, 5):
+        row = scores[layer]
+        z = (row - row.mean()) / row.std()
+        candidates += [(z[j], layer, j) for j in range(10) if j != row.argmax()]
+    lowest = {(i, j) for _, i, j in sorted(candidates)[:15]}
+    assert set(map(tuple, np.argwhere(mask))) == lowest
 
 
 def test_choose_leaves_a_unit_in_every_layer():
     scores = np.stack([np.zeros(5), np.arange(5.0), np.full(5, 9.0)])
-    mask = pruning.choose(scores, 0.6, budget="global", standardise=False)
-    assert mask.sum(1).tolist() == [4, 4, 1]
-    assert pruning.choose(scores, 0.8).sum(1).tolist() == [4, 4, 4]
+    for budget in pruning.BUDGETS:
+        mask = pruning.choose(scores, 0.8, budget=budget)
+        assert mask.sum(1).tolist() == [4, 4, 4]
     assert not pruning.choose(scores, 0.0).any()
-    assert mask[2].tolist() == [True, False, False, False, False]  # the first of equals
+    assert mask[2].tolist() == [True] * 4 + [False]  # the first of equals
 
 
 def test_choose_leaves_round_numbers(rng):

@@ -114,19 +114,14 @@ def test_what_is_not_coupled_is_refused(arrays):
         selection.coupled(arrays, NAMES, "Language")
 
 
-def test_strongest_and_single(rng):
+def test_highest(rng):
     scores = rng.random(SHAPE)
-    mask = selection.strongest(scores, 7)
+    mask = selection.highest(scores, 7)
     assert mask.sum() == 7
     assert scores[mask].min() > scores[~mask].max()
-    assert not selection.strongest(scores, 0).any()
+    assert not selection.highest(scores, 0).any()
     with pytest.raises(SelectionError, match="0 to 40 neurons, found 41"):
-        selection.strongest(scores, 41)
-    assert np.argwhere(selection.single(3, 9, SHAPE)).tolist() == [[3, 9]]
-    with pytest.raises(SelectionError, match="layer 4 does not exist, there are 0 to"):
-        selection.single(4, 0, SHAPE)
-    with pytest.raises(SelectionError, match="neuron -1 does not exist"):
-        selection.single(0, -1, SHAPE)
+        selection.highest(scores, 41)
 
 
 def test_masks_come_back_from_files(tmp_path, rng):
@@ -154,6 +149,7 @@ def test_masks_come_back_from_files(tmp_path, rng):
         ("a.csv", "layer,neuron\n0,1.5\n", r"a.csv, line 2.*found 0, 1.5"),
         ("a.csv", "layer,neuron\n0,\n", "a.csv, line 2: expected whole numbers"),
         ("a.csv", "layer,neuron\n4,1\n", "a.csv: layer 4 does not exist.*0 to 3"),
+        ("a.csv", "layer,neuron\n0,-1\n", "a.csv: neuron -1 does not exist.*0 to 9"),
         ("a.csv", "layer,neuron\n0,1\n0,1\n", "a.csv: layer 0, neuron 1 comes twice"),
         ("a.csv", "layer,neuron\n", "a.csv' is empty"),
         ("a.csv", "", "a.csv cannot be read as a table"),

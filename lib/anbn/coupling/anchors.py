@@ -15,7 +15,7 @@ from anbn.stats import inference, matching, surrogates, timeseries
 N_TOGETHER = 8  # surrogates a matrix product
 
 
-def strongest(synchrony, n):
+def strongest_neurons(synchrony, n):
     """The n neurons of largest |synchrony| of each network, best first.
 
     Parameters
@@ -55,7 +55,7 @@ def anchors(synchrony, *, n=1):
     """
     size = np.abs(synchrony)
     best_network = np.where(size.any(1), size.argmax(1), -1)
-    best_neurons = strongest(synchrony, n)
+    best_neurons = strongest_neurons(synchrony, n)
     mutual = best_network[best_neurons] == np.arange(synchrony.shape[1])
     return best_network, best_neurons, mutual
 
@@ -101,11 +101,10 @@ def surrogate_synchrony(
 
 def product(units, timecourses):
     """Synchrony of neurons that are rows of unit norm (``synchrony.unit_rows``)."""
-    z = timeseries.zscore(timecourses) / np.sqrt(len(timecourses))
-    return units @ z.astype(np.float32)
+    return units @ synchrony.unit(timecourses).astype(np.float32)
 
 
-def global_networks(best_network, n_networks, *, null_counts=None, names=None):
+def global_networks(best_network, n_networks, *, null_counts, names=None):
     """How many neurons each network anchors, against surrogates.
 
     Parameters
@@ -113,7 +112,7 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     best_network : int array of shape (n_neurons,)
         From ``anchors``.
     n_networks : int
-    null_counts : array of shape (n_null, n_networks), optional
+    null_counts : array of shape (n_null, n_networks)
         ``count`` of the best networks for each draw of ``surrogate_synchrony``. A
         network whose spectrum resembles the neurons' anchors many by chance: the null
         is each network's own.
@@ -122,8 +121,8 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     Returns
     -------
     table : DataFrame, a row a network
-        ``neurons``, ``share``; with a null also ``null_mean`` and ``null_95`` (shares),
-        ``p`` (one-sided: more than by chance), ``q`` (Benjamini-Hochberg) and
+        ``neurons``, ``share``, ``null_mean`` and ``null_95`` (shares), ``p``
+        (one-sided: more than by chance), ``q`` (Benjamini-Hochberg) and
         ``p_familywise``: against the most extreme of all networks in each draw
         (``inference.max_p``), which n draws bring down to 1 / (1 + n) however many
         networks there are, where the q of one network alone stays above n_networks
@@ -134,8 +133,6 @@ def global_networks(best_network, n_networks, *, null_counts=None, names=None):
     table = pd.DataFrame(
         {"neurons": counts, "share": counts / n}, network_index(names, counts)
     )
-    if null_counts is None:
-        return table
     null_counts = np.asarray(null_counts)
     p = matching.p_values(counts, null_counts)
     return table.assign(
@@ -176,7 +173,7 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
             f"{len(synchrony)} neurons are no multiple of n_layers = {n_layers}: give "
             "the number of layers that were recorded"
         )
-    neurons = strongest(synchrony, _n_top(synchrony, top))
+    neurons = strongest_neurons(synchrony, _n_top(synchrony, top))
     layer = neurons // (len(synchrony) // n_layers)
     of_layer = np.stack([np.bincount(k, minlength=n_layers) for k in layer.T])
     edges, bins = np.arange(n_layers + 1) / n_layers, np.arange(n_bins + 1) / n_bins
@@ -229,7 +226,7 @@ def _n_top(synchrony, top):
 
 def _signed(synchrony, top):
     """Top anchors, and signs that sum to a mean; (n_networks, n_top) both."""
-    best = strongest(synchrony, _n_top(synchrony, top))
+    best = strongest_neurons(synchrony, _n_top(synchrony, top))
     return best.T, np.sign(np.take_along_axis(synchrony, best, 0)).T / len(best)
 
 

@@ -68,7 +68,8 @@ def sparse_codes(
         0 for a constant neuron.
     """
     responses, atoms = matrix(responses), _beside(atoms, responses)
-    _check_alpha(alpha)
+    if not alpha > 0:
+        raise ValueError(f"alpha must be larger than 0, found {alpha}")
     if tol <= 0 or max_iter < 1:
         raise ValueError(
             f"expected tol > 0 and max_iter >= 1, found {tol} and {max_iter}"
@@ -76,7 +77,11 @@ def sparse_codes(
     mean, scale = moments(responses, block=block)
     shape = (atoms.shape[1], responses.shape[1])
     codes = np.zeros(shape, np.float32) if start is None else start
-    _check_codes(codes, shape)
+    if np.shape(codes) != shape:
+        raise ValueError(
+            f"codes must be {shape[0]} atoms x {shape[1]} neurons, found shape "
+            f"{np.shape(codes)}"
+        )
     atoms = torch.tensor(atoms, dtype=torch.float32, device=device)
     gram = atoms.T @ atoms
 
@@ -101,31 +106,6 @@ def sparse_codes(
             stacklevel=2,
         )
     return codes
-
-
-def objective(responses, atoms, codes, alpha, *, block=2048):
-    """Mean over neurons of what codes minimise; a constant neuron without code adds 0.
-
-    Parameters
-    ----------
-    responses : array of shape (n_times, n_neurons)
-    atoms : array of shape (n_times, n_atoms)
-    codes : array of shape (n_atoms, n_neurons)
-    alpha : float
-    block : int
-        Neurons at a time.
-    """
-    responses, atoms = matrix(responses), _beside(atoms, responses)
-    _check_alpha(alpha)
-    _check_codes(codes, (atoms.shape[1], responses.shape[1]))
-    mean, scale = moments(responses, block=block)
-    total = 0.0
-    for columns in blocks(responses.shape[1], block):
-        c = codes[:, columns]
-        rest = standard(responses, columns, mean, scale).numpy() - atoms @ c
-        total += 0.5 * np.square(rest).sum(dtype=float)
-        total += alpha * np.abs(c).sum(dtype=float)
-    return float(total / responses.shape[1])
 
 
 def solve(q, gram, start, alpha, *, tol, max_iter):
@@ -256,19 +236,6 @@ def _beside(atoms, responses):
             f"are, found shape {atoms.shape}"
         )
     return atoms
-
-
-def _check_alpha(alpha):
-    if not alpha > 0:
-        raise ValueError(f"alpha must be larger than 0, found {alpha}")
-
-
-def _check_codes(codes, shape):
-    if np.shape(codes) != shape:
-        raise ValueError(
-            f"codes must be {shape[0]} atoms x {shape[1]} neurons, found shape "
-            f"{np.shape(codes)}"
-        )
 
 
 _FORGETTING = 8  # batch s of t weighs (s / t) ** 8: about the last ninth counts

@@ -1,4 +1,4 @@
-"""TODO"""
+"""What parameters of stage 03 must fit: a story long enough, a ceiling to divide by."""
 
 import numpy as np
 

@@ -92,12 +92,12 @@ class Coupling:
         return found + (one.start or 0)
 
 
-def words_of(coupling, neuron, n=N_WORDS):
+def words_of(coupling, neuron):
     """Words at a neuron's highest activations.
 
     Returns
     -------
-    top : DataFrame of n rows
+    top : DataFrame of ``N_WORDS`` rows
         Columns of ``words``, and ``z``: the mean activation over the word's tokens in
         standard deviations over words; highest first.
     """
@@ -105,7 +105,7 @@ def words_of(coupling, neuron, n=N_WORDS):
     one = coupling.activations[:, layer : layer + 1, unit : unit + 1]
     found = meaning.word_responses(one, coupling.tokens, coupling.words, [0])[:, 0]
     z = (found - np.nanmean(found)) / max(np.nanstd(found), 1e-9)
-    return coupling.words.assign(z=z).nlargest(n, "z")
+    return coupling.words.assign(z=z).nlargest(N_WORDS, "z")
 
 
 def plot_neuron(coupling, network, neuron):

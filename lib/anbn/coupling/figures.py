@@ -47,7 +47,7 @@ def plot_subject_synchrony(largest, thresholds, names, ax=None):
 def plot_global(table, ax=None):
     """Share of the neurons that each network anchors, and what surrogates anchor.
 
-    ``table`` is that of ``anchors.global_networks`` with a null.
+    ``table`` is that of ``anchors.global_networks``.
     """
     ax = axes_of(ax)
     x = np.arange(len(table))
@@ -383,18 +383,16 @@ def plot_subjects_needed(table, needed, *, target=0.8, ax=None):
     return ax
 
 
-def plot_surface(values, mask, label, *, threshold=None, symmetric=True):
+def plot_surface(values, mask, label):
     """A volume map on the cortical surface (fsaverage5), both sides of both halves.
 
-    ``values`` has shape (n_voxels,). ``threshold`` hides what is smaller in size.
-    Without ``symmetric``, colours begin at 0. Vertices without a voxel stay bare. The
-    surface comes with nilearn.
+    ``values`` has shape (n_voxels,). Vertices without a voxel stay bare. The surface
+    comes with nilearn.
     """
     image = unmask(np.asarray(values, np.float32), mask)
     meshes = load_fsaverage("fsaverage5")
     sulci = load_fsaverage_data("fsaverage5", data_type="sulcal")
     top = max(float(np.percentile(np.abs(values), 99.5)), 1e-9)
-    low, colours = (-top, "RdBu_r") if symmetric else (0.0, "inferno")
     figure, axes = plt.subplots(
         1, 4, figsize=(12, 3.1), subplot_kw={"projection": "3d"}
     )
@@ -414,20 +412,16 @@ def plot_surface(values, mask, label, *, threshold=None, symmetric=True):
             bg_map=sulci.data.parts[half],
             hemi=half,
             view=view,
-            vmin=low,
+            vmin=-top,
             vmax=top,
-            threshold=threshold,
-            cmap=colours,
+            cmap="RdBu_r",
             colorbar=False,
             axes=ax,
         )
         ax.set_title(f"{half}, {view}", fontsize=9)
-    scale = plt.cm.ScalarMappable(plt.Normalize(low, top), colours)
+    scale = plt.cm.ScalarMappable(plt.Normalize(-top, top), "RdBu_r")
     place = figure.add_axes((0.91, 0.15, 0.012, 0.65))
-    bar = figure.colorbar(scale, cax=place, label=label, extend="both")
-    if threshold is not None:
-        for side in (-threshold, threshold):
-            bar.ax.axhline(side, color="0.3", lw=1)
+    figure.colorbar(scale, cax=place, label=label, extend="both")
     return figure
 
 

@@ -5,18 +5,16 @@ volumes: beside a cross-validated score (``encoding``), never instead of it.
 """
 
 import numpy as np
-import scipy.linalg
 from nilearn.glm.first_level import run_glm
 
 from anbn.stats import timeseries
 
-NOISE_MODELS = ("ar1", "ols")
 
-
-def fixed_regressors(
-    bold, atoms, confounds, *, noise_model="ar1", n_targets_batch=20_000
-):
+def fixed_regressors(bold, atoms, confounds, *, n_targets_batch=20_000):
     """t map and effect of every atom, all of them and the confounds in one model.
+
+    nilearn's ``run_glm`` with autoregressive noise of first order: white noise makes t
+    too large where BOLD is autocorrelated.
 
     Parameters
     ----------
@@ -25,10 +23,6 @@ def fixed_regressors(
     atoms : array of shape (n_times, n_atoms)
     confounds : array of shape (n_times, n_confounds)
         With a constant (``timeseries.drift`` holds one).
-    noise_model : {"ar1", "ols"}
-        nilearn's ``run_glm`` with autoregressive noise of first order; or white noise,
-        by one projection for all voxels, which gives the same as nilearn's "ols". White
-        noise makes t too large where BOLD is autocorrelated: take a null of t maps.
     n_targets_batch : int
         Voxels at a time, bounds the memory: about 5 * n_times * batch * 8 bytes.
 
@@ -39,22 +33,14 @@ def fixed_regressors(
     effects : float32 array of shape (n_atoms, n_voxels)
         BOLD a unit of the atom.
     """
-    if noise_model not in NOISE_MODELS:
-        raise ValueError(
-            f"noise_model must be one of {NOISE_MODELS}, found {noise_model!r}"
-        )
     _check(bold, atoms, confounds)
     basis = timeseries.orthonormal(confounds)
-    _triangular(atoms, basis)  # collinear atoms have no t maps in either model
+    _check_rank(atoms, basis)
     t, effects = np.empty((2, atoms.shape[1], bold.shape[1]), np.float32)
     for begin in range(0, bold.shape[1], n_targets_batch):
         batch = slice(begin, begin + n_targets_batch)
         some = np.asarray(bold[:, batch], float)
-        if noise_model == "ar1":
-            t[:, batch], effects[:, batch] = _autoregressive(some, atoms, basis)
-        else:
-            clean = without_confounds(some, basis)
-            t[:, batch], effects[:, batch] = white_noise(clean, atoms, basis)
+        t[:, batch], effects[:, batch] = _autoregressive(some, atoms, basis)
     return t, effects
 
 
@@ -92,62 +78,14 @@ def _autoregressive(bold, atoms, basis):
     return t, effects
 
 
-def without_confounds(bold, basis):
-    """BOLD as ``white_noise`` takes it: without confounds, constant voxels 0.
-
-    Parameters
-    ----------
-    bold : array of shape (n_times, n_voxels)
-    basis : array of shape (n_times, n_kept)
-        From ``timeseries.orthonormal``.
-
-    Returns
-    -------
-    clean : array of shape (n_times, n_voxels)
-    """
-    return np.where(timeseries.zscore(bold).any(0), timeseries.remove(bold, basis), 0)
-
-
-def white_noise(clean, atoms, basis, squares=None):
-    """t maps by ordinary least squares: a matrix product or two for all voxels.
-
-    For many sets of atoms (surrogates), with the same BOLD made ready once.
-
-    Parameters
-    ----------
-    clean : array of shape (n_times, n_voxels)
-        From ``without_confounds``; float32 is twice as fast.
-    atoms : array of shape (n_times, n_atoms)
-    basis : array of shape (n_times, n_kept)
-        Confounds, with a constant in their span.
-    squares : array of shape (n_voxels,), optional
-        ``(clean**2).sum(0)``, to save that in a loop.
-
-    Returns
-    -------
-    t, effects : arrays of shape (n_atoms, n_voxels)
-    """
-    q, r = _triangular(atoms, basis)
-    along = q.T.astype(clean.dtype) @ clean
-    squares = (clean**2).sum(0) if squares is None else squares
-    freedom = len(clean) - basis.shape[1] - atoms.shape[1]
-    noise = np.maximum(squares - (along**2).sum(0), 0) / freedom
-    inverse = scipy.linalg.solve_triangular(r, np.eye(len(r)))
-    effects = inverse.astype(clean.dtype) @ along
-    variance = np.outer((inverse**2).sum(1).astype(clean.dtype), noise)
-    return _ratio(effects, variance), effects
-
-
-def _triangular(atoms, basis):
-    """QR of the atoms without confounds."""
-    q, r = np.linalg.qr(timeseries.remove(np.asarray(atoms, float), basis))
-    size = np.abs(np.diag(r))
+def _check_rank(atoms, basis):
+    clean = timeseries.remove(np.asarray(atoms, float), basis)
+    size = np.abs(np.diag(np.linalg.qr(clean, mode="r")))
     if size.min() <= 1e-8 * np.linalg.norm(atoms, axis=0).max():
         raise ValueError(
             f"{len(size)} atoms and the confounds are collinear: leave out atoms that "
             "others or the confounds explain"
         )
-    return q, r
 
 
 def _ratio(effects, variance):
@@ -159,7 +97,7 @@ def _ratio(effects, variance):
 def alone(bold, atoms, basis):
     """t maps of atoms as the only regressor, one after another: a ``fit`` for overlap.
 
-    In one model (``white_noise``) t is what an atom adds to all others, which is
+    In one model (``fixed_regressors``) t is what an atom adds to all others, which is
     little where atoms resemble each other.
 
     Parameters

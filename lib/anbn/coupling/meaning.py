@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import stats
 
 from anbn.core import blocks
-from anbn.coupling.anchors import strongest
+from anbn.coupling.anchors import strongest_neurons
 from anbn.networks import profiles
 from anbn.stats import inference, matching, timeseries
 
@@ -157,9 +157,7 @@ def _values(words, features):
     return words[list(features)].to_numpy(float)
 
 
-def top_words(
-    activations, tokens, words, coupled, synchrony, *, n=10, min_count=3, names=None
-):
+def top_words(activations, tokens, words, coupled, synchrony, *, n=10, names=None):
     """Words that drive the coupled neurons of each network most.
 
     Every neuron is standardised over words and has the sign of its synchrony; the
@@ -171,7 +169,7 @@ def top_words(
         As in ``word_responses``; column ``word``.
     coupled, synchrony, names
         As in ``feature_effects``.
-    n, min_count
+    n : int
         See ``profiles.top_tokens``.
 
     Returns
@@ -190,8 +188,7 @@ def top_words(
         weights = (coupled[used, layer] * signs[used, layer]).T
         signals += timeseries.zscore(means) @ weights
     signals /= coupled[used].sum((1, 2))
-    options = {"n": n, "min_count": min_count, "column": "word"}
-    top = profiles.top_tokens(signals, words[known], **options)
+    top = profiles.top_tokens(signals, words[known], n=n, column="word")
     label = used if names is None else np.array(names, object)[used]
     return top.assign(network=label[top["network"].to_numpy(int)])
 
@@ -347,7 +344,7 @@ def _as_many(synchrony, coupled):
     """The neurons of largest |synchrony|, of each network as many as are coupled."""
     n = coupled.sum((1, 2))
     members = np.zeros((len(coupled), len(synchrony)), bool)
-    best = strongest(synchrony, max(1, n.max()))
+    best = strongest_neurons(synchrony, max(1, n.max()))
     for member, neurons, some in zip(members, best.T, n, strict=True):
         member[neurons[:some]] = True
     return members.reshape(coupled.shape)

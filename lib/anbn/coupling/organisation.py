@@ -62,7 +62,7 @@ def _prepare(network_maps, percent):
     if network_maps is None:
         return None
     maps = np.asarray(network_maps, np.float32)
-    core = strongest(maps, percent)
+    core = strongest_voxels(maps, percent)
     mean = core * np.sign(maps) / np.maximum(core.sum(1, keepdims=True), 1)
     z = timeseries.zscore(maps.T) / np.float32(maps.shape[1])
     return mean.T.astype(np.float32), z, core.T.astype(np.float32)
@@ -77,7 +77,7 @@ def _against(prepared, atom_maps, percent):
             f"maps of atoms have {atom_maps.shape[1]} voxels and those of networks "
             f"{len(mean)}: both must be in one mask"
         )
-    top = strongest(atom_maps, percent).astype(np.float32)
+    top = strongest_voxels(atom_maps, percent).astype(np.float32)
     together = np.maximum(top.sum(1)[:, None] + core.sum(0), 1)
     return {
         "t": atom_maps @ mean,
@@ -86,7 +86,7 @@ def _against(prepared, atom_maps, percent):
     }
 
 
-def strongest(maps, percent=PERCENT):
+def strongest_voxels(maps, percent=PERCENT):
     """Voxels with the largest |values| of each map (n_networks, n_voxels), as bool."""
     size = np.abs(maps)
     first = size.shape[1] - max(1, round(percent / 100 * size.shape[1]))
@@ -106,7 +106,7 @@ def mean_overlap(bold, atoms, network_maps=None, *, fit, percent=PERCENT):
         None for regions, see ``overlap``.
     fit : callable
         ``fit(bold, atoms)`` gives t maps (n_atoms, n_voxels), with confounds removed
-        from both: ``glm.alone`` or ``glm.white_noise``, fast enough for a null.
+        from both, fast enough for a null: ``glm.alone``.
 
     Returns
     -------
@@ -333,7 +333,7 @@ def members(bold, atoms, serving, *, fit, percent=PERCENT):
     """
     weights = serving / np.maximum(serving.sum(1, keepdims=True), 1)
     maps = (weights @ np.abs(fit(np.asarray(subject), atoms)) for subject in bold)
-    return np.stack([strongest(subject, percent) for subject in maps])
+    return np.stack([strongest_voxels(subject, percent) for subject in maps])
 
 
 def agreement_null(

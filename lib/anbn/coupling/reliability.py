@@ -8,74 +8,10 @@ import numpy as np
 import pandas as pd
 
 from anbn.brain import regressors
-from anbn.coupling import synchrony
-from anbn.coupling.anchors import anchors, network_index, strongest
+from anbn.coupling.anchors import network_index
 from anbn.stats import inference, matching, surrogates, timeseries
 
 NEURON_BLOCK = 8192  # neurons standardised at a time
-
-
-def kappa(best_a, best_b, n_networks):
-    """Cohen's kappa of two assignments of neurons to their best networks.
-
-    ::
-
-        kappa = (agreement - chance) / (1 - chance)
-
-    Parameters
-    ----------
-    best_a, best_b : int arrays of shape (n_neurons,)
-        Neurons that are -1 in either are left out.
-
-    Returns
-    -------
-    overall : float
-    by_network : array of shape (n_networks,)
-        Of "this network" against "another"; NaN where neither or all have it.
-    """
-    both = (best_a >= 0) & (best_b >= 0)
-    pairs = best_a[both] * n_networks + best_b[both]
-    joint = np.bincount(pairs, minlength=n_networks**2).reshape(n_networks, -1)
-    joint = joint / max(len(pairs), 1)
-    a, b, same = joint.sum(1), joint.sum(0), np.diag(joint)
-    chance = np.r_[a @ b, a * b + (1 - a) * (1 - b)]
-    agreed = np.r_[same.sum(), 1 - a - b + 2 * same]
-    rest = np.where(chance < 1 - 1e-12, 1 - chance, np.nan)
-    values = (agreed - chance) / rest
-    return float(values[0]), values[1:]
-
-
-def split_half(synchrony_a, synchrony_b, *, top=0.01, names=None):
-    """Agreement of synchrony measured twice, such as in two halves (``halves``).
-
-    Parameters
-    ----------
-    synchrony_a, synchrony_b : arrays of shape (n_neurons, n_networks)
-    top : float
-        Share of neurons, those of largest |synchrony|, whose overlap is taken.
-    names : list of str, optional
-
-    Returns
-    -------
-    table : DataFrame, a row a network
-        ``r``: Pearson, over neurons, no null (see ``reliability``). ``overlap``:
-        Jaccard index of the top neurons; ``overlap_chance``: of random neurons.
-        ``kappa``: of being the neurons' best network.
-    """
-    n_neurons, n_networks = synchrony_a.shape
-    n = max(1, round(top * n_neurons))
-    tops = [strongest(s, n) for s in (synchrony_a, synchrony_b)]
-    shared = [len(np.intersect1d(*(t[:, k] for t in tops))) for k in range(n_networks)]
-    shared = np.array(shared)
-    best = [anchors(s)[0] for s in (synchrony_a, synchrony_b)]
-    z = timeseries.zscore
-    table = {
-        "r": (z(synchrony_a) * z(synchrony_b)).mean(0),
-        "overlap": shared / (2 * n - shared),
-        "overlap_chance": n / (2 * n_neurons - n),
-        "kappa": kappa(*best, n_networks)[1],
-    }
-    return pd.DataFrame(table, network_index(names, shared))
 
 
 def _z(timecourses):
@@ -99,59 +35,6 @@ def _splits(n_subjects, n_splits, rng):
     order = rng.permuted(np.tile(np.arange(n_subjects), (n_splits, 1)), axis=1)
     first = order < n_subjects // 2
     return first / first.sum(1)[:, None], ~first / (~first).sum(1)[:, None]
-
-
-def halves(
-    responses,
-    timecourses,
-    confounds,
-    *,
-    of,
-    tr,
-    high_pass=128.0,
-    run_lengths=(),
-    rng=None,
-):
-    """Synchrony in two halves, for ``split_half``.
-
-    Parameters
-    ----------
-    responses : array of shape (n_times, n_neurons)
-    timecourses : array of shape (n_subjects, n_times, n_networks)
-        A half's time course is the mean of its z-scored subjects.
-    confounds : array of shape (n_times, n_confounds)
-        Beside drift: word rate and such. (n_times, 0) for none.
-    of : {"subjects", "time"}
-        Random halves of subjects, or the first and second half of the story; each
-        half of time without its own drift.
-    tr, high_pass : float
-        s.
-    run_lengths : sequence of int
-        Volumes of each run that the clock is made of, () for one.
-    rng : numpy Generator
-        For halves of subjects.
-
-    Returns
-    -------
-    synchrony_a, synchrony_b : float32 arrays of shape (n_neurons, n_networks)
-    """
-    if of not in ("subjects", "time"):
-        raise ValueError(f"of must be 'subjects' or 'time', found {of!r}")
-    n_subjects, n_times = timecourses.shape[:2]
-    if of == "subjects":
-        z = _z(timecourses)
-        sides = [np.tensordot(w[0], z, 1) for w in _splits(n_subjects, 1, rng)]
-        rows = [slice(None)] * 2
-    else:
-        rows = [slice(n_times // 2), slice(n_times // 2, None)]
-        sides = [_z(timecourses[:, part]).mean(0) for part in rows]
-    pair = []
-    for part, side in zip(rows, sides, strict=True):
-        _, basis = _stretch(part, confounds, tr, high_pass, run_lengths)
-        clean = timeseries.remove(np.asarray(responses[part], np.float32), basis)
-        side = timeseries.remove(side, basis)
-        pair.append(synchrony.synchrony(clean, side))
-    return tuple(pair)
 
 
 def reliability(
@@ -183,9 +66,16 @@ def reliability(
 
     Parameters
     ----------
-    responses, timecourses, confounds, tr, high_pass, run_lengths
-        As in ``halves``.
+    responses : array of shape (n_times, n_neurons)
+    timecourses : array of shape (n_subjects, n_times, n_networks)
+        A half's time course is the mean of its z-scored subjects.
+    confounds : array of shape (n_times, n_confounds)
+        Beside drift: word rate and such. (n_times, 0) for none.
+    tr, high_pass : float
+        s. Each half of time has a drift of its own.
     rng : numpy Generator
+    run_lengths : sequence of int
+        Volumes of each run that the clock is made of, () for one.
     kind : str
         Of surrogates, see ``surrogates.draw``.
     n_splits : int

@@ -40,7 +40,7 @@ class Null:
     shares: np.ndarray | None = None
 
 
-def _unit(data):
+def unit(data):
     """Columns of zero mean and unit norm, so that products are correlations."""
     return timeseries.zscore(data) / np.sqrt(len(data))
 
@@ -63,7 +63,7 @@ def unit_rows(responses):
     units = torch.empty(n_neurons, n_times)
     for begin in range(0, n_neurons, N_ROWS):
         block = slice(begin, begin + N_ROWS)
-        units[block] = torch.from_numpy(_unit(np.asarray(responses[:, block], float)).T)
+        units[block] = torch.from_numpy(unit(np.asarray(responses[:, block], float)).T)
     return units
 
 
@@ -81,7 +81,7 @@ def synchrony(responses, timecourses):
     synchrony : float32 array of shape (n_neurons, n_networks)
         0 for a constant neuron.
     """
-    brain = torch.from_numpy(_unit(timecourses)).float()
+    brain = torch.from_numpy(unit(timecourses)).float()
     return (unit_rows(responses) @ brain).numpy()
 
 
@@ -142,7 +142,7 @@ def null(
             timecourses, n, kind=kind, run_lengths=run_lengths, rng=rng
         )
         drawn = timeseries.remove(drawn.reshape(len(drawn), -1), basis)
-        brain = torch.from_numpy(_unit(drawn)).float().to(device)
+        brain = torch.from_numpy(unit(drawn)).float().to(device)
         highest, share = _meet(units, brain, counts, buffer, n_layers, cut)
         maxima[begin : begin + n] = highest.reshape(n, n_networks)
         if cut is not None:
@@ -215,7 +215,7 @@ def text_null(
     -------
     null : Null
     """
-    brain = torch.from_numpy(_unit(timecourses)).float()
+    brain = torch.from_numpy(unit(timecourses)).float()
     n_layers, n_units = activations.shape[1:]
     maxima = torch.zeros(n_permutations, brain.shape[1])
     shares = None if cut is None else np.zeros((n_permutations, brain.shape[1]))
@@ -249,7 +249,7 @@ def text_synchrony(activations, H, timecourses, basis, *, n_null, rng):
     -------
     synchrony : float16 array of shape (n_null, n_neurons, n_networks)
     """
-    brain = torch.from_numpy(_unit(timecourses)).float()
+    brain = torch.from_numpy(unit(timecourses)).float()
     n_neurons = int(np.prod(activations.shape[1:]))
     found = np.empty((n_null, n_neurons, brain.shape[1]), np.float16)
     layers = surrogates.other_texts(activations, H, n_null, rng)
@@ -432,19 +432,3 @@ def false_discovery_q(synchrony, counts, *, over="network"):
     if over == "all":
         return stats.false_discovery_control(p.ravel()).reshape(p.shape)
     return stats.false_discovery_control(p, axis=0)
-
-
-def parametric_p(synchrony, n_free):
-    """Two-sided p value of Pearson's r for independent samples: for comparison only.
-
-    BOLD and responses are autocorrelated, so these p values are far too small.
-
-    Parameters
-    ----------
-    synchrony : array
-    n_free : int
-        Volumes less removed regressors.
-    """
-    r = np.abs(synchrony).clip(max=1 - 1e-7)
-    t = r * np.sqrt((n_free - 2) / (1 - r**2))
-    return 2 * stats.t.sf(t, n_free - 2)

@@ -22,8 +22,6 @@ from anbn.models import forward
 from anbn.models.structure import input_device
 from anbn.text.tokenization import special_tokens, tokenize
 
-NORMALISATIONS = ("characters", "tokens", "none")
-
 
 def surprisals(language_model, sequences, *, before="", batch_size=32):
     """Surprisal of every token of many short texts, each on its own.
@@ -138,8 +136,11 @@ def pairs_from_suite(suite):
     return pd.DataFrame(rows, columns=["set", "item", "condition", "good", "bad"])
 
 
-def multiple_choice(language_model, questions, *, normalise="characters", batch_size=8):
+def multiple_choice(language_model, questions, *, batch_size=8):
     """Which of several continuations does a model find most likely?
+
+    The log-probability of a choice given the context is divided by its number of
+    characters (``acc_norm`` of lm-eval), so that short choices have no advantage.
 
     Parameters
     ----------
@@ -148,9 +149,6 @@ def multiple_choice(language_model, questions, *, normalise="characters", batch_
     questions : DataFrame
         Columns ``context``, ``choices`` (a list of str, joined to the context by a
         blank) and ``answer`` (index of the right one); others are kept.
-    normalise : {"characters", "tokens", "none"}
-        What the log-probability of a choice given the context is divided by: its number
-        of characters (``acc_norm`` of lm-eval), of tokens, or nothing (``acc``).
     batch_size : int
         Choices at a time, each with its context.
 
@@ -158,14 +156,10 @@ def multiple_choice(language_model, questions, *, normalise="characters", batch_
     -------
     results : DataFrame
         ``questions`` with ``n_choices``, ``chosen``, ``correct``, ``margin`` (of the
-        right choice over the best other one, nats per what it is divided by) and
-        ``correct_unnormalised`` (as ``correct``, with ``normalise="none"``).
+        right choice over the best other one, nats a character) and
+        ``correct_unnormalised`` (as ``correct``, undivided: ``acc`` of lm-eval).
     """
     _check_table(questions, ["context", "choices", "answer"], "questions")
-    if normalise not in NORMALISATIONS:
-        raise EvaluationError(
-            f"normalise must be one of {NORMALISATIONS}, found {normalise!r}"
-        )
     coded, begins, lengths, sizes = [], [], [], []
     for row, (context, choices, answer) in enumerate(
         zip(
@@ -177,8 +171,7 @@ def multiple_choice(language_model, questions, *, normalise="characters", batch_
             ids, begin = _continuation(language_model.tokenizer, context, choice)
             coded.append(ids)
             begins.append(begin)
-            by = {"characters": len(choice.strip()), "tokens": len(ids) - begin}
-            lengths.append(by.get(normalise, 1))
+            lengths.append(len(choice.strip()))
         sizes.append(len(choices))
     found = surprisals(language_model, coded, batch_size=batch_size)
     total = [-v[b:].sum() for v, b in zip(found, begins, strict=True)]

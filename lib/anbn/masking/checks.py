@@ -1,4 +1,4 @@
-"""TODO"""
+"""What parameters of stages 04 and 05 must fit: documents and texts long enough."""
 
 import re
 
@@ -10,9 +10,7 @@ from anbn.masking.evaluation import EvaluationError
 from anbn.text import stories
 
 
-def check_tasks(
-    suites, documents, labels, *, task_tokens, n_choices, seed=0, before=""
-):
+def check_tasks(suites, documents, labels, *, task_tokens, n_choices):
     """Whether the documents are long enough for the tasks.
 
     Parameters
@@ -22,8 +20,7 @@ def check_tasks(
         From ``holdout.held_out``, ``task_tokens`` of each.
     labels : dict of str to str
         The parameter ``domain_labels``.
-    task_tokens, n_choices, seed : int
-    before : str
+    task_tokens, n_choices : int
 
     Raises
     ------
@@ -42,10 +39,8 @@ def check_tasks(
                 f"{n_choices} of {needed} words. Raise task_tokens, to some {enough}."
             )
     try:
-        rng = np.random.default_rng(seed)
-        tasks.prepare(
-            suites, documents, labels, n_choices=n_choices, before=before, rng=rng
-        )
+        rng = np.random.default_rng(0)  # whichever: what is drawn is not kept
+        tasks.prepare(suites, documents, labels, n_choices=n_choices, rng=rng)
     except EvaluationError as error:
         raise ParamError(
             f"domain_labels, task_documents or task_tokens do not fit: {error}"

@@ -8,8 +8,6 @@ are.
 import numpy as np
 import pandas as pd
 
-NAMES = ("per layer", "uniform", "variance", "contribution")
-
 
 def per_layer(mask, rng, *, among=None):
     """As many random neurons in every layer as the mask has there.

@@ -82,10 +82,8 @@ def perplexity(table, *, by_domain=False, rng=None, n_bootstrap=2000, level=0.95
     return pd.DataFrame(rows)
 
 
-def compare(
-    table, group, control, *, rng, alternative="greater", n_bootstrap=2000, level=0.95
-):
-    """One mask against the draws of its control, paired over documents.
+def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
+    """Every mask against the draws of every control it has, paired over documents.
 
     ::
 
@@ -93,42 +91,62 @@ def compare(
         effect     = difference / standard deviation over draws
         p          = (1 + #(draws at least as damaging)) / (1 + n_draws)
 
+    A mask that is kept, or cut as what is least needed (``action`` "keep" or "cut"), is
+    tested for less damage than its control, any other for more.
+
     Parameters
     ----------
     table : DataFrame
-        With one setting (kind, action, n ...) of this group: choose its rows first.
-    group, control : str
+        See the module.
     rng : numpy Generator
-    alternative : {"greater", "less"}
-        Is the mask more damaging than its control? Or less, as is asked of what is
-        kept.
     n_bootstrap, level
         Of the intervals, for other documents and the mean of all possible draws. That
         0 lies outside does not say that the mask is unlike a draw: p does.
 
     Returns
     -------
-    row : dict
-        ``nll`` of the mask, ``damage`` (above intact), ``control_damage`` (mean over
-        draws), ``difference`` with ``low``, ``high``, ``effect``, ``p``, all in nats a
-        token; ``accuracy`` with ``accuracy_difference`` (negative for harm),
-        ``accuracy_low``, ...
+    rows : DataFrame, a row a mask and control
+        The setting; ``nll`` of the mask, ``damage`` (above intact), ``control_damage``
+        (mean over draws), ``difference`` with ``low``, ``high``, ``effect``, ``p``, all
+        in nats a token; ``accuracy`` with ``accuracy_difference`` (negative for harm),
+        ``accuracy_low``, ...; ``p_holm``: Holm over the masks of one kind, action and
+        control; ``p_fwe``: the same error rate from ``inference.max_p``. With 20 draws
+        p is 1/21 at least, so that Holm over two masks finds nothing, whatever the
+        effect.
     """
-    return _compare(table, group, control, rng, alternative, n_bootstrap, level)[0]
+    check(table)
+    setting = _setting(table)
+    intact, masks = table["group"] == "intact", table["group"] != "intact"
+    rows, values = [], []
+    for key, part in table[masks].groupby(
+        [*setting, "group"], sort=False, dropna=False
+    ):
+        of_part = dict(zip(setting, key, strict=False))
+        less = of_part.get("action") in ("keep", "cut")
+        both = pd.concat([table[intact], part])
+        for control in filter(None, part["control"].unique()):
+            options = (control, less, rng, n_bootstrap, level)
+            row, pooled = _compare(both, key[-1], *options)
+            rows.append(of_part | row)
+            values.append(pooled)
+    if not rows:
+        raise DamageError("the table has no controls: nothing to compare with")
+    rows = pd.DataFrame(rows)
+    family = [c for c in ("kind", "action", "control") if c in rows]
+    for _, part in rows.groupby(family, dropna=False):
+        rows.loc[part.index, "p_holm"] = inference.holm(part["p"])
+        rows.loc[part.index, "p_fwe"] = inference.max_p([values[i] for i in part.index])
+    return rows
 
 
-def _compare(table, group, control, rng, alternative, n_bootstrap, level):
-    """The row, and nll of the mask and the draws, larger for what is tested."""
-    if alternative not in ("greater", "less"):
-        raise DamageError(
-            f"alternative must be 'greater' or 'less', found {alternative!r}"
-        )
+def _compare(table, group, control, less, rng, n_bootstrap, level):
+    """A row of the table, and nll of mask and draws, larger for what is tested."""
     seed = rng.integers(2**63)  # the same documents for both measures
     results, values = {}, []
     for measure in MEASURES:
         pairs = paired(table, group, control, measure)
         mask, draws, intact = over_documents(pairs)
-        worse = -1 if (measure == "nll") != (alternative == "greater") else 1
+        worse = -1 if (measure == "nll") == less else 1
         drawn = _differences(pairs, n_bootstrap, np.random.default_rng(seed))
         low, high = inference.interval(drawn, pairs.domain, len(draws), level=level)
         spread = draws.std(ddof=1)
@@ -148,45 +166,6 @@ def _compare(table, group, control, rng, alternative, n_bootstrap, level):
     named = {f"accuracy_{key}": accuracy[key] for key in list(accuracy)[3:]}
     row = {"group": group, "control": control} | counts | results["nll"]
     return row | {"accuracy": accuracy["accuracy"]} | named, values[0]
-
-
-def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
-    """``compare`` of every mask with every control it has, corrected over masks.
-
-    A mask that is kept, or cut as what is least needed (``action`` "keep" or "cut"), is
-    tested for less damage than its control.
-
-    Returns
-    -------
-    rows : DataFrame
-        The setting and the columns of ``compare``; ``p_holm``: Holm over the masks of
-        one kind, action and control; ``p_fwe``: the same error rate from
-        ``inference.max_p``. With 20 draws p is 1/21 at least, so that Holm over two
-        masks finds nothing, whatever the effect.
-    """
-    check(table)
-    setting = _setting(table)
-    intact, masks = table["group"] == "intact", table["group"] != "intact"
-    rows, values = [], []
-    for key, part in table[masks].groupby(
-        [*setting, "group"], sort=False, dropna=False
-    ):
-        of_part = dict(zip(setting, key, strict=False))
-        asked = "less" if of_part.get("action") in ("keep", "cut") else "greater"
-        both = pd.concat([table[intact], part])
-        for control in filter(None, part["control"].unique()):
-            options = (control, rng, asked, n_bootstrap, level)
-            row, pooled = _compare(both, key[-1], *options)
-            rows.append(of_part | row)
-            values.append(pooled)
-    if not rows:
-        raise DamageError("the table has no controls: nothing to compare with")
-    rows = pd.DataFrame(rows)
-    family = [c for c in ("kind", "action", "control") if c in rows]
-    for _, part in rows.groupby(family, dropna=False):
-        rows.loc[part.index, "p_holm"] = inference.holm(part["p"])
-        rows.loc[part.index, "p_fwe"] = inference.max_p([values[i] for i in part.index])
-    return rows
 
 
 def paired(table, group, control, measure="nll"):
@@ -282,24 +261,19 @@ def _differences(pairs, n, rng):
     ).sum(1)
 
 
-def domain_matrix(table, groups=None, *, control=""):
+def domain_matrix(table):
     """Damage of every mask in every domain of text, nats a token above intact.
 
     Parameters
     ----------
     table : DataFrame
-        See ``damage``.
-    groups : list of str, optional
-        All masks by default.
-    control : str
-        Empty for the masks themselves, else of their controls (mean over draws).
+        See the module; with one setting of each mask.
 
     Returns
     -------
-    matrix : DataFrame of shape (n_groups, n_domains)
+    matrix : DataFrame of shape (n_masks, n_domains)
     """
-    rows = table[(table["group"] == "intact") | (table["control"] == control)]
-    means = perplexity(rows, by_domain=True)
+    means = perplexity(table[table["control"] == ""], by_domain=True)
     setting = means[[c for c in SETTING if c in means] + ["group"]]
     if setting.drop_duplicates()["group"].duplicated().any():
         raise DamageError(
@@ -307,16 +281,10 @@ def domain_matrix(table, groups=None, *, control=""):
             f"{', '.join(setting.columns[:-1])} first"
         )
     means = means.groupby(["group", "domain"], sort=False)["nll"].mean().unstack()
-    known = [group for group in means.index if group != "intact"]
-    groups = known if groups is None else list(groups)
-    missing = [group for group in ["intact", *groups] if group not in means.index]
-    if missing:
-        raise DamageError(
-            f"no rows of group {missing[0]!r} with control {control!r}; there are "
-            f"{', '.join(known)}"
-        )
-    above = means - means.loc["intact"]
-    return above.loc[groups, list(dict.fromkeys(table["domain"]))]
+    if "intact" not in means.index:
+        raise DamageError("the table has no rows of the intact model")
+    above = (means - means.loc["intact"]).drop("intact")
+    return above[list(dict.fromkeys(table["domain"]))]
 
 
 def profile(above):
@@ -340,42 +308,32 @@ def profile(above):
     return (above - others) / np.where(size > 0, size, 1)
 
 
-def specificity(table, group, control, *, rng, n_bootstrap=2000, level=0.95):
-    """Domains that a mask harms more than its controls do, relative to other domains.
+def specificity_all(table, control, *, rng, n_bootstrap=2000, level=0.95):
+    """Domains that masks harm more than their controls do, relative to other domains.
 
     Any mask harms some domains more than others, so its ``profile`` is compared with
     those of the draws of its control. Where a mask does far more harm than its control
     the two are not alike for that reason alone: harm is bounded, and the easier text
-    has more to lose. Read both with ``domain_matrix``. Draws that do next to no harm
-    have wild profiles, which makes p larger, never smaller.
+    has more to lose. Draws that do next to no harm have wild profiles, which makes p
+    larger, never smaller.
 
     Parameters
     ----------
-    table, group, control, rng, n_bootstrap, level
-        See ``compare``.
-
-    Returns
-    -------
-    table : DataFrame, a row a domain
-        ``damage`` (nats above intact), ``control_damage`` (mean over draws),
-        ``profile``, ``control_profile``, ``difference`` of the two with ``low`` and
-        ``high``, and ``p``: (1 + #(draws whose profile reaches the mask's)) / (1 +
-        n_draws).
-    """
-    return _specificity(table, group, control, rng, n_bootstrap, level)[0]
-
-
-def specificity_all(table, control, *, rng, groups=None, n_bootstrap=2000, level=0.95):
-    """``specificity`` of every mask, corrected over masks x domains.
+    table : DataFrame
+        See the module; with one setting of each mask.
+    control : str
+    rng, n_bootstrap, level
+        See ``compare_all``.
 
     Returns
     -------
     table : DataFrame, a row a mask and domain
-        Columns of ``specificity``; ``p_holm`` and ``p_fwe``, see
-        ``compare_all``.
+        ``damage`` (nats above intact), ``control_damage`` (mean over draws),
+        ``profile``, ``control_profile``, ``difference`` of the two with ``low`` and
+        ``high``, and ``p``: (1 + #(draws whose profile reaches the mask's)) / (1 +
+        n_draws); ``p_holm`` and ``p_fwe`` over masks x domains, see ``compare_all``.
     """
-    if groups is None:
-        groups = table.loc[table["control"] == control, "group"].unique()
+    groups = table.loc[table["control"] == control, "group"].unique()
     if not len(groups):
         raise DamageError(f"no mask has a control {control!r}")
     found = [_specificity(table, g, control, rng, n_bootstrap, level) for g in groups]
@@ -385,7 +343,7 @@ def specificity_all(table, control, *, rng, groups=None, n_bootstrap=2000, level
 
 
 def _specificity(table, group, control, rng, n_bootstrap, level):
-    """The table, and profiles of the mask and the draws (1 + n_draws, n_domains)."""
+    """Rows of one mask, and profiles of it and the draws (1 + n_draws, n_domains)."""
     pairs = paired(table, group, control)
     domains = list(dict.fromkeys(table["domain"].astype(str)))
     if len(domains) < 2:

@@ -120,18 +120,6 @@ def by_document(language_model, tokens, *, batch_size=8):
     return outcome.reset_index()
 
 
-def perplexity(language_model, tokens, *, batch_size=8):
-    """exp of the mean surprisal (nats) of all tokens that are predicted.
-
-    Parameters
-    ----------
-    language_model, tokens, batch_size
-        See ``by_document``.
-    """
-    outcome = by_document(language_model, tokens, batch_size=batch_size)
-    return float(np.exp(np.average(outcome["nll"], weights=outcome["n_tokens"])))
-
-
 def measure(
     language_model, tokens, documents, trials, *, batch_size=8, share=True, **where
 ):

@@ -129,7 +129,7 @@ def plot_domain_matrix(matrix, significant, ax=None):
     return ax
 
 
-def plot_shares(curves, base, ax=None, *, value="perplexity", log_x=False):
+def plot_shares(curves, base, ax=None, *, value="perplexity"):
     """Perplexity or accuracy against the share of neurons, a line a criterion.
 
     ``curves`` has the columns ``group``, ``share``, ``value`` and, for bands, ``low``
@@ -150,29 +150,20 @@ def plot_shares(curves, base, ax=None, *, value="perplexity", log_x=False):
     ax.axhline(base, color="k", ls=":", label=f"intact ({shown})")
     if value == "perplexity":
         _log_perplexity(ax.yaxis, [*curves[value], base])
-    if log_x:
-        ax.set_xscale("log")
-        ticks = 100 * np.unique(curves["share"])
-        ax.set_xticks(ticks, [f"{t:.2g}" for t in ticks])
-        ax.set_xticks([], minor=True)
     ax.set(xlabel="share of the neurons (%)", ylabel=value)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
-def plot_suites(scores, ax=None, *, chance=None):
+def plot_suites(scores, ax=None):
     """Accuracy in every test suite, a mark a model or mask.
 
-    ``scores`` is a DataFrame (suites x models), shown in the order of its first column;
-    ``chance`` the same suites' accuracy by guessing.
+    ``scores`` is a DataFrame (suites x models), shown in the order of its first column.
     """
     ax = axes_of(ax, 9, 0.24 * len(scores) + 1.2)
     scores = scores.sort_values(scores.columns[0])
     y = np.arange(len(scores))
     ax.hlines(y, scores.min(axis=1), scores.max(axis=1), color="0.85", zorder=0)
-    if chance is not None:
-        at = chance.loc[scores.index]
-        ax.plot(at, y, "|", color="0.4", ms=9, mew=1.5, label="guessing")
     for i, model in enumerate(scores):
         mark, mean = "osD^vP*X"[i % 8], scores[model].mean()
         label = f"{model} (mean {mean:.2f})"

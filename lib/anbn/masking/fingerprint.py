@@ -89,7 +89,6 @@ def fit_activations(
     kind="hidden",
     alpha=3.6,
     over="samples",
-    leave_out_massive=False,
     random_state=0,
     device="cpu",
 ):
@@ -101,9 +100,9 @@ def fit_activations(
 
         signal = mean over members of x
 
-    All as published, but for ``over``: there the networks' maps are independent. With
-    independent time courses a model with a little noise on its weights stays more like
-    itself.
+    A massive unit that is a member is most of the signal. All as published, but for
+    ``over``: there the networks' maps are independent. With independent time courses a
+    model with a little noise on its weights stays more like itself.
 
     Parameters
     ----------
@@ -117,9 +116,6 @@ def fit_activations(
         Published: 3.6.
     over : {"samples", "units"}
         What is independent, see ``decomposition.ica``. Published: units.
-    leave_out_massive : bool
-        Whether ``massive.massive_neurons`` may not be members: in a mean of units as
-        they are, one of them is most of the signal.
     random_state : int
     device : str or torch device
         Of the singular value decomposition.
@@ -138,9 +134,6 @@ def fit_activations(
     peaks = massive.streaming_peaks(activations)
     # standardised, a dead unit (1e-32 in some models) would be as loud as any
     keep = (peaks.variance > DEAD**2 * np.median(peaks.variance)).ravel()
-    if leave_out_massive:
-        few = massive.massive_neurons(peaks.peak, peaks.typical, peaks.variance)
-        keep &= ~few.ravel()
     reduction = svd.reduce(
         activations, n_networks, keep=keep, standardise=True, device=device
     )
@@ -202,8 +195,7 @@ def fit(
     window, batch_size : int
         Tokens, and windows at a time.
     **options
-        ``alpha``, ``over``, ``leave_out_massive``, ``random_state`` of
-        ``fit_activations``.
+        ``alpha``, ``over``, ``random_state`` of ``fit_activations``.
 
     Returns
     -------
@@ -306,24 +298,6 @@ class LikenessError(ValueError):
     """Fingerprints cannot be compared as asked."""
 
 
-def likeness(a, b):
-    """|Spearman correlation| of every network of ``a`` with every one of ``b``.
-
-    A unit's sign means nothing across models: without it, negative is as alike as
-    positive. Published are signed correlations.
-
-    Parameters
-    ----------
-    a, b : arrays of shape (n_words, n_networks)
-        One text's signals in two models. Words that either lacks (NaN) are left out.
-
-    Returns
-    -------
-    likeness : array of shape (n_networks of a, n_networks of b)
-    """
-    return np.abs(_correlate(*_ranks(a, b)))
-
-
 def _ranks(a, b):
     a, b = np.asarray(a, float), np.asarray(b, float)
     if len(a) != len(b):
@@ -347,7 +321,10 @@ def _correlate(a, b):
 def compare(fingerprints, reference, related, *, n_null=99, rng):
     """How alike other models are to one, text by text, beside chance.
 
-    Three scores of the likenesses L (networks of the reference x of the other)::
+    Three scores of the likenesses L (networks of the reference x of the other), the
+    |Spearman correlations| of signals over words that both models have signals for. A
+    unit's sign means nothing across models: without it, negative is as alike as
+    positive (published are signed correlations)::
 
         best     mean over the reference's networks of the largest L in each row
         matched  sum of L over the one-to-one assignment that makes it largest,

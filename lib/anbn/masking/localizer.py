@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from anbn.masking import selection
 from anbn.models import forward
 from anbn.text import tokenization
 
@@ -150,19 +149,19 @@ def responses(
     return pooled.numpy()
 
 
-def localize(responses, is_sentence, *, absolute=False):
+def localize(responses, is_sentence):
     """Welch's t of every neuron, sentences against non-words.
 
     ::
 
         t = (mean_S - mean_N) / sqrt(var_S / n_S + var_N / n_N)
 
+    Of the activations as they are; one published code takes |activation|.
+
     Parameters
     ----------
     responses : array of shape (n_sentences, n_layers, n_neurons)
     is_sentence : bool array of shape (n_sentences,)
-    absolute : bool
-        Of |activation|. One published code takes it, another does not.
 
     Returns
     -------
@@ -186,61 +185,8 @@ def localize(responses, is_sentence, *, absolute=False):
         values = np.asarray(responses[:, layer], np.float64)
         if not np.isfinite(values).all():
             raise LocalizerError(f"responses of layer {layer} hold NaN or infinity")
-        values = np.abs(values) if absolute else values
         moving = np.ptp(values, 0) > 0  # scipy warns of the others
         sides = values[is_sentence][:, moving], values[~is_sentence][:, moving]
         t[layer] = 0
         t[layer, moving] = stats.ttest_ind(*sides, equal_var=False).statistic
     return t
-
-
-def top_units(t, k):
-    """Mask of the k neurons of largest t; (n_layers, n_neurons)."""
-    return selection.strongest(np.asarray(t), k)
-
-
-def split_half(responses, is_sentence, k, *, rng, n_splits=5, absolute=False):
-    """Do the top units of half the stimuli come back in the other half?
-
-    ::
-
-        overlap = |top k of one half  and  top k of the other| / k
-
-    Parameters
-    ----------
-    responses, is_sentence, absolute
-        See ``localize``.
-    k : int
-        Top units.
-    rng : numpy Generator
-        Draws the halves, within each condition.
-    n_splits : int
-
-    Returns
-    -------
-    table : DataFrame, a row a split
-        ``overlap``; ``shuffled``: with the conditions of one half dealt out at random;
-        ``chance``: k / number of neurons; ``r``: correlation of t over neurons.
-    """
-    is_sentence = np.asarray(is_sentence)
-    sizes = {"chance": k / np.prod(responses.shape[1:])}
-
-    def tops(rows, labels):
-        t = localize(responses[rows], labels, absolute=absolute)
-        return t, top_units(t, k)
-
-    rows = []
-    for _ in range(n_splits):
-        first = np.zeros(len(is_sentence), bool)
-        for condition in (True, False):
-            there = rng.permutation(np.flatnonzero(is_sentence == condition))
-            first[there[: len(there) // 2]] = True
-        (t, top), (t_other, other) = (
-            tops(half, is_sentence[half]) for half in (first, ~first)
-        )
-        _, by_chance = tops(~first, rng.permutation(is_sentence[~first]))
-        shared = {"overlap": (top & other).sum(), "shuffled": (top & by_chance).sum()}
-        row = {name: count / k for name, count in shared.items()}
-        r = np.corrcoef(t.ravel(), t_other.ravel())[0, 1]
-        rows.append({**row, **sizes, "r": r})
-    return pd.DataFrame(rows)

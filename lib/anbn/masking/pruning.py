@@ -352,7 +352,6 @@ def choose(
     share,
     *,
     budget="uniform",
-    standardise=True,
     protect=(0, 0),
     multiple=1,
     spare=None,
@@ -368,11 +367,9 @@ def choose(
         compared.
     budget : {"uniform", "global"}
         The same number of units in every layer that is not protected, or the lowest of
-        them all. Either way a layer keeps at least its best unit: ``cut`` cannot make a
-        layer of none.
-    standardise : bool
-        For the global budget, whether scores are z-scored within layers first (as in
-        FLAP, arXiv 2312.11983): layers differ in scale.
+        them all, z-scored within layers first (as in FLAP, arXiv 2312.11983): layers
+        differ in scale. Either way a layer keeps at least its best unit: ``cut`` cannot
+        make a layer of none.
     protect : (int, int)
         First and last layers that are not touched (3 and 2 in arXiv 2508.05239).
     multiple : int
@@ -432,7 +429,7 @@ def choose(
     if budget == "uniform":
         counts = np.full(n_free, per_layer)
     else:
-        counts = _global_counts(scores[free], spare[free], wanted, standardise)
+        counts = _global_counts(scores[free], spare[free], wanted)
     left = multiple * np.round((n_neurons - counts) / multiple).astype(int)
     left = np.maximum(left, multiple * np.ceil(at_least / multiple).astype(int))
     counts = np.where(counts > 0, n_neurons - np.minimum(left, n_neurons), 0)
@@ -443,12 +440,11 @@ def choose(
     return mask
 
 
-def _global_counts(scores, spare, wanted, standardise):
+def _global_counts(scores, spare, wanted):
     """How many of the lowest units of all layers lie in each; the best do not count."""
-    if standardise:
-        spread = scores.std(1, keepdims=True)
-        scores = scores - scores.mean(1, keepdims=True)
-        scores = scores / np.where(spread > 0, spread, 1)
+    spread = scores.std(1, keepdims=True)
+    scores = scores - scores.mean(1, keepdims=True)
+    scores = scores / np.where(spread > 0, spread, 1)
     ranked = np.sort(np.where(spare, np.inf, scores), axis=1)[:, :-1]
     lowest = np.argsort(ranked, axis=None, kind="stable")[:wanted]
     return np.bincount(lowest // ranked.shape[1], minlength=len(ranked))

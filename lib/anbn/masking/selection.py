@@ -163,7 +163,7 @@ def beyond(arrays, *, by="fdr", level=0.05, share=0.01):
         if not 0 <= share < 1:
             raise SelectionError(f"share must lie in 0 to 1, found {share}")
         n = max(1, round(share * strength[..., 0].size))
-        return np.stack([strongest(s, n) for s in np.moveaxis(strength, -1, 0)], -1)
+        return np.stack([highest(s, n) for s in np.moveaxis(strength, -1, 0)], -1)
     raise SelectionError(f"by must be 'fdr', 'fwe' or 'top', found {by!r}")
 
 
@@ -212,7 +212,7 @@ def coupled(arrays, names, network="", *, by="fdr", level=0.05, share=0.01):
     return every[..., list(names).index(network)]
 
 
-def strongest(scores, n):
+def highest(scores, n):
     """Mask of the ``n`` neurons with the largest scores.
 
     Parameters
@@ -225,24 +225,6 @@ def strongest(scores, n):
     flat = np.zeros(scores.size, bool)
     flat[np.argsort(-scores, axis=None, kind="stable")[:n]] = True
     return flat.reshape(scores.shape)
-
-
-def single(layer, neuron, shape):
-    """Mask of one neuron, both counted from 0; ``shape`` is n_layers, n_neurons."""
-    return _listed([layer], [neuron], shape, f"layer {layer}, neuron {neuron}")
-
-
-def _listed(layers, neurons, shape, source):
-    given = ("layer", layers, shape[0]), ("neuron", neurons, shape[1])
-    for name, values, n in given:
-        wrong = [int(v) for v in values if not 0 <= v < n]
-        if wrong:
-            raise SelectionError(
-                f"{source}: {name} {wrong[0]} does not exist, there are 0 to {n - 1}"
-            )
-    mask = np.zeros(shape, bool)
-    mask[layers, neurons] = True
-    return mask
 
 
 def from_file(path, shape):
@@ -297,4 +279,13 @@ def _from_table(path, shape):
     if twice.any():
         layer, neuron = values[int(twice.argmax())].astype(int)
         raise SelectionError(f"{path}: layer {layer}, neuron {neuron} comes twice")
-    return _listed(*values.T.astype(int), shape, path)
+    layers, neurons = values.T.astype(int)
+    for name, numbers, n in zip(chosen, (layers, neurons), shape, strict=True):
+        wrong = [int(number) for number in numbers if not 0 <= number < n]
+        if wrong:
+            raise SelectionError(
+                f"{path}: {name} {wrong[0]} does not exist, there are 0 to {n - 1}"
+            )
+    mask = np.zeros(shape, bool)
+    mask[layers, neurons] = True
+    return mask

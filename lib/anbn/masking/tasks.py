@@ -11,6 +11,7 @@ from anbn.masking.evaluation import Trial, options_of
 from anbn.stats import inference
 
 CONTEXT_WORDS, CHOICE_WORDS = 24, 8  # of a document, for multiple choice
+N_EXAMPLES = 1  # of each corpus: small models do not know what is asked without any
 
 
 class Tasks(NamedTuple):
@@ -24,8 +25,11 @@ class Tasks(NamedTuple):
     before: str  # read in front of every sentence of suites and pairs
 
 
-def prepare(suites, documents, labels, *, before="", n_choices=4, n_examples=1, rng):
+def prepare(suites, documents, labels, *, before="", n_choices=4, rng):
     """Tasks from SyntaxGym suites and held-out documents.
+
+    A prompt shows the first ``N_EXAMPLES`` documents of each corpus with their labels;
+    the others are asked about.
 
     Parameters
     ----------
@@ -38,16 +42,12 @@ def prepare(suites, documents, labels, *, before="", n_choices=4, n_examples=1, 
         See ``syntaxgym.score``.
     n_choices : int
         Of a multiple-choice question.
-    n_examples : int
-        Documents of each corpus that a prompt shows with their labels; the others are
-        asked about. Small models do not know what is asked without any.
     rng : numpy Generator
     """
     agreement = [s for n, s in suites.items() if n.startswith(("number", "reflexive"))]
     pairs = [behaviour.pairs_from_suite(suite) for suite in agreement]
     columns = ["set", "item", "condition", "good", "bad"]
-    shown = documents.groupby("corpus").cumcount() < n_examples
-    asked, solved = documents[~shown], documents[shown] if n_examples else None
+    shown = documents.groupby("corpus").cumcount() < N_EXAMPLES
     return Tasks(
         suites,
         pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=columns),
@@ -58,7 +58,9 @@ def prepare(suites, documents, labels, *, before="", n_choices=4, n_examples=1, 
             n_context=CONTEXT_WORDS,
             n_words=CHOICE_WORDS,
         ),
-        behaviour.domain_prompts(asked, labels, examples=solved, rng=rng),
+        behaviour.domain_prompts(
+            documents[~shown], labels, examples=documents[shown], rng=rng
+        ),
         list(dict.fromkeys(labels.values())),
         before,
     )

@@ -14,6 +14,8 @@ from anbn.core import params
 from anbn.core.style import COLOURS
 from anbn.study import sweep_table, wording
 
+WIDTH = 22  # characters of a line on an axis
+
 
 def title(name, table):
     """What a figure shows, of how many points, and whether the data is simulated."""
@@ -61,13 +63,13 @@ def unit(outcome):
     return "value"
 
 
-def short(values, width=22):
+def short(values):
     """Text values as they fit on an axis: long ones broken, their end kept."""
     texts = [str(v).removeprefix("package:").removesuffix("/model") for v in values]
-    ends = [t if len(t) <= 2 * width else "…" + t[-2 * width :] for t in texts]
+    ends = [t if len(t) <= 2 * WIDTH else "…" + t[-2 * WIDTH :] for t in texts]
     ends = ends if len(set(ends)) == len(set(texts)) else texts
     marked = [re.sub(r"(?<=[/_.,-])", "\0", t) for t in ends]  # may break there
-    lines = [textwrap.wrap(t.replace("\0", "\0 "), width) for t in marked]
+    lines = [textwrap.wrap(t.replace("\0", "\0 "), WIDTH) for t in marked]
     joined = ["\n".join(x).replace("\0 ", "").replace("\0", "") for x in lines]
     return dict(zip(values, joined, strict=True))
 

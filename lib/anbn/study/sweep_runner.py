@@ -36,7 +36,7 @@ from anbn.study.sweep_results import REPORT
 RUNNING = ".running"  # holds the token of the sweep that runs; workers look for it
 
 
-def run_sweep(sweep, *, scheduler="local", jobs=None, live=None):
+def run_sweep(sweep, *, scheduler="local", jobs=None):
     """Run what is missing of a sweep, gather its table, make its report.
 
     Parameters
@@ -46,8 +46,6 @@ def run_sweep(sweep, *, scheduler="local", jobs=None, live=None):
         ``local``, ``slurm``, ``pbs``, ``sge`` or an address.
     jobs : int, optional
         At most so many stages at a time; else what fits.
-    live : bool, optional
-        Whether progress is a live table; else on a terminal.
 
     Returns
     -------
@@ -79,7 +77,7 @@ def run_sweep(sweep, *, scheduler="local", jobs=None, live=None):
         if missing:
             labels = [point.label for point in sweep.points]
             _, seconds = sweep_cost.costs(folder, sweep, runs)
-            with Progress(missing, labels, seconds, live=live) as progress:
+            with Progress(missing, labels, seconds) as progress:
                 _run(folder, missing, answers, progress, scheduler, jobs, write)
         table = write()
         make_report(folder, sweep.name)
@@ -202,7 +200,7 @@ def _answer_of(future):
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
     if isinstance(error, KilledWorker):
         what = "the workers that ran it died again and again: out of memory?"
-    return {"status": "failed", "error": what, "ran": True, "seconds": 0.0}
+    return sweep_task.answer("failed", what, ran=True)
 
 
 def make_report(folder, name):

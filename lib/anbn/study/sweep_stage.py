@@ -14,7 +14,7 @@ import time
 from anbn.core import artifacts
 from anbn.core.paths import stage_dir
 from anbn.study import fingerprints, pipeline
-from anbn.study.sweep_task import end
+from anbn.study.sweep_task import answer, end
 
 FAILED = "failed.json"
 PATIENCE = 60.0  # s, for what a killed worker left behind to end itself
@@ -56,12 +56,12 @@ def run(job):
         artifacts.hold(out, PATIENCE)  # a kernel that lost its process may still write
         artifacts.release(out)
     except TimeoutError as error:
-        return _answer("failed", one_line(error))
+        return answer("failed", one_line(error))
     if fingerprints.is_current(out, expected):
-        return _answer("done")
+        return answer("done")
     before = read_failure(out)
     if before and before.get("token") == job["token"]:  # on a worker that died since
-        return _answer("failed", before["error"])
+        return answer("failed", before["error"])
     for path in [*out.parent.glob(".tmp-*"), *out.rglob(".tmp-*")]:
         shutil.rmtree(path, ignore_errors=True)
     (out / FAILED).unlink(missing_ok=True)
@@ -77,12 +77,8 @@ def run(job):
         line = one_line(error).removeprefix(f"{study}/")
         record = {"token": job["token"], "error": line, "fingerprint": expected}
         artifacts.write_json(out / FAILED, record)
-        return _answer("failed", line, ran=True)
-    return _answer("done", ran=True)
-
-
-def _answer(status, error=None, *, ran=False):
-    return {"status": status, "error": error, "ran": ran}
+        return answer("failed", line, ran=True)
+    return answer("done", ran=True)
 
 
 def read_failure(out):
@@ -96,8 +92,7 @@ def read_failure(out):
 def main():
     job = json.load(sys.stdin)
     threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
-    answer = run(job)
-    print("\n" + json.dumps(answer), flush=True)
+    print("\n" + json.dumps(run(job)), flush=True)
 
 
 if __name__ == "__main__":

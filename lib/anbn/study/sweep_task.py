@@ -73,9 +73,9 @@ def run_stage(job, settings, *upstream):
         (whether its notebook was executed now), ``seconds``.
     """
     if any(answer["status"] != "done" for answer in upstream):
-        return _answer("not run")
+        return answer("not run")
     if token_of(settings) != settings["token"]:
-        return _answer("not run", look(settings)["wrong"] or "the sweep has ended")
+        return answer("not run", look(settings)["wrong"] or "the sweep has ended")
     from distributed import get_worker
 
     worker = get_worker()
@@ -83,7 +83,7 @@ def run_stage(job, settings, *upstream):
     return _watch(job, settings, worker)
 
 
-def _answer(status, error=None, ran=False, seconds=0.0):
+def answer(status, error=None, *, ran=False, seconds=0.0):
     return {"status": status, "error": error, "ran": ran, "seconds": seconds}
 
 
@@ -124,7 +124,7 @@ def _watch(job, settings, worker):
             if not _wanted(worker, key, settings):
                 end(process.pid)
                 process.communicate()
-                return _answer("not run", "stopped")
+                return answer("not run", "stopped")
         seconds = time.monotonic() - start
         try:
             return json.loads(out.rstrip().rsplit("\n", 1)[-1]) | {"seconds": seconds}
@@ -132,7 +132,7 @@ def _watch(job, settings, worker):
             log.seek(0)
             last = log.read().strip().split("\n")[-1] or f"code {process.returncode}"
             what = f"its process ended without an answer: {last}"[:300]
-            return _answer("failed", what, True, seconds)
+            return answer("failed", what, ran=True, seconds=seconds)
 
 
 def _wanted(worker, key, settings):
