@@ -117,7 +117,8 @@ def test_order_of_units_does_not_matter(llama, rng):
     theirs = fingerprint.fingerprint(other, fitting, texts, **options)
     for a, b in zip(ours, theirs, strict=True):
         # a unit at the threshold may join or leave by rounding
-        assert (np.diag(fingerprint.likeness(a, b)) > 0.95).all()
+        pairs = zip(a.T, b.T, strict=True)
+        assert min(abs(np.corrcoef(x, y)[0, 1]) for x, y in pairs) > 0.95
         assert np.median(np.abs(a - b)) < 1e-5
 
 
