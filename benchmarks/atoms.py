@@ -48,7 +48,7 @@ def atoms_rows():
     n_threads = torch.get_num_threads()
     torch.set_num_threads(N_THREADS)
     start = time.perf_counter()
-    options = {"alpha": ALPHA, "random_state": 0}
+    options = {"penalty": ALPHA, "random_state": 0}
     ours_atoms, ours_codes = atoms.learn(responses, N_ATOMS, **options)
     ours = time.perf_counter() - start
     torch.set_num_threads(n_threads)

@@ -47,7 +47,7 @@ from anbn.stats import surrogates, timeseries
 from anbn.text import stories as text_stories
 from anbn.text import tokenization
 
-N_DATASETS, N_PERMUTATIONS, LEVEL = 200, 99, 0.05  # 99: the level is exact
+N_DATASETS, N_DRAWS, LEVEL = 200, 99, 0.05  # 99: the level is exact
 N_UNITS = 96  # of the 576 of each layer, drawn at random
 N_RUNS, TR, KIND = 8, 2.0, "ffn_out"
 ENCODING = "encoding, two bands, 5 folds: mean held-out r holds 0 in its interval"
@@ -159,7 +159,7 @@ def make(given, condition, rng):
     if condition.motion:
         confounds = np.column_stack([confounds, draw_motion(n_times, rng)])
     basis = timeseries.orthonormal(confounds)
-    responses = timeseries.remove(given["responses"][:n_times], basis)
+    responses = timeseries.residuals(given["responses"][:n_times], basis)
     late = scipy.ndimage.shift(rate[:, 0], condition.late / TR, mode="nearest")
     shared, brains = condition.rate * timeseries.zscore(late)[:, None], []
     for noise in draw_noise(lengths, rng):
@@ -167,7 +167,7 @@ def make(given, condition, rng):
         if condition.planted:
             groups = simulate.driver_groups(responses, N_UNITS, 3, N_DRIVERS, rng)
             brain[:, :3] += SIGNAL * groups[1]
-        brains.append(timeseries.remove(brain, basis))
+        brains.append(timeseries.residuals(brain, basis))
     return responses, np.stack(brains), basis, lengths
 
 
@@ -179,10 +179,10 @@ def text_nulls(given, brains, basis):
         given["H"][:n_times],
         brains.swapaxes(0, 1).reshape(n_times, -1),
         basis,
-        n_permutations=N_PERMUTATIONS,
+        n_draws=N_DRAWS,
         rng=np.random.default_rng(1),
     )
-    maxima = null.maxima.reshape(N_PERMUTATIONS, n_datasets, n_networks)
+    maxima = null.maxima.reshape(N_DRAWS, n_datasets, n_networks)
     counts = null.counts.reshape(n_datasets, n_networks, -1)
     return [synchrony.Null(maxima[:, i], counts[i]) for i in range(n_datasets)]
 
@@ -193,9 +193,9 @@ def nulls(kind, given, responses, brains, basis, lengths):
         yield from text_nulls(given, brains, basis)
         return
     rng = np.random.default_rng(2)
-    options = {"n_permutations": N_PERMUTATIONS, "rng": rng, "run_lengths": lengths}
+    options = {"n_draws": N_DRAWS, "rng": rng, "run_lengths": lengths}
     for brain in brains:
-        yield synchrony.null(responses, brain, basis, kind=kind, **options)
+        yield synchrony.null(responses, brain, basis, null_method=kind, **options)
 
 
 def false_share(found, planted):
@@ -346,10 +346,10 @@ def unheard(recorded, words, names, n_times):
 
 def people():
     """Single people, three groups of nine, and all; (n_data, n_times, n_regions)."""
-    runs, _ = alice.load()
+    runs, _ = alice.load_timecourses()
     one_by_one = [timeseries.zscore(bold) for bold, _ in runs.values()]
     drift = timeseries.orthonormal(timeseries.drift(len(one_by_one[0]), TR))
-    each = [timeseries.zscore(timeseries.remove(x, drift)) for x in one_by_one]
+    each = [timeseries.zscore(timeseries.residuals(x, drift)) for x in one_by_one]
     groups = [np.mean(each[k::3], 0) for k in range(3)] + [np.mean(each, 0)]
     return np.stack([*each, *map(timeseries.zscore, groups)]), len(each)
 
@@ -387,7 +387,7 @@ def amplitude_adjusted(data, n, rng, n_iter=30):
     """Spectrum and distribution of values kept (Schreiber & Schmitz 1996)."""
     size = np.abs(np.fft.rfft(data, axis=0))[:, None]
     values = np.broadcast_to(np.sort(data, 0)[:, None], (len(data), n, data.shape[1]))
-    drawn = surrogates.draw(data, n, kind="phase", rng=rng)
+    drawn = surrogates.draw(data, n, null_method="phase", rng=rng)
     for _ in range(n_iter):
         rank = drawn.argsort(0).argsort(0)
         spectrum = np.fft.rfft(np.take_along_axis(values, rank, 0), axis=0)
@@ -401,7 +401,7 @@ def tapered(data, n, rng, n_faded=10):
     fade = np.ones(len(data))
     fade[:n_faded] = np.sin(np.pi / 2 * (np.arange(n_faded) + 0.5) / n_faded) ** 2
     fade[-n_faded:] = fade[:n_faded][::-1]
-    return surrogates.draw(data * fade[:, None], n, kind="shift", rng=rng)
+    return surrogates.draw(data * fade[:, None], n, null_method="shift", rng=rng)
 
 
 # tried, and not offered
@@ -416,9 +416,9 @@ def maxima_of(draw, clean, brain, basis, rng):
     """Largest |r| of a candidate's surrogates, by draw and column of time courses."""
     units, maxima = synchrony.unit_rows(clean), []
     coloured = surrogates.before_projection(brain, basis)
-    for _ in range(0, N_PERMUTATIONS, 3):
+    for _ in range(0, N_DRAWS, 3):
         drawn = draw(coloured, 3, rng)
-        drawn = timeseries.remove(drawn.reshape(len(brain), -1), basis)
+        drawn = timeseries.residuals(drawn.reshape(len(brain), -1), basis)
         r = np.abs(synchrony.synchrony(units, drawn)).max(0)
         maxima.append(r.reshape(3, -1))
     return np.concatenate(maxima)
@@ -433,10 +433,10 @@ def prewhitened(clean, brain, order):
     Returns
     -------
     observed : array of shape (n_columns,)
-    maxima : array of shape (n_permutations, n_columns)
+    maxima : array of shape (n_draws, n_columns)
     """
     rng, largest = np.random.default_rng(5), []
-    orders = [rng.permutation(len(brain) - order) for _ in range(N_PERMUTATIONS)]
+    orders = [rng.permutation(len(brain) - order) for _ in range(N_DRAWS)]
     for column in brain.T:
         lags = [column[k:] @ column[: len(column) - k] for k in range(order + 1)]
         weights = np.linalg.solve(scipy.linalg.toeplitz(lags[:-1]), lags[1:])
@@ -471,13 +471,13 @@ def real(names):
             basis = np.column_stack([drift, confounds[used]])
             basis = timeseries.orthonormal(basis)
             tokens = recorded[story].reshape(len(recorded[story]), -1)
-            clean = timeseries.remove(H[used] @ tokens.astype(float), basis)
+            clean = timeseries.residuals(H[used] @ tokens.astype(float), basis)
             side_by_side = np.swapaxes(of_people[:, used], 0, 1)
             brain = side_by_side.reshape(len(clean), -1)
-            brain = timeseries.remove(brain, basis)
+            brain = timeseries.residuals(brain, basis)
             r = synchrony.synchrony(clean, brain)
-            kinds = [*surrogates.KINDS, *(["text", *CANDIDATES] if last else [])]
-            options = {"n_permutations": N_PERMUTATIONS}
+            kinds = [*surrogates.METHODS, *(["text", *CANDIDATES] if last else [])]
+            options = {"n_draws": N_DRAWS}
             for kind in kinds:
                 options["rng"] = np.random.default_rng(6)
                 if kind == "text":
@@ -489,7 +489,7 @@ def real(names):
                     drawn = synchrony.Null(maxima_of(*of), None)
                 else:
                     drawn = synchrony.null(
-                        clean, brain, basis, kind=kind, batch_size=2, **options
+                        clean, brain, basis, null_method=kind, batch_size=2, **options
                     )
                 found.setdefault(kind, []).append((version, *errors(r, drawn, n_data)))
             for order in (1, 3) if last else ():
@@ -506,7 +506,7 @@ def real(names):
 def errors(r, drawn, n_data):
     """False findings of each of the data: over networks, their share, and by q."""
     size = np.abs(r).max(0).reshape(n_data, -1)
-    maxima = drawn.maxima.reshape(N_PERMUTATIONS, *size.shape)
+    maxima = drawn.maxima.reshape(N_DRAWS, *size.shape)
     over_all = np.array(
         [synchrony.familywise_p(one.max(), maxima[:, i]) for i, one in enumerate(size)]
     )
@@ -560,7 +560,7 @@ def main(names):
             continue
         start, condition = time.perf_counter(), CONDITIONS[name]
         data = make(given, condition, np.random.default_rng(3))
-        for kind in (*surrogates.KINDS, "text"):
+        for kind in (*surrogates.METHODS, "text"):
             drawn = nulls(kind, given, *data)
             claim = f"{name}; null {kind}; {data[0].shape[1]} neurons"
             rows.append(judge(claim, condition, *data[:3], drawn))

@@ -16,7 +16,7 @@ from anbn.core.paths import stage_dir
 from anbn.coupling import synchrony
 from anbn.stats import timeseries
 
-N_TIMES, N_NEURONS, N_NETWORKS, N_PERMUTATIONS = 362, 46_080, 100, 1000
+N_TIMES, N_NEURONS, N_NETWORKS, N_DRAWS = 362, 46_080, 100, 1000
 N_TURNS = 4  # each a part of the permutations, ours and the peer in turn
 
 
@@ -26,16 +26,16 @@ def example():
     responses = rng.standard_normal((N_TIMES, N_NEURONS), dtype=np.float32)
     timecourses = rng.normal(size=(N_TIMES, N_NETWORKS))
     basis = timeseries.orthonormal(timeseries.drift(N_TIMES, 2.0))
-    return timeseries.remove(responses, basis), timecourses, basis
+    return timeseries.residuals(responses, basis), timecourses, basis
 
 
-def time_products(responses, n_permutations, batch_size=20):
+def time_products(responses, n_draws, batch_size=20):
     """Seconds of the products alone, in the same blocks, nothing kept."""
     units = synchrony.unit_rows(responses)
     brain = torch.randn(N_TIMES, batch_size * N_NETWORKS)
     out = torch.empty(synchrony.N_ROWS, brain.shape[1])
     start = time.perf_counter()
-    for _ in range(0, n_permutations, batch_size):
+    for _ in range(0, n_draws, batch_size):
         for block in units.split(synchrony.N_ROWS):
             torch.mm(block, brain, out=out[: len(block)])
     return time.perf_counter() - start
@@ -45,7 +45,7 @@ def time_loop(responses, timecourses, basis):
     """Seconds of one permutation by numpy.corrcoef, from every hundredth neuron."""
     start = time.perf_counter()
     drawn = synchrony.surrogates.draw_one(timecourses, np.random.default_rng(1))
-    for column in timeseries.remove(drawn, basis).T:
+    for column in timeseries.residuals(drawn, basis).T:
         r = [np.corrcoef(x, column)[0, 1] for x in responses.T[::100]]
         assert np.abs(r).max() < 1
     return 100 * (time.perf_counter() - start)
@@ -53,20 +53,18 @@ def time_loop(responses, timecourses, basis):
 
 def null_rows():
     responses, timecourses, basis = example()
-    rng, n = np.random.default_rng(1), N_PERMUTATIONS // N_TURNS
+    rng, n = np.random.default_rng(1), N_DRAWS // N_TURNS
     ours = bare = 0.0
     for _ in range(N_TURNS):
         start = time.perf_counter()
-        synchrony.null(responses, timecourses, basis, n_permutations=n, rng=rng)
+        synchrony.null(responses, timecourses, basis, n_draws=n, rng=rng)
         ours += time.perf_counter() - start
         bare += time_products(responses, n)
-    loop = time_loop(responses, timecourses, basis) * N_PERMUTATIONS
+    loop = time_loop(responses, timecourses, basis) * N_DRAWS
     command = [sys.executable, __file__, "memory"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     peak = float(out.split()[-1])
-    size = (
-        f"{N_NEURONS} neurons x {N_NETWORKS} networks x {N_PERMUTATIONS} permutations"
-    )
+    size = f"{N_NEURONS} neurons x {N_NETWORKS} networks x {N_DRAWS} permutations"
     return [
         row(
             f"{size} x {N_TIMES} volumes (s), against the bare products",
@@ -92,7 +90,7 @@ def peak_memory():
     """Peak of this process with a part of the permutations: it does not grow."""
     responses, timecourses, basis = example()
     rng = np.random.default_rng(1)
-    synchrony.null(responses, timecourses, basis, n_permutations=100, rng=rng)
+    synchrony.null(responses, timecourses, basis, n_draws=100, rng=rng)
     with open("/proc/self/status") as status:
         print(next(int(x.split()[1]) / 1024 for x in status if x.startswith("VmHWM")))
 

@@ -89,7 +89,7 @@ def _peer(atoms, bold, params):
         x, y = x - basis @ (basis.T @ x), y - basis @ (basis.T @ y)
         x_test = (features[test] - features[train].mean(0)) / x.std(0)
         y_test = (bold[test] - bold[train].mean(0)) / y.std(0)
-        inner = folds.held_out(train, run[train], N_FOLDS, gap)
+        inner = folds.folds_within(train, run[train], N_FOLDS, gap)
         model = RidgeCV(ALPHAS, cv=inner, solver_params={"warn": False, **params})
         model.fit(x / x.std(0), y / y.std(0))
         predicted = model.predict(x_test)

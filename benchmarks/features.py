@@ -68,7 +68,7 @@ def load(study):
     found = artifacts.read_arrays(extracted / "data" / "model_networks.npz")
     return {
         "responses": {
-            name: timeseries.remove(values[used].astype(float), drift)
+            name: timeseries.residuals(values[used].astype(float), drift)
             for name, values in responses.items()
         },
         "n_layers": artifacts.read_json(recorded / "data" / "models.json")["model"],
@@ -93,7 +93,7 @@ def ways(given):
         seconds[name] = time.perf_counter() - start
 
     def learned(values, n):
-        found, _ = atoms.learn(values, n, alpha=0.1, random_state=0)
+        found, _ = atoms.learn(values, n, penalty=0.1, random_state=0)
         return {"atoms": found}
 
     for n in (64, 128, 20, 10):
@@ -116,8 +116,8 @@ def simulated(given, rng):
     """Time courses of the mean of people (n_times, n_datasets * n_networks)."""
     n_times, rate = len(given["timing"]), timeseries.zscore(given["timing"])
     confounds = timeseries.orthonormal(np.column_stack([rate, np.ones(n_times)]))
-    hidden = timeseries.remove(given["responses"]["model_ffn_hidden"], confounds)
-    out = timeseries.remove(given["responses"]["model_ffn_out"], confounds)
+    hidden = timeseries.residuals(given["responses"]["model_ffn_hidden"], confounds)
+    out = timeseries.residuals(given["responses"]["model_ffn_out"], confounds)
     n_hidden = hidden.shape[1] // given["n_layers"]
     _, components = simulate.population_groups(hidden, 6, simulate.N_MEMBERS)
     z = timeseries.zscore(out)
@@ -128,7 +128,7 @@ def simulated(given, rng):
     brains = []
     for _ in range(N_DATASETS):
         _, few = simulate.driver_groups(hidden, n_hidden, N_EACH, 15, rng)
-        unknown = [surrogates.draw_one(few, rng, kind="phase")]
+        unknown = [surrogates.draw_one(few, rng, null_method="phase")]
         chosen = (
             components[:, rng.choice(components.shape[1], N_EACH, replace=False)],
             of_networks[:, rng.choice(len(size), N_EACH, replace=False)],

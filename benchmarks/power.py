@@ -26,7 +26,7 @@ from anbn.core.paths import stage_dir
 from anbn.coupling import synchrony
 from anbn.stats import surrogates, timeseries
 
-N_DATASETS, N_PERMUTATIONS, LEVEL = 40, 99, 0.05  # a point
+N_DATASETS, N_DRAWS, LEVEL = 40, 99, 0.05  # a point
 TR, RESOLUTION, N_DRIVERS, RATE_SHARE, KIND = 2.0, 8, 15, 0.5, "ffn_out"
 N_UNITS, EVERY = 576, 3  # of a layer; every third layer
 BASE = {"signal": 0.3, "n_subjects": 20, "n_times": 287, "late": 0.0}
@@ -77,7 +77,7 @@ def group_bold(given, signals, rate, *, signal, n_subjects, late, rng):
     maps, rest, n_times = given["maps"], given["rest"], len(signals)
     n_driven, n_networks = len(simulate.FEW), len(maps)
     copies = [signals[:, [i % n_driven]] for i in range(n_networks - n_driven)]
-    undriven = [surrogates.draw_one(copy, rng, kind="phase") for copy in copies]
+    undriven = [surrogates.draw_one(copy, rng, null_method="phase") for copy in copies]
     shared = timeseries.zscore(np.hstack([signals, *undriven]))
     shared += RATE_SHARE * timeseries.zscore(rate)[:, None]
     shared = scipy.ndimage.shift(shared, (late / TR, 0), mode="nearest")
@@ -95,17 +95,17 @@ def data_set(given, *, signal, n_subjects, n_times, late, rng):
     rate = given["rate"][:n_times]
     drift = timeseries.drift(n_times, TR)
     basis = timeseries.orthonormal(np.column_stack([drift, rate]))
-    responses = timeseries.remove(given["responses"][:n_times], basis)
+    responses = timeseries.residuals(given["responses"][:n_times], basis)
     n_driven = len(simulate.FEW)
     drivers, signals = simulate.driver_groups(
         responses, N_UNITS, n_driven, N_DRIVERS, rng
     )
     options = {"signal": signal, "n_subjects": n_subjects, "late": late, "rng": rng}
-    bold = timeseries.remove(group_bold(given, signals, rate, **options), basis)
+    bold = timeseries.residuals(group_bold(given, signals, rate, **options), basis)
     timecourses = np.linalg.lstsq(given["maps"].T, bold.T)[0].T
     maps = np.linalg.lstsq(timeseries.zscore(timecourses), bold)[0]
     r = synchrony.synchrony(responses, timecourses)
-    options = {"n_permutations": N_PERMUTATIONS, "rng": rng}
+    options = {"n_draws": N_DRAWS, "rng": rng}
     null = synchrony.null(responses, timecourses, basis, **options)
     threshold = synchrony.familywise_threshold(null.maxima, level=LEVEL)
     planted = {"few": simulate.FEW, "population": [], "drivers": drivers}

@@ -133,7 +133,7 @@ rate = clock.word_rate(
     tr=tr,
     start=first_volume,
     run_lengths=run_lengths,
-    kind=hrf,
+    hrf=hrf,
 )
 print(
     f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}"
@@ -321,7 +321,7 @@ H = clock.alignment_matrix(
     tr=tr,
     start=first_volume,
     run_lengths=run_lengths,
-    kind=hrf,
+    hrf=hrf,
     pooling=pooling,
     token_pooling=token_pooling,
 )
@@ -355,7 +355,7 @@ for name, (spec, random_weights) in compared.items():
         tr=tr,
         start=first_volume,
         run_lengths=run_lengths,
-        kind=hrf,
+        hrf=hrf,
         pooling=pooling,
         token_pooling=token_pooling,
     )
@@ -419,7 +419,7 @@ summed = clock.alignment_matrix(
     tr=tr,
     start=first_volume,
     run_lengths=run_lengths,
-    kind=hrf,
+    hrf=hrf,
     pooling="sum",
 )
 
@@ -430,7 +430,7 @@ rate_of_read = clock.word_rate(
     tr=tr,
     start=first_volume,
     run_lengths=run_lengths,
-    kind=hrf,
+    hrf=hrf,
 )
 np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate_of_read, atol=1e-9)
 surprisal = stores.read_tokens(story_store)["surprisal"]

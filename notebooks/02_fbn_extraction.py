@@ -60,7 +60,7 @@ brain_method: str = "canica"  # regions: a table's as they are (one of canica, d
 n_brain_networks: int = 14  # components of the brain (2 to 1000)
 template_sets: list[str] = ["seitzman"]  # names or paths; the first one gives the labels
 min_template_r: float = 0.4  # a map below this correlation with its template stays unnamed (0 to 1)
-n_permutations: int = 200  # surrogates of every null (20 to 1000000)
+n_draws_null: int = 200  # surrogates of every null (20 to 1000000)
 level: float = 0.05  # of the p-value of a label (0.0001 to 1)
 model_kind: str = "ffn_out"  # neurons of the model, recorded over the corpora (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 model_method: str = "ica"  # decomposition of the model (one of ica, dictionary, vsdbn)
@@ -69,16 +69,16 @@ standardise_neurons: bool = False  # whether each neuron is scaled to unit varia
 leave_out_massive: bool = False  # whether massive neurons are left out of the networks
 massive_ratio: float = 1000.0  # to what is typical, from which a neuron is massive (2 to 1000000)
 solver: str = "fastica"  # of ICA (one of fastica, picard)
-dictionary_alpha: float = 0.3  # for dictionary: L1 penalty (0.0001 to 1)
+dictionary_penalty: float = 0.3  # for dictionary: L1 penalty (0.0001 to 1)
 layer_sizes: list[int] = [100, 100]  # for vsdbn: hidden units of the depths below that of the networks (1 to 10000)
-n_draws: int = 8  # of documents or people with replacement, for stability (2 to 1000)
+n_bootstrap: int = 8  # of documents or people with replacement, for stability (2 to 1000)
 n_halves: int = 4  # splits of documents or people into halves, for stability (1 to 1000)
-n_nulls: int = 8  # data sets that share nothing, for stability; 0 if it need not be judged (0 to 1000)
+n_null_sets: int = 8  # data sets that share nothing, for stability; 0 if it need not be judged (0 to 1000)
 only_stable: bool = False  # whether networks that are not stable are left out
-membership: str = "z"  # what alpha is (one of z, percent, fdr)
-alpha: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
+membership: str = "z"  # what membership_threshold is (one of z, percent, fdr)
+membership_threshold: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
 two_sided: bool = False  # whether neurons of large negative weight belong, too
-sample_tokens: int = 512  # tokens of a single text, decomposed on its own (32 to 1000000)
+slice_tokens: int = 512  # tokens of a single text, decomposed on its own (32 to 1000000)
 n_views: int = 3  # maps of the brain to turn and cut in a browser, 1 to 4 MB each (0 to 1000)
 widgets: bool = False  # whether a NiiVue widget shows them, too, in JupyterLab (needs ipyniivue)
 scan: list[int] = []  # numbers of networks to compare, as [5, 10, 20, 40] (2 to 1000)
@@ -132,14 +132,17 @@ out = artifacts.begin_stage(study, "02_fbn_extraction")
 rng = np.random.default_rng(seed)
 simulated = bold == "simulated"
 note = " (simulated BOLD)" if simulated else ""
-fitting = {"alpha": dictionary_alpha, "layer_sizes": layer_sizes, "solver": solver}
+fitting = {"penalty": dictionary_penalty, "layer_sizes": layer_sizes, "solver": solver}
 fitting |= {"random_state": seed, "device": loading.choose_device(device)}
-judging = {"n_draws": n_draws, "n_halves": n_halves, "n_nulls": n_nulls}
+judging = {"n_bootstrap": n_bootstrap, "n_halves": n_halves, "n_null_sets": n_null_sets}
 belong = partial(
-    decomposition.threshold, value=alpha, by=membership, two_sided=two_sided
+    decomposition.threshold,
+    value=membership_threshold,
+    by=membership,
+    two_sided=two_sided,
 )
-belong(np.eye(2))  # complains now of an alpha that does not fit
-draws = {"rng": rng, "n_permutations": n_permutations}
+belong(np.eye(2))  # complains now of a membership_threshold that does not fit
+draws = {"rng": rng, "n_draws": n_draws_null}
 templates.check_specs(template_sets)
 documents = pd.read_parquet(recorded / "data" / "documents.parquet")
 tokens = stores.read_tokens(recorded / "data" / "corpora")
@@ -147,7 +150,7 @@ if model_method != "vsdbn":
     networks_checks.check_model_networks(
         documents["corpus"].to_numpy()[tokens["document"]].tolist(),
         n_networks=n_model_networks,
-        sample_tokens=sample_tokens,
+        slice_tokens=slice_tokens,
         scan=scan,
     )
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
@@ -177,7 +180,7 @@ if simulated:
     n_units = ffn_hidden.shape[1] // manifest01["summary"]["n_layers"]
     options = {"n_subjects": n_subjects, "signal": signal, "n_drivers": n_drivers}
     options |= {"resolution": resolution, "tr": tr, "rng": rng}
-    clean = timeseries.remove(ffn_hidden, basis)
+    clean = timeseries.residuals(ffn_hidden, basis)
     truth = simulate.simulate_bold(clean, n_units, rate, **options)
     files = simulate.write_simulation(truth, out / "data")
     mask_path = str(out / "data" / "mask.nii.gz")
@@ -185,7 +188,7 @@ if simulated:
 # %%
 region_names = None
 if bold == "alice":
-    found, region_names = alice.load(alice_radius)
+    found, region_names = alice.load_timecourses(alice_radius)
 elif bold == "bids":
     found = sources.runs_of_bids(
         bids_folder,
@@ -352,7 +355,7 @@ if same_story and brain.mask is not None:
 if same_story:
     group = timeseries.zscore(np.mean([*map(timeseries.zscore, timecourses)], 0))
     steps = np.arange(-10, 11)
-    clean_rate = timeseries.remove(rate, timeseries.orthonormal(drift))
+    clean_rate = timeseries.residuals(rate, timeseries.orthonormal(drift))
     lagged = intersubject.lagged_correlation(group, clean_rate, steps, run_lengths)
     heard = pd.read_parquet(recorded / "data" / "words.parquet")["onset"]
     fits = clock.best_offset(
@@ -418,7 +421,9 @@ n_found = len(model_networks.networks)
 shape = (n_found, n_layers, n_neurons)
 members = belong(model_networks.networks).reshape(shape)
 ax = networks_figures.plot_layer_histogram(members.sum(2))
-ax.set_title(f"{model_kind} neurons of each network ({membership}: {alpha})")
+ax.set_title(
+    f"{model_kind} neurons of each network ({membership}: {membership_threshold})"
+)
 artifacts.write_figure(out, "model_networks", ax.figure)
 
 # %% [markdown]
@@ -432,12 +437,12 @@ artifacts.write_figure(out, "model_networks", ax.figure)
 # the brain: each subject, or each run of a single one) is drawn as a whole, and everything
 # is done again on what was drawn: standardising, reduction, decomposition.
 #
-# - **Draws**: as many documents, with replacement, `n_draws` times; how alike a network is
+# - **Draws**: as many documents, with replacement, `n_bootstrap` times; how alike a network is
 #   in two draws. Draws share documents, so this is high for the network of one loud
 #   document, too.
 # - **Halves**: how alike it is in two halves that have no document in common, over
 #   `n_halves` random splits.
-# - **Where nothing is shared**: the same for `n_nulls` data sets in which every document
+# - **Where nothing is shared**: the same for `n_null_sets` data sets in which every document
 #   has networks of its own: its neurons are permuted within their layers (regions: all of
 #   them; voxels: a subject's maps are replaced by random ones as smooth, as symmetric and of
 #   the same histogram).
@@ -504,7 +509,7 @@ domain = documents["corpus"].to_numpy()[tokens["document"]]
 spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
 single = []
 for rows in spans.values():
-    step = min(sample_tokens, len(rows))
+    step = min(slice_tokens, len(rows))
     for first in range(rows[0], rows[-1] + 2 - step, step):
         of_one = of_text(corpora[first : first + step], **of_model)
         single.append(belong(of_one.networks).reshape(-1, n_layers, n_neurons))
@@ -527,7 +532,7 @@ for name, (part, start) in others.items():
 shuffled = rng.permuted(members.swapaxes(0, 2), axis=0).swapaxes(0, 2)
 of_domain["all text, neurons shuffled"] = shuffled
 print("Jaccard index of networks, paired one to one, mean:")
-overlap = recurrence.pairwise(of_domain, recurrence.agreement)
+overlap = recurrence.pairwise(of_domain, recurrence.member_agreement)
 overlap.round(2)
 
 # %%
@@ -538,10 +543,10 @@ few = n_model_networks < n_times - drift.shape[1]
 for name in compared if few and model_kind in manifest01["params"]["kinds"] else []:
     responses = artifacts.read_array(responses_of(name, model_kind))
     again = {**of_model, "keep": None, "standardise": True}
-    other = of_text(timeseries.remove(responses, drift_only), **again)
+    other = of_text(timeseries.residuals(responses, drift_only), **again)
     on_story[name] = other.timecourses
 print("networks of the responses to the story, |r| of time courses, paired one to one:")
-between = recurrence.pairwise(on_story, recurrence.agreement_of_timecourses)
+between = recurrence.pairwise(on_story, recurrence.timecourse_agreement)
 between.round(2)
 
 # %% [markdown]

@@ -37,22 +37,22 @@ run_lengths: list[int] = []  # volumes of each run, [] for those of stage 01's c
 leave_out_start: float = 20.0  # s at the start of every run whose responses and BOLD are not used (0 to 10000)
 null_method: str = "shift"  # surrogates of synchrony (one of shift, phase, text)
 fdr_over: str = "network"  # what false discoveries are counted over: neurons of each network, or all of all (one of network, all)
-n_permutations: int = 200  # surrogates for the group (20 to 1000000)
-n_permutations_subject: int = 200  # surrogates for each subject, and for anchors, reliability, models and features (20 to 1000000)
-n_permutations_atoms: int = 40  # surrogate atoms for subjects' own networks and their consistency (20 to 1000000)
+n_draws: int = 200  # surrogates for the group (20 to 1000000)
+n_draws_subject: int = 200  # surrogates for each subject, and for anchors, reliability, models and features (20 to 1000000)
+n_draws_atoms: int = 40  # surrogate atoms for subjects' own networks and their consistency (20 to 1000000)
 level: float = 0.05  # error rate, family-wise or of false discoveries (0.0001 to 0.5)
 top: float = 0.01  # share of the neurons that are a network's top anchors (0.0001 to 0.5)
 atoms_kind: str = "ffn_out"  # neurons that the atoms are learned from (one of ffn_hidden, ffn_out, qk, attn_out, hidden)
 n_atoms: int = 64  # atoms of the dictionary (2 to 10000)
-atom_alpha: float = 0.1  # L1 penalty for responses of unit norm (0.000001 to 0.999)
+atom_penalty: float = 0.1  # L1 penalty for responses of unit norm (0.000001 to 0.999)
 depth_bands: int = 0  # stretches of layers that are bands instead of the atoms, 0 for atoms (0 to 1000)
 delays: list[int] = [0]  # volumes by which features are delayed; more than one for hrf: none (0 to 100)
 band_weights: int = 10  # random weights of the bands to choose from (1 to 10000)
 n_folds: int = 5  # contiguous outer folds of encoding (2 to 50)
 gap: float = 32.0  # s left out between training and test time (0 to 1000)
 subject_weights: str = "group"  # people are predicted with weights fitted to the group's mean, or to each of them alone (one of group, own)
-n_permutations_encoding: int = 99  # rolled stories, whose gain the model's must exceed in a network (5 to 1000000)
-n_shifts: int = 5  # evenly spaced lags of the story, scored in all voxels, for the table (2 to 10000)
+n_draws_encoding: int = 99  # rolled stories, whose gain the model's must exceed in a network (5 to 1000000)
+n_lags: int = 5  # evenly spaced lags of the story, scored in all voxels, for the table (2 to 10000)
 min_ceiling: float = 0.5  # score voxels whose noise ceiling is at least this (0 to 1)
 overlap_percent: float = 10.0  # voxels of a map that count as its network (0.1 to 100)
 n_views: int = 3  # maps to turn and cut in a browser, 1 to 4 MB each (0 to 3)
@@ -165,7 +165,7 @@ if confound_table:
     timing = timing.join(given)
 
 # %%
-turned = {"kind": turning, "run_lengths": runs_left}
+turned = {"null_method": turning, "run_lengths": runs_left}
 delayed = partial(folds.mean_delayed, delays=delays, runs=runs or None, kept=used)
 of_words = regressors.story_regressors(words, confounds, **clock)
 nuisance = of_words.join(timing.drop(columns="word_rate"))
@@ -198,8 +198,8 @@ print(f"confounds: {drift_only.shape[1]} of drift, {', '.join(nuisance) or 'no o
 # 1 % of all reach by chance is held against the largest share of any layer.
 
 # %%
-before = synchrony.synchrony(timeseries.remove(responses, drift_only), mean)
-clean, clean_mean = (timeseries.remove(x, basis) for x in (responses, mean))
+before = synchrony.synchrony(timeseries.residuals(responses, drift_only), mean)
+clean, clean_mean = (timeseries.residuals(x, basis) for x in (responses, mean))
 units = synchrony.unit_rows(clean)
 coupling_r = synchrony.synchrony(units, clean_mean)
 on_device = {"batch_size": batch_size, "device": device}
@@ -212,14 +212,12 @@ if null_method == "text":
     corpus = corpus[kept]  # without first tokens, as in the story
     draw_null = partial(synchrony.text_null, corpus, H)
 # a generator for each step: what was drawn before changes nothing
-pilot = draw_null(
-    clean_mean, basis, n_permutations=20, rng=np.random.default_rng([seed, 1])
-)
+pilot = draw_null(clean_mean, basis, n_draws=20, rng=np.random.default_rng([seed, 1]))
 cut = synchrony.cut_at(pilot.counts, share=0.01)
 drawn = draw_null(
     clean_mean,
     basis,
-    n_permutations=n_permutations,
+    n_draws=n_draws,
     cut=cut,
     rng=np.random.default_rng([seed, 2]),
 )
@@ -236,7 +234,7 @@ layer_p = synchrony.familywise_p(layer_share, drawn.shares, by_network=True)
 print(f"family-wise threshold |r| = {threshold:.3f} by {null_method} null")
 print(f"neurons beyond it: {significant.any(1).sum()} of {len(coupling_r)}")
 rolls = {"n_times": lengths_left[0], "run_lengths": runs_left}
-least = surrogates.least_p(n_permutations, kind=null_method, **rolls)
+least = surrogates.least_p(n_draws, null_method=null_method, **rolls)
 p_best = synchrony.familywise_p(np.abs(coupling_r).max(0), drawn.maxima)
 table = {"largest |r|, drift removed": np.abs(before).max(0)}
 table["all confounds removed"] = np.abs(coupling_r).max(0)
@@ -261,16 +259,16 @@ pd.DataFrame(table, names).round(3)
 # leaves the number of networks out: of 20 networks without coupling one passes it.
 
 # %%
-clean_people = np.stack([timeseries.remove(one, basis) for one in people])
+clean_people = np.stack([timeseries.residuals(one, basis) for one in people])
 file = out / "data" / "subject_synchrony.npy"
-drawing = {**turned, **on_device, "n_permutations": n_permutations_subject}
+drawing = {**turned, **on_device, "n_draws": n_draws_subject}
 drawing["rng"] = np.random.default_rng([seed, 3])
 if null_method == "text":  # the same texts for all subjects, read once
     side_by_side = np.hstack([*clean_people])
     of_texts = draw_null(
         side_by_side,
         basis,
-        n_permutations=n_permutations_subject,
+        n_draws=n_draws_subject,
         rng=np.random.default_rng([seed, 3]),
     )
     maxima = of_texts.maxima.reshape(-1, n_subjects, n_networks)
@@ -288,7 +286,7 @@ stable = reliability.reliability(
     confounding,
     tr=tr,
     high_pass=high_pass,
-    n_null=n_permutations_subject,
+    n_draws=n_draws_subject,
     names=names,
     rng=np.random.default_rng([seed, 4]),
     **turned,
@@ -313,14 +311,14 @@ stable.round(3)
 
 # %%
 best_network, best_neurons, mutual = anchors.anchors(coupling_r)
-again = {"n_null": n_permutations_subject, **turned}
+again = {"n_draws": n_draws_subject, **turned}
 if null_method == "text":
     texts = synchrony.text_synchrony(
         corpus,
         H,
         clean_mean,
         basis,
-        n_null=n_permutations_subject,
+        n_draws=n_draws_subject,
         rng=np.random.default_rng([seed, 5]),
     )
 by_chance = anchors.surrogate_synchrony(
@@ -344,7 +342,7 @@ features = delayed(regressors.story_regressors(words, known, **clock))
 depth, depth_p, between = {}, {}, {}
 for name, n in shown_depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))
-    other = timeseries.remove(other, basis)
+    other = timeseries.residuals(other, basis)
     depth[name], depth_p[name] = anchors.depth_beside_chance(
         other,
         clean_mean,
@@ -371,7 +369,7 @@ axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
 artifacts.write_figure(out, "anchor_depths", axes[0].figure)
 print("p of the mean depth of the top neurons, family-wise over networks:")
 depth_p = pd.DataFrame(depth_p, names)  # no p is less than draws can give
-depth_p = depth_p.clip(lower=surrogates.least_p(n_permutations_subject, **rolls))
+depth_p = depth_p.clip(lower=surrogates.least_p(n_draws_subject, **rolls))
 print(depth_p.round(3).to_string())
 between = pd.concat(between, names=["model"]) if between else pd.DataFrame()
 between.round(2)
@@ -392,7 +390,7 @@ correlations = meaning.feature_correlations(*of_story, known)
 shifted = meaning.shifted_correlations(
     *of_story,
     known,
-    n_shifts=n_permutations_subject,
+    n_draws=n_draws_subject,
     rng=np.random.default_rng([seed, 8]),
 )
 drawn_by = anchors.surrogate_synchrony(
@@ -430,11 +428,11 @@ driving.groupby("network", sort=False)["text"].agg(", ".join).to_frame("driven b
 # %%
 atoms, codes, diversity = {}, {}, {}
 for name, n in depths.items():
-    cleaned = timeseries.remove(
+    cleaned = timeseries.residuals(
         artifacts.read_array(responses_of(name, atoms_kind))[used], drift_only
     )
     atoms[name], codes[name] = dictionary.learn(
-        cleaned, n_atoms, alpha=atom_alpha, random_state=seed, device=device
+        cleaned, n_atoms, penalty=atom_penalty, random_state=seed, device=device
     )
     diversity[name] = dictionary.diversity(codes[name], atoms[name], n_layers=n)
     if name == "model" and depth_bands:
@@ -464,8 +462,8 @@ fit = {
     "random_state": seed,
 }
 rolled = [
-    surrogates.rolled(atoms["model"], k / (n_shifts + 1), runs_left)
-    for k in range(1, n_shifts + 1)
+    surrogates.rolled(atoms["model"], k / (n_lags + 1), runs_left)
+    for k in range(1, n_lags + 1)
 ]
 sets = {"word rate": [rate]}
 sets["model shifted + word rate"] = [{**rate, "atoms": one} for one in rolled]
@@ -531,7 +529,7 @@ gained = encoding.gain_over_shifts(
     rate,
     {"atoms": atoms["model"]},
     mean,
-    n_permutations=n_permutations_encoding,
+    n_draws=n_draws_encoding,
     rng=np.random.default_rng([seed, 15]),
     run_lengths=runs_left,
     level=level,
@@ -576,7 +574,7 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
 # significance is told for weights of their own alone, see below
 effect = inference.random_effects(
-    gain, n_permutations=1000, rng=np.random.default_rng([seed, 16]), level=level
+    gain, n_draws=1000, rng=np.random.default_rng([seed, 16]), level=level
 )
 if subject_weights == "own":
     up = (effect.t[effect.significant] > 0).sum()
@@ -612,7 +610,10 @@ if subject_weights == "own":  # the group's weights are fitted to both groups at
 # serves the network of its strongest atom.
 
 # %%
-fitted = {"fit": partial(glm.alone, basis=basis), "percent": overlap_percent}
+fitted = {
+    "fit": partial(glm.single_regressor_t, basis=basis),
+    "percent": overlap_percent,
+}
 one_surrogate = partial(surrogates.draw_one, basis=drift_only, **turned)
 # atoms are made of volumes that are left already
 regular = {
@@ -627,12 +628,12 @@ if mask is not None:
 if maps is not None:
     own = np.load(extracted / "data" / "subject_maps.npy", mmap_mode="r")
     references["subjects' own networks"] = (series, own)
-overlaps, likeness = organisation.compare(
+overlaps, likeness = organisation.overlap_with_sets(
     references,
     regular["model"],
     one_surrogate,
-    n_permutations=n_permutations,
-    n_permutations_subjects=n_permutations_atoms,
+    n_draws=n_draws,
+    n_draws_subjects=n_draws_atoms,
     rng=np.random.default_rng([seed, 18]),
     **fitted,
 )
@@ -675,7 +676,7 @@ for i, (name, of_model) in enumerate(regular.items()):
             of_model,
             maps,
             one_surrogate,
-            n_permutations=n_permutations,
+            n_draws=n_draws,
             rng=np.random.default_rng([seed, 21, i]),
             **fitted,
         )
@@ -696,7 +697,7 @@ for i, (name, of_model) in enumerate(regular.items()):
             one_surrogate,
             basis,
             reference=target,
-            n_permutations=n_permutations_atoms,
+            n_draws=n_draws_atoms,
             rng=np.random.default_rng([seed, 19, i]),
             percent=overlap_percent,
             names=names,
@@ -831,7 +832,7 @@ unheard = uncoupled.false_findings(
     confounding,
     drift,
     np.concatenate([mean[None], people[some]]),
-    kind=null_method,
+    null_method=null_method,
     texts=(corpus, H) if null_method == "text" else None,
     n_rolls=1 if null_method == "text" else uncoupled.N_ROLLS,  # texts take long
     run_lengths=runs_left,
@@ -855,9 +856,11 @@ artifacts.write_figure(out, "uncoupled", ax.figure)
 # would say nothing.
 
 # %%
-n, n_few = n_permutations, n_permutations_subject
-least_few = surrogates.least_p(n_few, kind=null_method, **rolls)
-least_half = surrogates.least_p(n_few, kind=turning, n_times=sum(lengths_left) // 2)
+n, n_few = n_draws, n_draws_subject
+least_few = surrogates.least_p(n_few, null_method=null_method, **rolls)
+least_half = surrogates.least_p(
+    n_few, null_method=turning, n_times=sum(lengths_left) // 2
+)
 n_tests = len(coupling_r) * (n_networks if fdr_over == "all" else 1)
 in_subjects = (largest >= limits[:, None]).any(1).sum()
 in_features = answers[["familywise_surrogate", "familywise_shift"]].max(axis=1)
@@ -891,8 +894,8 @@ tests = {
     ],
     "features": [n_few, 1 / (1 + n_few), 1, (in_features <= level).sum()],
     "networks predicted": [
-        n_permutations_encoding,
-        surrogates.least_p(n_permutations_encoding, kind="shift", **rolls),
+        n_draws_encoding,
+        surrogates.least_p(n_draws_encoding, null_method="shift", **rolls),
         1,
         (gained["p"] <= level).sum(),
     ],

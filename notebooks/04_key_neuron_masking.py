@@ -47,7 +47,7 @@ n_draws: int = 20  # random controls of whatever is silenced, kept or amplified 
 n_single: int = 3  # networks silenced one at a time, those that halves of the documents agree on most, 0 for all (0 to 10000)
 keep_shares: list[float] = [0.1, 0.3, 0.6, 0.9]  # of neurons, by z, everything else is silenced (0.00001 to 1)
 keep_components: list[int] = []  # numbers of components fitted anew, whose neurons are kept; published 10 to 512 (2 to 100000)
-keep_alpha: float = 1.96  # z of these components' neurons (0 to 20)
+keep_z_threshold: float = 1.96  # z of these components' neurons (0 to 20)
 factors: list[float] = [0.5, 2.0, 4.0]  # that the networks' neurons are multiplied by (0 to 1000)
 plus: float = 0.0  # constant added to amplified neurons, as published (-10000 to 10000)
 random_share: float = 0.15  # of neurons, the published random control (0.00001 to 0.9)
@@ -57,7 +57,7 @@ sentence_before: str = "\n"  # read in front of each sentence; published none, i
 suite_items: int = 2  # of each suite under masks, 0 for all (0 to 10000)
 intact_items: int = 2  # of each suite for the intact model, 0 for all (0 to 10000)
 n_task_masks: int = 2  # masks under which tasks and prompts are run, the first ones, 0 for all (0 to 10000)
-n_task_draws: int = 2  # random controls of these (1 to 10000)
+n_draws_tasks: int = 2  # random controls of these (1 to 10000)
 task_documents: int = 3  # of each domain, for multiple choice and classification (2 to 100000)
 task_tokens: int = 256  # of each of these documents, which must hold 32 words (64 to 100000)
 domain_labels: dict[str, str] = {"wiki": "encyclopedia", "tiny": "story", "code": "code"}  # what prompts call each corpus
@@ -127,7 +127,7 @@ words = pd.read_parquet(recorded / "data" / "words.parquet")
 fitted = pd.read_parquet(recorded / "data" / "documents.parquet")
 used = holdout.hashes([*fitted["text"], stories.join_words(words)])
 paths = [resolve(spec) for spec in evaluation_corpora]
-tokens, documents = holdout.held_out(
+tokens, documents = holdout.held_out_documents(
     language_model.tokenizer,
     paths,
     n_documents=evaluation_documents,
@@ -141,7 +141,7 @@ print(f"{name}: {len(tokens)} tokens of {len(documents)} documents to evaluate o
 # What the last sections need is looked for now, as they come after minutes.
 
 # %%
-_, for_tasks = holdout.held_out(
+_, for_tasks = holdout.held_out_documents(
     language_model.tokenizer,
     paths,
     n_documents=task_documents,
@@ -221,8 +221,8 @@ if "massive" in sources:
 # %%
 scores, model = {}, language_model.model
 if "localizer" in sources:
-    read = localizer.load(resolve(localizer_folder))
-    x = localizer.responses(language_model, read, localizer_kind, **where)
+    read = localizer.load_sentences(resolve(localizer_folder))
+    x = localizer.sentence_activations(language_model, read, localizer_kind, **where)
     t = localizer.localize(x, read["condition"] == "sentence")
     scores["language localizer"] = (localizer_kind, t)
     used |= holdout.hashes(read["sentence"])
@@ -384,7 +384,7 @@ kept["components"] = []
 for n in keep_components:
     corpora = stores.open_activations(recorded / "data" / "corpora", kind)
     found = decomposition.ica(svd.reduce(corpora, n), random_state=seed).networks
-    found = decomposition.threshold(found.reshape(n, *strength.shape), keep_alpha)
+    found = decomposition.threshold(found.reshape(n, *strength.shape), keep_z_threshold)
     union = selection.union(found)
     if union.sum() not in [m.sum() for m in kept["components"]]:
         kept["components"].append(union)
@@ -476,7 +476,7 @@ task_trials = []
 worked = dict(list(masks.items())[: n_task_masks or None])
 for group, (k, mask) in worked.items():
     some_controls = {
-        control: drawn[group][control][:n_task_draws]
+        control: drawn[group][control][:n_draws_tasks]
         for control in ("per layer", published_control)
         if control in drawn[group]
     }

@@ -119,7 +119,7 @@ language_model = loading.load_model(
 fitted = pd.read_parquet(recorded / "data" / "documents.parquet")
 used = holdout.hashes(fitted["text"])
 paths = [resolve(spec) for spec in evaluation_corpora]
-tokens, documents = holdout.held_out(
+tokens, documents = holdout.held_out_documents(
     language_model.tokenizer,
     paths,
     n_documents=evaluation_documents,
@@ -402,7 +402,7 @@ for label, (spec, random_weights) in unrelated.items():
         )
     except fingerprint.NoNetworksError as error:
         print(f"{name} is left out: {error}")
-alike = fingerprint.compare(fingerprints, "itself", list(relatives), rng=rng)
+alike = fingerprint.compare_models(fingerprints, "itself", list(relatives), rng=rng)
 
 # %%
 best = alike[alike["score"] == "best"]

@@ -157,7 +157,7 @@ def make(folder):
         "scaled.nii": lambda p: prepare(p, **inside),
         "mask.nii": lambda p: prepare(folder / "kept.nii", mask=str(p)),
         "labels.nii.gz": lambda p: prepare(folder / "kept.nii", atlas=str(p)),
-        "labels.nii": lambda p: template_images.load(p, whole)[0],
+        "labels.nii": lambda p: template_images.load_image_templates(p, whole)[0],
         "x.dtseries.nii": prepare,
         "regions.tsv": prepare,
         "regions.csv": prepare,

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 
-ATOMS, ALPHA = "03_an_bn_coupling.n_atoms", "03_an_bn_coupling.atom_alpha"
+ATOMS, ALPHA = "03_an_bn_coupling.n_atoms", "03_an_bn_coupling.atom_penalty"
 KINDS, HRF = "01_activation_recording.kinds", "01_activation_recording.hrf"
 
 

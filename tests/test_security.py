@@ -350,10 +350,10 @@ def test_templates_in_a_zip(tmp_path):
     mask = nibabel.Nifti1Image(np.ones((6, 6, 6), np.uint8), np.eye(4))
     content = image.to_bytes()
     good = zipped(tmp_path / "good.zip", {"a.nii": content})
-    assert len(template_images.load(good, mask)[1]) == 2
+    assert len(template_images.load_image_templates(good, mask)[1]) == 2
     bad = zipped(tmp_path / "bad.zip", {"../a.nii": content})
     with pytest.raises(template_images.TemplateError, match="outside"):
-        template_images.load(bad, mask)
+        template_images.load_image_templates(bad, mask)
 
 
 # Pages

@@ -119,7 +119,7 @@ def test_zscore_is_the_same_as_clean(tmp_path, arrays):
     np.testing.assert_allclose(brain.by_subject()[1], expected, atol=1e-5)
     assert brain.names == ["a", "b", "c"]
     old = timeseries.zscore(np.float32(arrays["s2"]))
-    old = timeseries.zscore(timeseries.remove(old, basis))
+    old = timeseries.zscore(timeseries.residuals(old, basis))
     np.testing.assert_allclose(expected[1], old, atol=1e-5)
 
 
@@ -568,7 +568,7 @@ def test_real_volumes(tmp_path, alice_data):
 
 
 def test_alice_reproduces_the_published_data(tmp_path, alice_data):
-    found, names = alice.load()
+    found, names = alice.load_timecourses()
     assert len(found) == 27
     assert "s33" not in found
     subjects = [data for data, _ in found.values()]
@@ -594,9 +594,11 @@ def test_alice_word_rate(alice_data):
     shipped = np.loadtxt(alice_data / "alice/alice_data_shared/s18-rate.txt")[:362]
     assert np.corrcoef(rate, shipped)[0, 1] > 0.985
     basis = timeseries.orthonormal(timeseries.drift(362, 2.0))
-    mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
+    mean = clean(
+        [data for data, _ in alice.load_timecourses()[0].values()], basis
+    ).mean(0)
     steps = np.arange(-10, 11)
-    r = intersubject.lagged_correlation(mean, timeseries.remove(rate, basis), steps)
+    r = intersubject.lagged_correlation(mean, timeseries.residuals(rate, basis), steps)
     assert (steps[np.abs(r).argmax(0)] == 0).all()
     assert ((r[10] > 0.40) & (r[10] < 0.62)).all()
 
@@ -609,7 +611,9 @@ def test_alice_clock_is_found(alice_data, start):
     folder = resolve("alice:alice_stim_shared")
     words = transcripts.read_words(next(folder.glob("*.TextGrid")))
     basis = timeseries.orthonormal(timeseries.drift(362, 2.0))
-    mean = clean([data for data, _ in alice.load()[0].values()], basis).mean(0)
+    mean = clean(
+        [data for data, _ in alice.load_timecourses()[0].values()], basis
+    ).mean(0)
     options = {"n_times": 362, "tr": 2.0, "hrf": "spm", "basis": basis}
     fits = brain_clock.best_offset(mean, words["onset"], start=start, **options)
     line = brain_clock.offset_line(start, *fits, 362, 2.0)
@@ -624,7 +628,7 @@ def test_alice_motion_is_that_of_the_story(alice_data):
     """The head moves when BOLD jumps: only with the first ten rows taken away."""
     basis = timeseries.orthonormal(timeseries.drift(362, 2.0))
     folder = alice_data / "alice/alice_data_shared"
-    found, explained, jumps = alice.load()[0], [], []
+    found, explained, jumps = alice.load_timecourses()[0], [], []
     for name, (data, motion) in found.items():
         table = np.loadtxt(next(folder.glob(f"{name}-rp_*.txt")))
         assert table.shape == (372, 6)
@@ -633,8 +637,8 @@ def test_alice_motion_is_that_of_the_story(alice_data):
         assert list(motion) == alice.MOTION
         y = clean([data], basis)[0]
         parts = [table[k : k + 362] for k in range(11)]
-        bases = [timeseries.orthonormal(timeseries.remove(p, basis)) for p in parts]
-        explained.append([np.var(y - timeseries.remove(y, b)) for b in bases])
+        bases = [timeseries.orthonormal(timeseries.residuals(p, basis)) for p in parts]
+        explained.append([np.var(y - timeseries.residuals(y, b)) for b in bases])
         # rotations as millimetres on a sphere of 50 mm (Power et al. 2012)
         step = np.abs(np.diff(table * [1, 1, 1, 50, 50, 50], axis=0)).sum(1)
         change = np.sqrt(np.square(np.diff(y, axis=0)).mean(1))
@@ -647,7 +651,7 @@ def test_alice_motion_is_that_of_the_story(alice_data):
 
 def test_alice_without_motion(tmp_path, alice_data):
     """Six regressors take some of what is shared away, most of it stays."""
-    found, names = alice.load()
+    found, names = alice.load_timecourses()
     options = {"names": names, "tr": 2.0, "n_times": 362}
     options["confounds"] = ["trans_*", "rot_*"]
     brain = bold.prepare(found, tmp_path, **options)

@@ -123,7 +123,7 @@ def test_the_clock_that_fits_is_found(rng, story, first):
     basis = timeseries.orthonormal(timeseries.drift(150, TR))
     true = clock.word_rate(story, start=first, **volumes)
     bold = np.column_stack([true + 0.1 * rng.normal(size=150), rng.normal(size=150)])
-    bold = timeseries.remove(bold, basis)
+    bold = timeseries.residuals(bold, basis)
     options = {**volumes, "hrf": "spm", "basis": basis}
     best, r, r_now = clock.best_offset(bold, story, start=0.0, **options)
     assert best == first
@@ -141,7 +141,7 @@ def test_the_clock_that_fits_is_found(rng, story, first):
 def test_noise_names_no_clock(rng, story):
     volumes = {"n_times": 150, "tr": TR}
     basis = timeseries.orthonormal(timeseries.drift(150, TR))
-    noise = timeseries.remove(rng.normal(size=(150, 3)), basis)
+    noise = timeseries.residuals(rng.normal(size=(150, 3)), basis)
     options = {**volumes, "hrf": "spm", "basis": basis}
     fits = clock.best_offset(noise, story, start=0.0, **options)
     assert "unknown clock" in clock.offset_line(0.0, *fits, 150, TR)

@@ -26,34 +26,34 @@ def words(rng):
     return frame
 
 
-def naive(words, values, kind):
+def naive(words, values, hrf):
     """One volume and one word at a time."""
     x = np.zeros(CLOCK["n_times"])
     for t in range(len(x)):
         time = CLOCK["start"] + t * CLOCK["tr"]
         for onset, value in zip(words["onset"], values, strict=True):
             if np.isfinite(onset) and np.isfinite(value):
-                if kind == "none":
+                if hrf == "none":
                     x[t] += value * (time <= onset < time + CLOCK["tr"])
                 else:
-                    x[t] += value * brain_clock.hrf(time - onset, kind)
+                    x[t] += value * brain_clock.response_function(time - onset, hrf)
     return x
 
 
-@pytest.mark.parametrize("kind", ["spm", "glover", "none"])
-def test_words_are_impulses_of_their_values(words, kind):
+@pytest.mark.parametrize("hrf", ["spm", "glover", "none"])
+def test_words_are_impulses_of_their_values(words, hrf):
     names = ["surprisal", "word_rate", "length", "timed"]
-    found = story_regressors(words, names, **CLOCK, hrf=kind)
+    found = story_regressors(words, names, **CLOCK, hrf=hrf)
     assert list(found) == names
     assert found.shape == (40, 4)
     timed = words["onset"].notna()
     for name in ("surprisal", "length", "timed"):
         values = words[name].astype(float)
         centred = values - values[timed].mean()  # pandas leaves NaN out
-        np.testing.assert_allclose(found[name], naive(words, centred, kind), atol=1e-9)
+        np.testing.assert_allclose(found[name], naive(words, centred, hrf), atol=1e-9)
     ones = np.ones(len(words))
-    np.testing.assert_allclose(found["word_rate"], naive(words, ones, kind), atol=1e-9)
-    rate = brain_clock.word_rate(words["onset"], **CLOCK, kind=kind)
+    np.testing.assert_allclose(found["word_rate"], naive(words, ones, hrf), atol=1e-9)
+    rate = brain_clock.word_rate(words["onset"], **CLOCK, hrf=hrf)
     np.testing.assert_array_equal(found["word_rate"], rate)
 
 
@@ -215,10 +215,10 @@ def test_drift_of_runs(rng):
         beta = np.linalg.lstsq(drift, own, rcond=None)[0]
         expected.append(own - drift @ beta)
         start += n
-    cleaned = timeseries.remove(data, timeseries.orthonormal(found))
+    cleaned = timeseries.residuals(data, timeseries.orthonormal(found))
     np.testing.assert_allclose(cleaned, np.concatenate(expected), atol=1e-10)
     whole = timeseries.drift(150, 2.0, 40.0)
-    other = timeseries.remove(data, timeseries.orthonormal(whole))
+    other = timeseries.residuals(data, timeseries.orthonormal(whole))
     assert np.abs(other - cleaned).max() > 0.1
     for lengths in ([], [50, 0]):
         with pytest.raises(RegressorError, match="run_lengths: found"):
@@ -239,7 +239,7 @@ def test_sound_power_as_published(alice_data):
             assert r > 0.9999
     rate = table("alice:alice_data_shared/s18-rate.txt", n_times=362)["s18-rate"]
     basis = timeseries.orthonormal(timeseries.drift(362, 2.0))
-    both = timeseries.remove(np.column_stack([power, rate]), basis)
+    both = timeseries.residuals(np.column_stack([power, rate]), basis)
     assert 0.4 < np.corrcoef(both.T)[0, 1] < 0.55
     # the other predictors begin with the ten volumes that were discarded
     name = "sept18-generic-predictors-under-hrf-with-logfrqhal.txt"
@@ -254,22 +254,25 @@ def told(onset, offset):
     return pd.DataFrame({"onset": onset, "offset": offset})
 
 
-@pytest.mark.parametrize("kind", ["spm", "glover", "none"])
-def test_speech_is_a_boxcar_through_the_response(kind):
+@pytest.mark.parametrize("hrf", ["spm", "glover", "none"])
+def test_speech_is_a_boxcar_through_the_response(hrf):
     # 10 to 20 s with short pauses and a word without time; 40 to 41 s
     words = told(
         [10.0, 12.0, np.nan, 14.5, 14.6, 40.0], [11.5, 14.0, np.nan, 20.0, 15.0, 41.0]
     )
     clock = {"n_times": 40, "tr": 1.5, "start": 3.0}
-    found = regressors.speech(words, **clock, hrf=kind)
+    found = regressors.speech(words, **clock, hrf=hrf)
     at = np.arange(-30, 80, 0.01)
     on = ((at >= 10) & (at < 20)) | ((at >= 40) & (at < 41))
     times = 3.0 + 1.5 * np.arange(40)
-    if kind == "none":
+    if hrf == "none":
         expected = [on[(at >= t) & (at < t + 1.5)].mean() for t in times]
     else:
-        expected = [(brain_clock.hrf(t - at, kind) * on).sum() * 0.01 for t in times]
-    np.testing.assert_allclose(found, expected, atol=0.07 if kind == "none" else 0.01)
+        expected = [
+            (brain_clock.response_function(t - at, hrf) * on).sum() * 0.01
+            for t in times
+        ]
+    np.testing.assert_allclose(found, expected, atol=0.07 if hrf == "none" else 0.01)
 
 
 def test_speech_takes_the_ramp_at_the_onset_away(rng):

@@ -64,9 +64,7 @@ def test_planted_templates_are_labelled_and_noise_is_not(mask, seitzman, rng):
 def test_several_sets_of_templates(mask, rng):
     visual = templates.load_templates("seitzman", mask)[0][:1]
     maps = np.vstack([visual, smooth_map(mask, 1.0, rng)])
-    found = templates.label_by(
-        ["seitzman", "power"], maps, mask, n_permutations=19, rng=rng
-    )
+    found = templates.label_by(["seitzman", "power"], maps, mask, n_draws=19, rng=rng)
     assert list(found) == ["seitzman", "power"]
     assert found["power"]["template"].str.startswith("power ").all()
     table = found["seitzman"].copy()
@@ -80,18 +78,18 @@ def test_one_to_one_and_best_match_differ(mask, seitzman, rng):
     known, names = seitzman
     visual = known[names.index("Visual")]
     maps = np.stack([visual, visual + 0.2 * rng.normal(size=len(visual)), -visual])
-    table = templates.label(maps, known[:1], names[:1], mask, n_permutations=9, rng=rng)
+    table = templates.label(maps, known[:1], names[:1], mask, n_draws=9, rng=rng)
     assert table["template"].notna().sum() == 1  # one template, three maps
     assert table["r"].isna().sum() == 2
-    table = templates.label(maps, known, names, mask, n_permutations=39, rng=rng)
+    table = templates.label(maps, known, names, mask, n_draws=39, rng=rng)
     assert list(table["best"][:2]) == ["Visual", "Visual"]
     assert (table["label"] == "Visual").sum() == 1
     assert table["label"][2] == "unlabelled-2"  # a mirrored sign is no match
     same = templates.label(
-        maps[:2], known, names, mask, n_permutations=9, rng=np.random.default_rng(3)
+        maps[:2], known, names, mask, n_draws=9, rng=np.random.default_rng(3)
     )
     again = templates.label(
-        maps[:2], known, names, mask, n_permutations=9, rng=np.random.default_rng(3)
+        maps[:2], known, names, mask, n_draws=9, rng=np.random.default_rng(3)
     )
     assert same.equals(again)
 
@@ -99,7 +97,7 @@ def test_one_to_one_and_best_match_differ(mask, seitzman, rng):
 def test_constant_map_and_one_like_its_template(mask, seitzman, rng):
     known, names = seitzman
     maps = np.stack([np.zeros(known.shape[1]), known[0]])
-    table = templates.label(maps, known, names, mask, n_permutations=39, rng=rng)
+    table = templates.label(maps, known, names, mask, n_draws=39, rng=rng)
     assert table["p"][0] == 1 and table["label"][0] == "unlabelled-0"
     assert table["dice"][1] == pytest.approx(1.0)
 
@@ -370,7 +368,7 @@ def test_templates_however_they_were_saved(mask, labels2mm, tmp_path, capsys):
     """(x, y, z, 1), a scale factor, NaN outside, litter in folders and zip files."""
     values, affine = labels2mm[0].astype(np.float32), labels2mm[1]
     plain = save(tmp_path / "plain.nii", values, affine)
-    expected, _ = template_images.load(plain, mask)
+    expected, _ = template_images.load_image_templates(plain, mask)
     shapes = {
         "4d.nii": values[..., None],
         "slope.nii": values * np.float32(1.000001),
@@ -379,12 +377,14 @@ def test_templates_however_they_were_saved(mask, labels2mm, tmp_path, capsys):
     }
     for name, changed in shapes.items():
         path = save(tmp_path / name, changed, affine)
-        found, names = template_images.load(path, mask)
+        found, names = template_images.load_image_templates(path, mask)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert len(names) == len(expected)
     minus = np.where(values == 0, -1, values)
     with pytest.raises(TemplateError, match=r"m\.nii .*, -1 among .* labels or a map"):
-        template_images.load(save(tmp_path / "m.nii", minus, affine), mask)
+        template_images.load_image_templates(
+            save(tmp_path / "m.nii", minus, affine), mask
+        )
     folder = tmp_path / "packed" / "atlas"
     (folder / "__MACOSX").mkdir(parents=True)
     for k in (1, 2):
@@ -395,7 +395,7 @@ def test_templates_however_they_were_saved(mask, labels2mm, tmp_path, capsys):
     (folder / ".DS_Store").write_bytes(b"\x00")
     shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "packed")
     for path in (folder, tmp_path / "zipped.zip"):
-        found, names = template_images.load(path, mask)
+        found, names = template_images.load_image_templates(path, mask)
         assert names == ["t1", "t2"]
         np.testing.assert_allclose(found, expected[:2], atol=1e-5)
 
@@ -442,8 +442,8 @@ def components():
     for run in runs:
         bold = timeseries.zscore(apply_mask(run, mask, smoothing_fwhm=8))
         basis = timeseries.orthonormal(bold.mean(1, keepdims=True))
-        of_seeds = timeseries.remove(seeds.fit_transform(run), basis)
-        bold = timeseries.zscore(timeseries.remove(bold, basis))
+        of_seeds = timeseries.residuals(seeds.fit_transform(run), basis)
+        bold = timeseries.zscore(timeseries.residuals(bold, basis))
         maps.append(timeseries.zscore(of_seeds).T @ bold / len(bold))
     return np.mean(maps, 0), mask, folder / "templates"
 
@@ -452,7 +452,7 @@ def best_two(components, spec, default, motor):
     """The rows of the networks that match two templates best."""
     maps, mask, _ = components
     known, names = templates.load_templates(spec, mask)
-    options = {"n_permutations": 99, "rng": np.random.default_rng(0)}
+    options = {"n_draws": 99, "rng": np.random.default_rng(0)}
     table = templates.label(maps, known, names, mask, **options)
     similarity = matching.correlate(maps, known)
     rows = [similarity[:, names.index(name)].argmax() for name in (default, motor)]

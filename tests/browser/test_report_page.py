@@ -50,7 +50,7 @@ def page_path(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANBN_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
         for stage in pipeline.STAGES:
-            run(stage, study="a11y", size=(9, 3), n_permutations=20)
+            run(stage, study="a11y", size=(9, 3), n_draws=20)
         path, _ = report.write("a11y")
     return path
 

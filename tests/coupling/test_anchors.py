@@ -37,8 +37,8 @@ def test_a_network_that_neurons_follow_is_global_and_noise_is_not(rng):
     responses = mixed(rng, latents, 400)
     timecourses = np.column_stack([latents[:, 0], others])
     basis = timeseries.orthonormal(timeseries.drift(150, 2.0))
-    clean, bold = (timeseries.remove(x, basis) for x in (responses, timecourses))
-    drawn = anchors.surrogate_synchrony(clean, bold, basis, n_null=99, rng=rng)
+    clean, bold = (timeseries.residuals(x, basis) for x in (responses, timecourses))
+    drawn = anchors.surrogate_synchrony(clean, bold, basis, n_draws=99, rng=rng)
     null = [anchors.count(anchors.anchors(r)[0], 5) for r in drawn]
     best = anchors.anchors(synchrony.synchrony(clean, bold))[0]
     table = anchors.global_networks(best, 5, null_counts=null, names=list("abcde"))
@@ -54,15 +54,17 @@ def test_a_network_that_neurons_follow_is_global_and_noise_is_not(rng):
 def test_surrogate_synchrony_passes_through_the_projection(rng):
     responses, timecourses = smooth(rng, 80, 30), smooth(rng, 80, 2)
     basis = timeseries.orthonormal(timeseries.drift(80, 2.0))
-    clean, bold = (timeseries.remove(x, basis) for x in (responses, timecourses))
-    options = {"n_null": 2, "kind": "shift"}
+    clean, bold = (timeseries.residuals(x, basis) for x in (responses, timecourses))
+    options = {"n_draws": 2, "null_method": "shift"}
     r = list(
         anchors.surrogate_synchrony(
             clean, bold, basis, **options, rng=np.random.default_rng(3)
         )
     )
     coloured = surrogates.before_projection(bold, basis)
-    rolled = [timeseries.remove(np.roll(coloured, n, axis=0), basis) for n in range(80)]
+    rolled = [
+        timeseries.residuals(np.roll(coloured, n, axis=0), basis) for n in range(80)
+    ]
     each = [np.corrcoef(clean.T, x.T)[:30, 30:] for x in rolled]
     for drawn in r:
         assert min(np.abs(drawn - x).max() for x in each) < 1e-5
@@ -89,7 +91,7 @@ def test_reliability_equals_correlating_the_halves(rng, run_lengths):
     timecourses = smooth(rng, 130, 2, 3).swapaxes(0, 1)
     timecourses += np.linspace(0, 9, 130)[:, None]
     options = {"tr": 2.0, "high_pass": 60.0, "run_lengths": run_lengths}
-    options |= {"n_splits": 4, "n_null": 20, "rng": rng}
+    options |= {"n_splits": 4, "n_draws": 20, "rng": rng}
     table = reliability.reliability(responses, timecourses, rate, **options)
     z = (timecourses - timecourses.mean(1)[:, None]) / timecourses.std(1)[:, None]
     whole = [run_lengths or [130]] * 2
@@ -110,7 +112,7 @@ def test_one_subject_has_no_halves_and_a_dead_neuron_does_no_harm(rng):
     responses = mixed(rng, smooth(rng, 120, 4), 300)
     responses[:, 5] = 0
     timecourses, rate = smooth(rng, 120, 1, 2).swapaxes(0, 1), smooth(rng, 120, 1)
-    options = {"tr": 2.0, "n_null": 20, "rng": rng}
+    options = {"tr": 2.0, "n_draws": 20, "rng": rng}
     table = reliability.reliability(responses, timecourses, rate, **options)
     assert table["r_subjects"].isna().all() and table["r_time"].notna().all()
 
@@ -120,7 +122,7 @@ def test_reliability_is_calibrated_although_neurons_resemble_each_other(rng):
     for _ in range(40):
         responses = mixed(rng, smooth(rng, 160, 3), 400, noise=0.5)
         timecourses = smooth(rng, 160, 4, 20).swapaxes(0, 1)
-        options = {"tr": 2.0, "n_splits": 5, "n_null": 60, "rng": rng}
+        options = {"tr": 2.0, "n_splits": 5, "n_draws": 60, "rng": rng}
         none = np.zeros((160, 0))
         tables.append(reliability.reliability(responses, timecourses, none, **options))
     table = pd.concat(tables)
@@ -175,7 +177,7 @@ def test_depth_stands_beside_that_of_surrogates(rng):
     responses, timecourses = smooth(rng, 100, 60), smooth(rng, 100, 2)
     responses[:, 50:60] += timecourses[:, :1]
     basis = timeseries.orthonormal(np.ones((100, 1)))
-    options = {"n_null": 39, "rng": np.random.default_rng(2)}
+    options = {"n_draws": 39, "rng": np.random.default_rng(2)}
     found, p = anchors.depth_beside_chance(
         responses, timecourses, basis, 6, top=0.1, **options
     )
@@ -205,10 +207,10 @@ def test_two_models_agree_beyond_what_the_shared_story_gives(rng):
     features = pd.DataFrame(latents[:, :4], columns=list("abcd"))
     basis = timeseries.orthonormal(timeseries.drift(200, 2.0))
     models = [
-        (timeseries.remove(r, basis), n) for r, n in zip(story, (12, 6), strict=True)
+        (timeseries.residuals(r, basis), n) for r, n in zip(story, (12, 6), strict=True)
     ]
-    bold = timeseries.remove(timecourses, basis)
-    options = {"top": 0.04, "n_bins": 6, "n_null": 99, "names": list("wxyz")}
+    bold = timeseries.residuals(timecourses, basis)
+    options = {"top": 0.04, "n_bins": 6, "n_draws": 99, "names": list("wxyz")}
     table = anchors.between_models(models, bold, basis, features, rng=rng, **options)
     assert table.loc["w", "p_signals"] == 0.01 and table.loc["w", "p_depth"] < 0.05
     # noise: the models' signals agree well, as they would for any time course
@@ -225,13 +227,13 @@ def test_two_models_agree_beyond_what_the_shared_story_gives(rng):
     expected = agreement([synchrony.synchrony(r, bold) for r, _ in models])
     np.testing.assert_allclose(table["r_signals"], expected, atol=1e-4)
     # the null: anchors of the same surrogates in both models
-    options["n_null"] = 5
+    options["n_draws"] = 5
     table = anchors.between_models(
         models, bold, basis, features, rng=np.random.default_rng(7), **options
     )
     drawn = [
         anchors.surrogate_synchrony(
-            r, bold, basis, n_null=5, rng=np.random.default_rng(7)
+            r, bold, basis, n_draws=5, rng=np.random.default_rng(7)
         )
         for r, _ in models
     ]
@@ -273,7 +275,7 @@ def test_figures_draw_what_the_tables_hold():
 def test_what_has_no_text_null_says_so(rng):
     responses, timecourses = smooth(rng, 80, 20), smooth(rng, 80, 2)
     basis = timeseries.orthonormal(np.ones((80, 1)))
-    options = {"n_null": 3, "kind": "text", "rng": rng}
+    options = {"n_draws": 3, "null_method": "text", "rng": rng}
     expected = "null_method must be one of shift, phase; found 'text'"
     with pytest.raises(ValueError, match=expected):
         next(anchors.surrogate_synchrony(responses, timecourses, basis, **options))

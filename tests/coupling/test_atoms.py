@@ -138,7 +138,7 @@ def test_codes_that_do_not_converge_warn(mixed):
 def test_constant_neurons_have_no_code(planted):
     responses, _ = planted
     responses[:, 3], responses[:, 700] = 0.1, 0.0
-    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0)
+    found, codes = atoms.learn(responses, 8, penalty=ALPHA, random_state=0)
     assert np.isfinite(found).all() and np.isfinite(codes).all()
     assert (codes[:, [3, 700]] == 0).all() and (codes != 0).any(0).sum() > 1400
     start = np.ones_like(codes)
@@ -156,7 +156,7 @@ def test_a_large_mean_costs_no_precision(mixed):
 
 def test_planted_atoms_are_recovered(planted):
     responses, truth = planted
-    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0, n_epochs=5)
+    found, codes = atoms.learn(responses, 8, penalty=ALPHA, random_state=0, n_epochs=5)
     r = np.abs(np.corrcoef(found.T, truth.T)[:8, 8:])
     rows, columns = linear_sum_assignment(-r)
     assert r[rows, columns].min() > 0.9
@@ -166,7 +166,7 @@ def test_planted_atoms_are_recovered(planted):
 
 def test_objective_is_no_worse_than_that_of_scikit_learn(planted):
     responses, _ = planted
-    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0)
+    found, codes = atoms.learn(responses, 8, penalty=ALPHA, random_state=0)
     options = {"batch_size": 512, "max_iter": 2, "fit_algorithm": "cd"}
     learner = MiniBatchDictionaryLearning(8, alpha=ALPHA, random_state=0, **options)
     peer = learner.fit(unit(responses).T).components_.T
@@ -178,7 +178,7 @@ def test_objective_is_no_worse_than_that_of_scikit_learn(planted):
 
 def test_atoms_and_codes_as_promised(planted):
     responses, _ = planted
-    found, codes = atoms.learn(responses, 8, alpha=ALPHA, random_state=0)
+    found, codes = atoms.learn(responses, 8, penalty=ALPHA, random_state=0)
     assert found.shape == (150, 8) and codes.shape == (8, 1500)
     assert found.dtype == codes.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1, atol=1e-6)
@@ -194,7 +194,7 @@ def test_atoms_and_codes_as_promised(planted):
 
 def test_learning_is_deterministic_and_block_size_does_not_matter(planted):
     responses, _ = planted
-    options = {"alpha": ALPHA, "random_state": 3}
+    options = {"penalty": ALPHA, "random_state": 3}
     found, codes = atoms.learn(responses, 8, **options)
     again, same = atoms.learn(responses.copy(), 8, **options)
     np.testing.assert_array_equal(found, again)
@@ -207,7 +207,7 @@ def test_learning_is_deterministic_and_block_size_does_not_matter(planted):
     assert naive_objective(x, others, close, ALPHA).mean() == pytest.approx(
         value, abs=1e-5
     )
-    other_seed, _ = atoms.learn(responses, 8, alpha=ALPHA, random_state=4)
+    other_seed, _ = atoms.learn(responses, 8, penalty=ALPHA, random_state=4)
     assert np.abs(other_seed - found).max() > 1e-3
 
 
@@ -215,7 +215,7 @@ def test_responses_may_be_a_memory_map_of_half_precision(planted, tmp_path):
     responses = planted[0].astype(np.float16)
     np.save(tmp_path / "responses.npy", responses)
     mapped = np.load(tmp_path / "responses.npy", mmap_mode="r")
-    options = {"alpha": ALPHA, "random_state": 0}
+    options = {"penalty": ALPHA, "random_state": 0}
     found, _ = atoms.learn(mapped, 8, **options)
     same, _ = atoms.learn(responses.astype(np.float32), 8, **options)
     np.testing.assert_allclose(found, same, atol=1e-6)
@@ -223,7 +223,7 @@ def test_responses_may_be_a_memory_map_of_half_precision(planted, tmp_path):
 
 def test_as_many_atoms_as_neurons_explain_everything(rng):
     responses = rng.normal(size=(60, 12))
-    options = {"alpha": 0.01, "random_state": 0, "n_epochs": 3}
+    options = {"penalty": 0.01, "random_state": 0, "n_epochs": 3}
     found, codes = atoms.learn(responses, 12, **options)
     rest = unit(responses) - found @ codes
     assert np.square(rest).sum(0).max() < 0.01
@@ -311,9 +311,9 @@ def test_diversity_interval_is_over_layers(rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"alpha": 0}, "alpha must lie between 0 and 1, found 0"),
-        ({"alpha": 1.0}, "alpha must lie between 0 and 1"),
-        ({"alpha": np.nan}, "alpha must lie between 0 and 1"),
+        ({"penalty": 0}, "penalty must lie between 0 and 1, found 0"),
+        ({"penalty": 1.0}, "penalty must lie between 0 and 1"),
+        ({"penalty": np.nan}, "penalty must lie between 0 and 1"),
         ({"n_atoms": 0}, "n_atoms must lie between 1 and the 19 neurons that vary"),
         ({"n_atoms": 20}, "n_atoms must lie between 1 and the 19 neurons that vary"),
         ({"n_epochs": 0}, "n_epochs and batch_size must be at least 1"),
@@ -326,7 +326,7 @@ def test_diversity_interval_is_over_layers(rng):
 def test_learning_tells_what_is_wrong(rng, change, message):
     responses = rng.normal(size=(30, 20))
     responses[:, 4] = 1.5  # one neuron is constant
-    options = {"responses": responses, "n_atoms": 3, "alpha": 0.1, "random_state": 0}
+    options = {"responses": responses, "n_atoms": 3, "penalty": 0.1, "random_state": 0}
     with pytest.raises(ValueError, match=message):
         atoms.learn(**(options | change))
 
@@ -336,7 +336,7 @@ def test_responses_that_are_not_finite_are_named(rng, bad):
     responses = rng.normal(size=(30, 20))
     responses[7, 11] = bad
     with pytest.raises(ValueError, match="neuron 11 are not finite"):
-        atoms.learn(responses, 3, alpha=0.1, random_state=0, block=8)
+        atoms.learn(responses, 3, penalty=0.1, random_state=0, block=8)
 
 
 def test_codes_tell_what_is_wrong(rng):
@@ -356,7 +356,7 @@ def test_codes_tell_what_is_wrong(rng):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_finds_the_same(planted):
     responses, _ = planted
-    options = {"alpha": ALPHA, "random_state": 0}
+    options = {"penalty": ALPHA, "random_state": 0}
     found, codes = atoms.learn(responses, 8, **options)
     there, codes_there = atoms.learn(responses, 8, device="cuda", **options)
     x = unit(responses)

@@ -33,7 +33,7 @@ def test_one_band_equals_nested_loops_of_scikit_learn(data):
         x = (features - features[train].mean(0)) / features[train].std(0)
         y = (bold - bold[train].mean(0)) / bold[train].std(0)
         loss = np.zeros((3, 12))
-        for inner, left in folds.held_out(train, np.zeros(len(train)), 4, 3):
+        for inner, left in folds.folds_within(train, np.zeros(len(train)), 4, 3):
             for i, alpha in enumerate(alphas):
                 model = Ridge(alpha=alpha, fit_intercept=False)
                 model.fit(x[train][inner], y[train][inner])
@@ -69,14 +69,14 @@ def test_drift_is_removed_in_every_stretch(rng):
         x, y = [], []
         for stretch in rows:
             own = timeseries.orthonormal(timeseries.drift(len(stretch), 2.0, 64.0))
-            x.append(timeseries.remove(features[stretch], own))
-            y.append(timeseries.remove(bold[stretch], own))
+            x.append(timeseries.residuals(features[stretch], own))
+            y.append(timeseries.residuals(bold[stretch], own))
         x, y = np.concatenate(x), np.concatenate(y)
         model = Ridge(alpha=1.0, fit_intercept=False).fit(x / x.std(0), y / y.std(0))
         predicted = model.predict(features[test] / x.std(0))
         own = timeseries.orthonormal(timeseries.drift(len(test), 2.0, 64.0))
-        predicted = timeseries.remove(predicted, own)
-        expected.append(correlation(predicted, timeseries.remove(bold[test], own)))
+        predicted = timeseries.residuals(predicted, own)
+        expected.append(correlation(predicted, timeseries.residuals(bold[test], own)))
     np.testing.assert_allclose(scores.r_folds, expected, atol=1e-4)
     kept = encoding.encode({"words": features}, bold, high_pass=None, **options)
     assert np.abs(kept.r).mean() > np.abs(scores.r).mean() + 0.2
@@ -281,7 +281,7 @@ def test_gain_is_found_where_features_drive_a_network_and_nowhere_else(rng):
             {"rate": rate},
             {"atoms": features},
             network,
-            n_permutations=19,
+            n_draws=19,
             rng=rng,
             **options,
         )
@@ -302,7 +302,7 @@ def test_gain_over_shifts_is_that_of_the_encoding_model(rng):
         {"rate": rate},
         bands,
         network,
-        n_permutations=30,
+        n_draws=30,
         rng=np.random.default_rng(7),
         level=0.1,
         **options,
@@ -314,7 +314,7 @@ def test_gain_over_shifts_is_that_of_the_encoding_model(rng):
     # the null by a loop: both bands rolled together, the word rate where it was
     again, null = np.random.default_rng(7), []
     for _ in range(30):
-        rolled = surrogates.draw_one(features, again, kind="shift")
+        rolled = surrogates.draw_one(features, again, null_method="shift")
         several = {"rate": rate, "a": rolled[:, :1], "b": rolled[:, 1:]}
         null.append(encoding.encode(several, network, **options).r - alone)
     np.testing.assert_allclose(table["null_mean"], np.mean(null, 0), atol=1e-5)

@@ -30,16 +30,16 @@ def test_runs_are_the_folds():
 def test_inner_folds_measure_the_gap_in_time():
     # a training set from around a test set of volumes 40 to 59
     times = np.r_[0:40, 60:100]
-    found = folds.held_out(times, np.zeros(80, int), 3, 5)
+    found = folds.folds_within(times, np.zeros(80, int), 3, 5)
     for train, test in found:
         assert np.abs(times[train][:, None] - times[test]).min() > 5
     # the fold across the hole keeps what its own volumes are far from
     train, test = found[1]
     assert times[test].tolist() == [*range(27, 40), *range(60, 74)]
     assert times[train].tolist() == [*range(22), *range(79, 100)]
-    with_runs = folds.held_out(np.r_[0:20, 40:60], np.repeat([0, 2], 20), 5, 30)
+    with_runs = folds.folds_within(np.r_[0:20, 40:60], np.repeat([0, 2], 20), 5, 30)
     assert [len(test) for _, test in with_runs] == [20, 20]  # no gap between runs
-    left_alone = folds.held_out(np.arange(40, 80), np.full(40, 1), 2, 3)
+    left_alone = folds.folds_within(np.arange(40, 80), np.full(40, 1), 2, 3)
     assert [(t[0], t[-1]) for _, t in left_alone] == [(0, 19), (20, 39)]
     assert left_alone[0][0].tolist() == list(range(23, 40))
 
@@ -98,10 +98,10 @@ def test_drift_basis_is_apart_for_every_stretch(rng):
     np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
     stretches = [np.arange(50), np.arange(50, 90), np.arange(90, 150)]
     data = rng.normal(size=(150, 4))
-    clean = timeseries.remove(data, basis)
+    clean = timeseries.residuals(data, basis)
     for rows in stretches:
         own = timeseries.orthonormal(timeseries.drift(len(rows), 2.0, 100.0))
-        expected = timeseries.remove(data[rows], own)
+        expected = timeseries.residuals(data[rows], own)
         np.testing.assert_allclose(clean[rows], expected, atol=1e-12)
     assert folds.drift_basis(volumes, run, 2.0, None).shape == (150, 0)
     assert folds.drift_basis(np.array([3, 9, 10]), run, 2.0, 100.0).shape == (3, 2)
@@ -114,7 +114,7 @@ def test_standardise_by_the_training_rows(rng):
     basis = folds.drift_basis(train, np.zeros(60, int), 2.0, 40.0)
     fitted, left = folds.standardise(data, train, test, basis)
     mean = data[train].mean(0)
-    clean = timeseries.remove(data[train] - mean, basis)
+    clean = timeseries.residuals(data[train] - mean, basis)
     sd = np.where(np.arange(4) == 1, np.inf, clean.std(0))
     np.testing.assert_allclose(fitted, clean / sd, atol=1e-3)
     np.testing.assert_allclose(left, (data[test] - mean) / sd, atol=1e-3)

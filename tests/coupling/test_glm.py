@@ -49,7 +49,9 @@ def test_noise_that_is_slow_does_not_make_t_large(rng):
     confounds = np.ones((200, 1))
     t, _ = glm.fixed_regressors(bold, atoms, confounds)
     assert t.std() == pytest.approx(1, abs=0.2)
-    assert glm.alone(bold, atoms, confounds / np.sqrt(200)).std() > 1.5  # white noise
+    assert (
+        glm.single_regressor_t(bold, atoms, confounds / np.sqrt(200)).std() > 1.5
+    )  # white noise
 
 
 def test_constant_voxels_score_zero(data):

@@ -81,7 +81,7 @@ def test_effects_equal_plain_formulas_and_scipys_permutation_test(rng):
     coupled[1, 0, :4] = coupled[1, 1, 5:20] = True
     coupled[1, 2] = True  # a layer with nothing to compare with
     r[0, 1, :12] += 0.8
-    table = meaning.feature_effects(r, coupled, rng=rng, n_permutations=3000)
+    table = meaning.feature_effects(r, coupled, rng=rng, n_draws=3000)
     assert list(table["n_coupled"]) == [12, 12, 59, 59]
     size = np.abs(r.to_numpy())
     for row, (k, f) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
@@ -138,7 +138,7 @@ def correlate(responses, with_what):
 def test_shifted_correlations_equal_a_roll(story):
     activations, tokens, words, values = story
     shifted = meaning.shifted_correlations(
-        activations, tokens, words, FEATURES, n_shifts=4, rng=np.random.default_rng(1)
+        activations, tokens, words, FEATURES, n_draws=4, rng=np.random.default_rng(1)
     )
     assert shifted.shape == (4, 2, 3, 8)
     means = naive(values, tokens, len(words))
@@ -172,7 +172,7 @@ def test_each_null_holds_where_it_says_and_both_together_everywhere(rng):
             best.T.reshape(2, 3, 100),
             synchrony,
             rng=rng,
-            n_permutations=39,
+            n_draws=39,
             null_synchrony=(correlate(responses, x) for x in noise),
             null_correlations=np.stack(
                 [correlate(responses, x).T.reshape(2, 3, 100) for x in rolls]

@@ -12,7 +12,7 @@ from scipy import signal, stats
 from anbn.coupling import figures, glm, organisation
 from anbn.stats import inference, surrogates, timeseries
 
-phase = partial(surrogates.draw_one, kind="phase")
+phase = partial(surrogates.draw_one, null_method="phase")
 
 
 def marginal(bold, atoms):
@@ -99,7 +99,7 @@ def test_null_gives_all_subjects_the_same_surrogates(rng):
         seen.append(atoms)
         return marginal(bold, atoms)
 
-    options = {"n_permutations": 4, "fit": fit}
+    options = {"n_draws": 4, "fit": fit}
     null = organisation.overlap_null(
         [bold, bold], atoms, maps, phase, rng=np.random.default_rng(1), **options
     )
@@ -120,7 +120,7 @@ def test_planted_atoms_are_found_and_others_are_not(rng, regions):
     data, networks = (courses, None) if regions else (bold, maps)
     observed = organisation.mean_overlap(data, atoms, networks, fit=marginal)["t"]
     null = organisation.overlap_null(
-        data, atoms, networks, phase, n_permutations=99, rng=rng, fit=marginal
+        data, atoms, networks, phase, n_draws=99, rng=rng, fit=marginal
     )["t"]
     p = organisation.p_values(observed, null)
     serves = organisation.serve(observed, p["familywise"] <= 0.05)
@@ -134,7 +134,7 @@ def test_null_keeps_the_familywise_error(rng):
     for _ in range(40):
         bold, maps, _ = brain(rng, n_voxels=30)
         atoms = slow(rng, 150, 3)
-        options = {"n_permutations": 39, "rng": rng, "fit": marginal}
+        options = {"n_draws": 39, "rng": rng, "fit": marginal}
         observed = organisation.mean_overlap(bold, atoms, maps, fit=marginal)["t"]
         for name, draw in draws.items():
             null = organisation.overlap_null(bold, atoms, maps, draw, **options)["t"]
@@ -163,11 +163,11 @@ def test_p_values_agree_with_a_loop(rng):
 
 def test_atoms_alone_agree_with_scipy(rng):
     basis = timeseries.orthonormal(np.column_stack([np.ones(40), np.arange(40)]))
-    bold = timeseries.remove(rng.normal(size=(40, 5)), basis)
+    bold = timeseries.residuals(rng.normal(size=(40, 5)), basis)
     bold[:, 2] = 0
     atoms = rng.normal(size=(40, 3)) + 2
-    t = glm.alone(bold, atoms, basis)
-    clean = timeseries.remove(atoms, basis)
+    t = glm.single_regressor_t(bold, atoms, basis)
+    clean = timeseries.residuals(atoms, basis)
     for i in range(3):
         for v in (0, 1, 3, 4):
             fit = stats.linregress(clean[:, i], bold[:, v])
@@ -182,11 +182,11 @@ def test_a_network_shared_by_many_atoms_is_found(rng):
     # each atom has a little of the first network
     atoms = 0.35 * courses[:, :1] + slow(rng, 150, 20) / 2.3
     basis = timeseries.orthonormal(np.ones((150, 1)))
-    fit = partial(glm.alone, basis=basis)
-    bold = timeseries.remove(bold, basis)
+    fit = partial(glm.single_regressor_t, basis=basis)
+    bold = timeseries.residuals(bold, basis)
     observed = organisation.mean_overlap(bold, atoms, maps, fit=fit)["t"]
     null = organisation.overlap_null(
-        bold, atoms, maps, phase, n_permutations=99, rng=rng, fit=fit
+        bold, atoms, maps, phase, n_draws=99, rng=rng, fit=fit
     )["t"]
     p, q = organisation.network_p_values(observed, null)
     for k in range(3):
@@ -283,14 +283,20 @@ def test_references_are_compared_with_their_nulls(rng):
     maps = np.kron(np.eye(2), np.ones(40))
     people = [0.6 * atoms[:, :1] @ maps[:1] + rng.normal(size=(100, 80)) for _ in "abc"]
     basis = timeseries.orthonormal(np.ones((100, 1)))
-    how = {"fit": partial(glm.alone, basis=basis), "percent": 20, "rng": rng}
+    how = {
+        "fit": partial(glm.single_regressor_t, basis=basis),
+        "percent": 20,
+        "rng": rng,
+    }
     references = {
         "group": (np.mean(people, 0), maps),
         "own": (people, np.stack([maps] * 3)),
     }
-    counts = {"n_permutations": 39, "n_permutations_subjects": 19}
-    draw = partial(surrogates.draw_one, kind="phase")
-    overlaps, table = organisation.compare(references, atoms, draw, **counts, **how)
+    counts = {"n_draws": 39, "n_draws_subjects": 19}
+    draw = partial(surrogates.draw_one, null_method="phase")
+    overlaps, table = organisation.overlap_with_sets(
+        references, atoms, draw, **counts, **how
+    )
     assert overlaps["group"][1]["t"].shape == (39, 3, 2)
     assert overlaps["own"][1]["t"].shape == (19, 3, 2)
     for name, n in (("group", 39), ("own", 19)):

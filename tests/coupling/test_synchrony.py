@@ -24,13 +24,13 @@ def test_synchrony_equals_pearson(rng):
 def test_null_equals_a_loop_whatever_the_batch(rng):
     responses, timecourses = smooth(rng, 60, 40), smooth(rng, 60, 2)
     basis = timeseries.orthonormal(timeseries.drift(60, 2.0))
-    clean = timeseries.remove(responses, basis)
+    clean = timeseries.residuals(responses, basis)
     nulls = [
         synchrony.null(
             clean,
             timecourses,
             basis,
-            n_permutations=7,
+            n_draws=7,
             rng=np.random.default_rng(5),
             batch_size=b,
         )
@@ -40,7 +40,7 @@ def test_null_equals_a_loop_whatever_the_batch(rng):
     coloured = surrogates.before_projection(timecourses, basis)
     for row in range(7):
         drawn = surrogates.draw_one(coloured, loop_rng)
-        r = np.corrcoef(clean.T, timeseries.remove(drawn, basis).T)[:40, 40:]
+        r = np.corrcoef(clean.T, timeseries.residuals(drawn, basis).T)[:40, 40:]
         hists = [np.histogram(np.abs(x), synchrony.N_BINS, (0, 1))[0] for x in r.T]
         counts += np.stack(hists)
         for null in nulls:
@@ -57,13 +57,13 @@ def test_only_some_neurons_are_counted_but_the_maximum_is_of_all(rng, monkeypatc
     monkeypatch.setattr(synchrony, "N_ROWS", 7)
     responses, timecourses = smooth(rng, 60, 40), smooth(rng, 60, 2)
     basis = timeseries.orthonormal(np.ones((60, 1)))
-    options = {"n_permutations": 5, "kind": "shift"}
+    options = {"n_draws": 5, "null_method": "shift"}
     null = synchrony.null(responses, timecourses, basis, rng=rng, **options)
     # every fourth neuron of five blocks of seven and one of five
     assert null.counts.sum(1).tolist() == [5 * 12] * 2
     monkeypatch.undo()
     with pytest.raises(ValueError, match="null_method must be one of"):
-        options["kind"] = "text"
+        options["null_method"] = "text"
         synchrony.null(responses, timecourses, basis, rng=rng, **options)
 
 
@@ -74,9 +74,9 @@ def test_text_null_equals_a_loop(rng):
     H = scipy.sparse.csr_array(rng.random((40, 50)) * (rng.random((40, 50)) < 0.2))
     timecourses = smooth(rng, 40, 2)
     basis = timeseries.orthonormal(np.ones((40, 1)))
-    clean = timeseries.remove(timecourses, basis)
+    clean = timeseries.residuals(timecourses, basis)
     null = synchrony.text_null(
-        activations, H, clean, basis, n_permutations=4, rng=np.random.default_rng(3)
+        activations, H, clean, basis, n_draws=4, rng=np.random.default_rng(3)
     )
     starts = np.random.default_rng(3).integers(90, size=4)
     for row, start in zip(null.maxima, starts, strict=True):
@@ -92,12 +92,10 @@ def test_text_synchrony_is_what_the_text_null_counts(rng):
     )
     H = scipy.sparse.csr_array(rng.random((40, 50)) * (rng.random((40, 50)) < 0.2))
     basis = timeseries.orthonormal(np.ones((40, 1)))
-    timecourses = timeseries.remove(smooth(rng, 40, 2), basis)
+    timecourses = timeseries.residuals(smooth(rng, 40, 2), basis)
     given, cut = (activations, H, timecourses, basis), np.array([0.1, 0.2])
-    null = synchrony.text_null(
-        *given, n_permutations=4, cut=cut, rng=np.random.default_rng(3)
-    )
-    r = synchrony.text_synchrony(*given, n_null=4, rng=np.random.default_rng(3))
+    null = synchrony.text_null(*given, n_draws=4, cut=cut, rng=np.random.default_rng(3))
+    r = synchrony.text_synchrony(*given, n_draws=4, rng=np.random.default_rng(3))
     assert r.shape == (4, 12, 2)
     np.testing.assert_allclose(np.abs(r).max(1), null.maxima, atol=1e-3)
     shares = [synchrony.layer_shares(one, 3, cut).max(0) for one in r]
@@ -109,8 +107,8 @@ def test_shares_of_layers_equal_a_loop(rng, monkeypatch, batch_size):
     monkeypatch.setattr(synchrony, "N_ROWS", 7)  # blocks that cut through layers
     responses, timecourses = smooth(rng, 60, 30), smooth(rng, 60, 2)
     basis = timeseries.orthonormal(np.ones((60, 1)))
-    clean, cut = timeseries.remove(responses, basis), np.array([0.1, 0.3])
-    options = {"n_permutations": 5, "batch_size": batch_size}
+    clean, cut = timeseries.residuals(responses, basis), np.array([0.1, 0.3])
+    options = {"n_draws": 5, "batch_size": batch_size}
     null = synchrony.null(
         clean,
         timecourses,
@@ -123,7 +121,7 @@ def test_shares_of_layers_equal_a_loop(rng, monkeypatch, batch_size):
     one = np.random.default_rng(5)
     coloured = surrogates.before_projection(timecourses, basis)
     for row in null.shares:
-        drawn = timeseries.remove(surrogates.draw_one(coloured, one), basis)
+        drawn = timeseries.residuals(surrogates.draw_one(coloured, one), basis)
         r = np.abs(np.corrcoef(clean.T, drawn.T)[:30, 30:])
         expected = [
             max((r[k : k + 10, i] >= cut[i]).mean() for k in (0, 10, 20))
@@ -139,13 +137,13 @@ def test_many_weak_neurons_of_a_layer_are_found_that_none_alone_would_be(rng):
     responses = smooth(rng, 150, 600)
     responses[:, 200:300] += 0.45 * timecourses[:, :1]
     basis = timeseries.orthonormal(np.ones((150, 1)))
-    pilot = synchrony.null(responses, timecourses, basis, n_permutations=20, rng=rng)
+    pilot = synchrony.null(responses, timecourses, basis, n_draws=20, rng=rng)
     cut = synchrony.cut_at(pilot.counts, 0.01)
     null = synchrony.null(
         responses,
         timecourses,
         basis,
-        n_permutations=99,
+        n_draws=99,
         n_layers=6,
         cut=cut,
         rng=rng,
@@ -208,7 +206,7 @@ def test_planted_coupling_is_found(rng):
     responses[:, 17] = timecourses[:, 1] + 0.5 * smooth(rng, 150)
     basis = timeseries.orthonormal(np.ones((150, 1)))
     r = synchrony.synchrony(responses, timecourses)
-    null = synchrony.null(responses, timecourses, basis, n_permutations=60, rng=rng)
+    null = synchrony.null(responses, timecourses, basis, n_draws=60, rng=rng)
     beyond = np.argwhere(np.abs(r) >= synchrony.familywise_threshold(null.maxima))
     assert beyond.tolist() == [[17, 1]]
     found = synchrony.false_discovery_q(r, null.counts) <= 0.05
@@ -220,19 +218,19 @@ def test_every_subject_has_its_own_null(rng, tmp_path):
     responses = smooth(rng, 60, 30)
     people = np.stack([smooth(rng, 60, 2) for _ in range(3)])
     basis = timeseries.orthonormal(np.ones((60, 1)))
-    options = {"n_permutations": 40, "rng": np.random.default_rng(1)}
+    options = {"n_draws": 40, "rng": np.random.default_rng(1)}
     path = tmp_path / "data" / "synchrony.npy"
     found, thresholds = synchrony.subjects(responses, people, basis, path, **options)
     assert found.shape == (3, 30, 2)
     one = np.random.default_rng(1)
     for r, threshold, person in zip(found, thresholds, people, strict=True):
         np.testing.assert_allclose(r, synchrony.synchrony(responses, person), atol=1e-6)
-        null = synchrony.null(responses, person, basis, n_permutations=40, rng=one)
+        null = synchrony.null(responses, person, basis, n_draws=40, rng=one)
         assert threshold == synchrony.familywise_threshold(null.maxima)
     maxima = rng.random((3, 40, 2))
     _, given = synchrony.subjects(responses, people, basis, path, maxima=maxima)
     expected = [synchrony.familywise_threshold(one) for one in maxima]
     np.testing.assert_array_equal(given, expected)
     with pytest.raises(ValueError, match="null_method must be one of"):
-        synchrony.subjects(responses, people, basis, path, kind="x", **options)
+        synchrony.subjects(responses, people, basis, path, null_method="x", **options)
     np.testing.assert_array_equal(np.load(path), found)

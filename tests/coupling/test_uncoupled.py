@@ -32,7 +32,7 @@ def data_of(rng, n_data=20, coupled=0.0):
 
 def test_a_right_null_is_told_from_a_wrong_one(rng, monkeypatch):
     given = data_of(rng, coupled=3.0)  # coupled to the story as it was heard
-    options = {"rng": rng, "n_permutations": 39, "n_rolls": 3}
+    options = {"rng": rng, "n_draws": 39, "n_rolls": 3}
     table = uncoupled.false_findings(*given, **options)
     assert len(table) == 7 * 20 and (table["n_networks"] == 2).all()
     assert table["found"].sum() <= uncoupled.interval(140)[1]
@@ -60,11 +60,11 @@ def test_a_burst_that_phase_takes_for_coupling_and_shift_does_not():
     people = people + 14 * np.exp(-0.5 * ((np.arange(200)[:, None] - at) / 1.5) ** 2)
     given = (responses, np.zeros((200, 0)), np.ones((200, 1)), people)
     found = {}
-    for kind in ("phase", "shift"):
+    for null_method in ("phase", "shift"):
         table = uncoupled.false_findings(
-            *given, kind=kind, rng=np.random.default_rng(4), n_rolls=1
+            *given, null_method=null_method, rng=np.random.default_rng(4), n_rolls=1
         )
-        found[kind] = int(table["found"].sum())
+        found[null_method] = int(table["found"].sum())
     high = uncoupled.interval(60)[1]
     assert found["shift"] <= high < found["phase"]
 
@@ -76,13 +76,13 @@ def test_texts_stand_in_for_the_story_and_its_clock_is_turned_too(rng):
     H = scipy.sparse.csr_array(rng.random((120, 150)) * (rng.random((120, 150)) < 0.1))
     _, confounds, drift, timecourses = data_of(rng, n_data=3)
     responses = H @ tokens.to_numpy()[:150].reshape(150, -1)
-    options = {"rng": rng, "n_permutations": 39, "n_rolls": 1, "names": list("abc")}
+    options = {"rng": rng, "n_draws": 39, "n_rolls": 1, "names": list("abc")}
     table = uncoupled.false_findings(
         responses,
         confounds,
         drift,
         timecourses,
-        kind="text",
+        null_method="text",
         texts=(tokens, H),
         **options,
     )

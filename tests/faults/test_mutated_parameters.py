@@ -68,9 +68,9 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     [
         ("level: .nan", "level must be a finite number"),
         ("level: .inf", "level must be a finite number"),
-        ("n_permutations: " + "9" * 400, "n_permutations must be a finite number"),
-        ("n_permutations: 0x" + "f" * 5000, "thousands of digits"),
-        ("n_permutations: " + "9" * 5000, "not readable as YAML"),
+        ("n_draws: " + "9" * 400, "n_draws must be a finite number"),
+        ("n_draws: 0x" + "f" * 5000, "thousands of digits"),
+        ("n_draws: " + "9" * 5000, "not readable as YAML"),
         ("level: 2001-99-99", "not readable as YAML"),
         ("level: !!timestamp x", "not readable as YAML"),
         ("level: 0.01\nn_atoms: 8\nlevel: 0.02", "'level' stands twice"),

@@ -38,7 +38,7 @@ def permuted(language_model, order):
 @pytest.mark.parametrize("over", ["samples", "units"])
 def test_planted_networks_are_found(rng, over):
     x, members, sources = planted(rng)
-    found = fingerprint.fit_activations(x, 4, alpha=2.5, over=over)
+    found = fingerprint.fit_activations(x, 4, z_threshold=2.5, over=over)
     overlap = (members @ found.members.reshape(4, -1).T.astype(int)) == 6
     assert (overlap.sum(0) == 1).all() and (overlap.sum(1) == 1).all()
     assert (found.members.sum((1, 2)) == 6).all()
@@ -49,12 +49,12 @@ def test_planted_networks_are_found(rng, over):
 
 def test_signals_weigh_members_alike_and_scale_does_not_matter(rng):
     x, _, _ = planted(rng)
-    found = fingerprint.fit_activations(x, 4, alpha=2.5)
+    found = fingerprint.fit_activations(x, 4, z_threshold=2.5)
     signal = x.reshape(len(x), -1) @ found.weights.toarray().T
     expected = np.stack([x[:, m].mean(1) for m in found.members], 1)
     np.testing.assert_allclose(signal, expected, rtol=1e-3, atol=1e-4)
     x *= rng.uniform(0.1, 10, x.shape[1:]).astype(np.float32)
-    again = fingerprint.fit_activations(x, 4, alpha=2.5)
+    again = fingerprint.fit_activations(x, 4, z_threshold=2.5)
     np.testing.assert_array_equal(again.members, found.members)
 
 
@@ -63,7 +63,7 @@ def test_dead_units_are_no_members(rng):
     flat, dead = x.reshape(len(x), -1), np.flatnonzero(~members.any(0))[:3]
     flat[:, dead[:2]] = 1e-32 * rng.laplace(size=(len(x), 1))  # alike, and so one group
     flat[:, dead[2]] = 0
-    found = fingerprint.fit_activations(x, 4, alpha=2.5)
+    found = fingerprint.fit_activations(x, 4, z_threshold=2.5)
     np.testing.assert_array_equal(found.members.any(0).ravel(), members.any(0))
 
 
@@ -71,7 +71,7 @@ def test_no_member_anywhere(rng):
     with pytest.raises(
         fingerprint.NoNetworksError, match=r"no unit has .z. > 50 in any of 4 networks"
     ):
-        fingerprint.fit_activations(planted(rng)[0], 4, alpha=50)
+        fingerprint.fit_activations(planted(rng)[0], 4, z_threshold=50)
 
 
 def test_signals_are_means_over_words_of_means_over_members(llama, rng):
@@ -99,7 +99,7 @@ def test_signals_are_means_over_words_of_means_over_members(llama, rng):
 
 
 def test_signals_of_a_model_with_special_tokens_and_no_head(bert, rng):
-    fitted = fingerprint.fit(bert, some_texts(rng, 4), 3, alpha=1.5)
+    fitted = fingerprint.fit(bert, some_texts(rng, 4), 3, z_threshold=1.5)
     assert fitted.shape == (3, 24)
     found = fingerprint.signals(bert, some_texts(rng, 2), fitted)
     assert [s.shape for s in found] == [(40, fitted.weights.shape[0])] * 2
@@ -112,7 +112,7 @@ def test_order_of_units_does_not_matter(llama, rng):
     ids = torch.tensor([[1, 2, 3]])
     torch.testing.assert_close(other.model(ids).logits, llama.model(ids).logits)
     fitting, texts = some_texts(rng, 5), some_texts(rng, 2)
-    options = {"n_networks": 4, "alpha": 1.5}
+    options = {"n_networks": 4, "z_threshold": 1.5}
     ours = fingerprint.fingerprint(llama, fitting, texts, **options)
     theirs = fingerprint.fingerprint(other, fitting, texts, **options)
     for a, b in zip(ours, theirs, strict=True):
@@ -135,7 +135,7 @@ def test_excerpts_are_beginnings_of_long_documents(tmp_path):
 
 def test_what_cannot_be_followed(llama, bert, rng):
     texts = some_texts(rng, 3)
-    fitted = fingerprint.fit(llama, texts, 3, alpha=1.5)
+    fitted = fingerprint.fit(llama, texts, 3, z_threshold=1.5)
     with pytest.raises(SignalError, match=r"found \[40, 5\] words"):
         fingerprint.signals(llama, [texts[0], "the cat sat on a"], fitted)
     with pytest.raises(SignalError, match="20 words or more, found"):
@@ -148,7 +148,7 @@ def test_what_cannot_be_followed(llama, bert, rng):
 
 def test_a_damaged_model(llama, rng):
     texts = some_texts(rng, 3)
-    fitted = fingerprint.fit(llama, texts, 3, alpha=1.5)
+    fitted = fingerprint.fit(llama, texts, 3, z_threshold=1.5)
     model = copy.deepcopy(llama.model)
     model.model.embed_tokens.weight[:] = torch.nan
     damaged = LanguageModel(model, llama.tokenizer, "causal")

@@ -25,7 +25,7 @@ def write(folder, change=None):
 
 def test_load_reads_all_files(tmp_path):
     write(tmp_path)
-    stimuli = localizer.load(tmp_path)
+    stimuli = localizer.load_sentences(tmp_path)
     assert len(stimuli) == 40
     assert stimuli["condition"].value_counts().to_dict() == {
         "sentence": 20,
@@ -50,10 +50,10 @@ def test_bad_stimuli_are_refused(tmp_path, change, message):
     broken = "langloc_fmri_run1_stim_set3.csv"
     write(tmp_path, lambda name, text: change(text) if name == broken else text)
     with pytest.raises(LocalizerError, match=message):
-        localizer.load(tmp_path)
+        localizer.load_sentences(tmp_path)
     (tmp_path / broken).unlink()
     with pytest.raises(LocalizerError, match=r"set3.csv is missing: expected 10 such"):
-        localizer.load(tmp_path)
+        localizer.load_sentences(tmp_path)
 
 
 def test_published_stimuli():
@@ -63,7 +63,7 @@ def test_published_stimuli():
         folder = resolve(localizer.STIMULI)
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    stimuli = localizer.load(folder)
+    stimuli = localizer.load_sentences(folder)
     assert stimuli["condition"].value_counts().tolist() == [240, 240]
     assert (stimuli["sentence"].str.split().str.len() == 12).all()
     first = stimuli.groupby("condition")["sentence"].first()
@@ -88,7 +88,7 @@ def alone(language_model, sentence, kind, n=None):
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_responses_equal_one_pass_a_sentence(llama, kind, batch_size):
     for pooling in ("last", "mean"):
-        found = localizer.responses(
+        found = localizer.sentence_activations(
             llama, SENTENCES, kind, batch_size=batch_size, pooling=pooling
         )
         assert found.shape[0] == len(SENTENCES)
@@ -100,28 +100,28 @@ def test_responses_equal_one_pass_a_sentence(llama, kind, batch_size):
 
 
 def test_responses_are_cut_at_max_tokens(llama):
-    found = localizer.responses(llama, SENTENCES, "ffn_out", max_tokens=4)
+    found = localizer.sentence_activations(llama, SENTENCES, "ffn_out", max_tokens=4)
     for sentence, values in zip(SENTENCES, found, strict=True):
         expected = alone(llama, sentence, "ffn_out", 4)[:, -1]
         np.testing.assert_allclose(values, expected, atol=2e-6)
-    every = localizer.responses(llama, SENTENCES, "ffn_out", max_tokens=None)
+    every = localizer.sentence_activations(llama, SENTENCES, "ffn_out", max_tokens=None)
     assert not np.allclose(every[0], found[0])
-    some = localizer.responses(llama, SENTENCES, "ffn_out", layers=[1])
-    full = localizer.responses(llama, SENTENCES, "ffn_out")
+    some = localizer.sentence_activations(llama, SENTENCES, "ffn_out", layers=[1])
+    full = localizer.sentence_activations(llama, SENTENCES, "ffn_out")
     np.testing.assert_array_equal(some[:, 0], full[:, 1])
 
 
 def test_responses_without_a_head(bert):
-    found = localizer.responses(bert, SENTENCES, "ffn_out", batch_size=2)
+    found = localizer.sentence_activations(bert, SENTENCES, "ffn_out", batch_size=2)
     expected = alone(bert, SENTENCES[2], "ffn_out")[:, -1]
     np.testing.assert_allclose(found[2], expected, atol=2e-6)
 
 
 def test_bad_responses_are_refused(llama, rng):
     with pytest.raises(LocalizerError, match="'last' or 'mean', found 'first'"):
-        localizer.responses(llama, SENTENCES, "ffn_out", pooling="first")
+        localizer.sentence_activations(llama, SENTENCES, "ffn_out", pooling="first")
     with pytest.raises(LocalizerError, match=r"sentence 1 \(''\) has no tokens"):
-        localizer.responses(llama, ["the cat", ""], "ffn_out")
+        localizer.sentence_activations(llama, ["the cat", ""], "ffn_out")
     values = rng.normal(size=(6, 2, 3))
     label = np.arange(6) < 3
     with pytest.raises(LocalizerError, match=r"bool of shape \(6,\), found int64"):

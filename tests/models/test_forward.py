@@ -23,7 +23,7 @@ def brain(n_columns, mask=None):
 
 
 def networks(**changed):
-    options = {"n_networks": 10, "sample_tokens": 512} | changed
+    options = {"n_networks": 10, "slice_tokens": 512} | changed
     networks_checks.check_model_networks(CORPUS, **options)
 
 
@@ -66,9 +66,9 @@ REFUSED = {
         lambda: forward.check_windows(window=8, stride=9),
         "^stride: 9 .* its 8 tokens",
     ),
-    "sample_tokens": (
-        lambda: networks(sample_tokens=8),
-        "^n_model_networks: 10 .* 8 tokens .sample_tokens is 8, .* 100.*corpus_tokens",
+    "slice_tokens": (
+        lambda: networks(slice_tokens=8),
+        "^n_model_networks: 10 .* 8 tokens .slice_tokens is 8, .* 100.*corpus_tokens",
     ),
     "corpus_tokens": (lambda: networks(n_networks=100), "smallest corpus has 100"),
     "scan": (lambda: networks(scan=[5, 400]), "^scan: 400 .* 400 tokens"),

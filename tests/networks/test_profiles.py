@@ -76,7 +76,7 @@ def test_domain_p_is_calibrated_for_networks_that_follow_documents(corpus):
     offsets = rng.normal(size=(12, 200))
     timecourses = offsets[tokens["document"]] + rng.normal(size=(len(tokens), 200))
     _, tests = profiles.domain_selectivity(
-        timecourses, tokens, documents, rng=rng, n_permutations=199
+        timecourses, tokens, documents, rng=rng, n_draws=199
     )
     low, high = stats.binom.ppf([0.001, 0.999], 200, 0.05)
     assert low <= (tests["p"] <= 0.05).sum() <= high
@@ -130,7 +130,7 @@ def test_feature_p_is_calibrated_for_slow_series(corpus):
         pd.DataFrame(slow(5)),
         tokens["document"],
         rng=rng,
-        n_permutations=99,
+        n_draws=99,
     )
     naive = stats.pearsonr(slow(40), slow(40)).pvalue <= 0.05
     assert naive.mean() > 0.2  # what the parametric test would say

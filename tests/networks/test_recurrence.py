@@ -43,7 +43,7 @@ def test_null_equals_a_loop(rng):
     null = recurrence.recurrence_null(
         templates,
         individuals,
-        n_permutations=5,
+        n_draws=5,
         rng=np.random.default_rng(7),
         min_iou=0.12,
     )
@@ -71,14 +71,12 @@ def test_planted_template_recurs_and_layers_alone_do_not(rng):
     counts = recurrence.recurrence(templates, individuals)
     assert counts[0] == 20 and counts[1] >= 18  # both recur by the published measure
     null = recurrence.recurrence_null(
-        templates, individuals, n_permutations=199, rng=rng, min_iou=0.5
+        templates, individuals, n_draws=199, rng=rng, min_iou=0.5
     )
     strict = recurrence.recurrence(templates, individuals, min_iou=0.5)
     p = matching.p_values(strict, null)
     assert p[0] == 1 / 200
-    loose = recurrence.recurrence_null(
-        templates, individuals, n_permutations=199, rng=rng
-    )
+    loose = recurrence.recurrence_null(templates, individuals, n_draws=199, rng=rng)
     assert matching.p_values(counts, loose)[1] > 0.05
 
 
@@ -89,9 +87,7 @@ def test_p_values_are_calibrated(rng):
         templates = random_members(rng, 1, 2, 40, share=0.3)
         individuals = random_members(rng, 10, 3, 2, 40, share=0.3)
         counts = recurrence.recurrence(templates, individuals)
-        null = recurrence.recurrence_null(
-            templates, individuals, n_permutations=59, rng=rng
-        )
+        null = recurrence.recurrence_null(templates, individuals, n_draws=59, rng=rng)
         small += matching.p_values(counts, null)[0] <= 0.05
     assert small <= stats.binom.ppf(0.999, 120, 0.05)
 
@@ -109,13 +105,13 @@ def test_agreement_is_the_best_one_to_one_pairing(rng):
         np.mean([naive_iou(a[i], b[j]) for i, j in enumerate(choice)])
         for choice in itertools.permutations(range(5), 3)
     )
-    mean, pairs = recurrence.agreement(a, b)
+    mean, pairs = recurrence.member_agreement(a, b)
     assert mean == pytest.approx(best)
     assert [i for i, *_ in pairs] == [0, 1, 2]
     for i, j, value in pairs:
         assert value == pytest.approx(naive_iou(a[i], b[j]))
     order = [2, 0, 1]
-    mean, pairs = recurrence.agreement(a, a[order])
+    mean, pairs = recurrence.member_agreement(a, a[order])
     assert mean == 1 and [order[j] for _, j, _ in pairs] == [0, 1, 2]
 
 
@@ -123,35 +119,35 @@ def test_agreement_of_timecourses(rng):
     source = rng.laplace(size=(400, 4))
     a = source[:, [1, 0, 3]] + 0.3 * rng.normal(size=(400, 3))
     b = -source + 0.3 * rng.normal(size=(400, 4))  # signs aside
-    mean, pairs = recurrence.agreement_of_timecourses(a, b)
+    mean, pairs = recurrence.timecourse_agreement(a, b)
     assert [j for _, j, _ in pairs] == [1, 0, 3]
     for i, j, value in pairs:
         assert value == pytest.approx(abs(stats.pearsonr(a[:, i], b[:, j])[0]))
     assert mean == pytest.approx(np.mean([value for *_, value in pairs])) and mean > 0.8
-    other, _ = recurrence.agreement_of_timecourses(a, rng.normal(size=(400, 4)))
+    other, _ = recurrence.timecourse_agreement(a, rng.normal(size=(400, 4)))
     assert other < 0.2
 
 
 def test_bad_input_is_named(rng):
     a, b = random_members(rng, 2, 3, 20), random_members(rng, 2, 3, 21)
     with pytest.raises(ValueError, match="different units"):
-        recurrence.agreement(a, b)
+        recurrence.member_agreement(a, b)
     with pytest.raises(ValueError, match=r"a must say which units belong.*float64"):
         recurrence.iou(a.astype(float), a)
     with pytest.raises(ValueError, match="expected templates of shape"):
         recurrence.recurrence(a, a)
     with pytest.raises(ValueError, match="400 and 300 samples"):
-        recurrence.agreement_of_timecourses(np.ones((400, 2)), np.ones((300, 2)))
+        recurrence.timecourse_agreement(np.ones((400, 2)), np.ones((300, 2)))
     with pytest.raises(ValueError, match="NaN"):
-        recurrence.agreement_of_timecourses(np.full((9, 2), np.nan), np.ones((9, 2)))
+        recurrence.timecourse_agreement(np.full((9, 2), np.nan), np.ones((9, 2)))
     with pytest.raises(ValueError, match="no networks"):
-        recurrence.agreement(a[:0], a)
+        recurrence.member_agreement(a[:0], a)
 
 
 def test_pairwise_is_a_symmetric_table(rng):
     sets = {name: rng.random((3, 2, 40)) < 0.3 for name in "abc"}
-    table = recurrence.pairwise(sets, recurrence.agreement)
+    table = recurrence.pairwise(sets, recurrence.member_agreement)
     assert list(table) == list(table.index) == ["a", "b", "c"]
     np.testing.assert_allclose(np.diag(table), 1)
     np.testing.assert_allclose(table, table.T)
-    assert table.loc["a", "c"] == recurrence.agreement(sets["a"], sets["c"])[0]
+    assert table.loc["a", "c"] == recurrence.member_agreement(sets["a"], sets["c"])[0]

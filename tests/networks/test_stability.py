@@ -8,7 +8,7 @@ from anbn.stats import matching
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = {"n_draws": 6, "n_halves": 3, "n_nulls": 4}
+QUICK = {"n_bootstrap": 6, "n_halves": 3, "n_null_sets": 4}
 
 
 def corpus(
@@ -74,7 +74,7 @@ def test_shared_networks_are_stable_and_no_others(standardise):
 def test_networks_of_a_dictionary(n_shared):
     small = {"n_documents": 10, "n_units": 120, "size": 12, "n_own": int(n_shared < 4)}
     data, whose, shared = corpus(n_shared, 2, **small)
-    found = judged(data, whose, 4, "dictionary", n_draws=5, n_nulls=3)
+    found = judged(data, whose, 4, "dictionary", n_bootstrap=5, n_null_sets=3)
     if n_shared:
         real = np.abs(matching.correlate(found.networks, shared)).max(1) > 0.5
         assert real.sum() == n_shared
@@ -105,7 +105,13 @@ def people(shared, rng, n_people=8, n_times=40):
 @pytest.mark.parametrize("shared", [True, False])
 def test_networks_of_people(method, shared, rng):
     runs, mask = people(shared, rng)
-    options = {"over": "units", "mask": mask, "n_draws": 4, "n_halves": 3, "n_nulls": 4}
+    options = {
+        "over": "units",
+        "mask": mask,
+        "n_bootstrap": 4,
+        "n_halves": 3,
+        "n_null_sets": 4,
+    }
     whose = [f"sub-{i}" for i in range(8)]
     found = judged(runs, whose, 6 if method == "vsdbn" else 3, method, **options)
     stable = found.stability.stable
@@ -147,10 +153,10 @@ def test_too_few_parts_cannot_be_judged_and_all_goes_on(n_parts, rng):
 
 def test_without_null_data_sets_nothing_is_called_stable():
     data, whose, _ = corpus(5, 0, n_own=0)
-    found = judged(data, whose, 5, n_nulls=0)
+    found = judged(data, whose, 5, n_null_sets=0)
     assert found.stability.halves.min() > 0.9
     assert not found.stability.stable.any()
-    assert "n_nulls" in found.stability.describe(5)
+    assert "n_null_sets" in found.stability.describe(5)
 
 
 def test_many_documents_are_dealt_into_groups(monkeypatch):
@@ -194,7 +200,7 @@ def test_agreement_equals_a_naive_loop(rng):
         pairs.append(
             [rng.permutation(maps) + rng.normal(size=maps.shape) for _ in range(2)]
         )
-    found = stability.agreement(maps, pairs)
+    found = stability.refit_agreement(maps, pairs)
     for k, row in enumerate(maps):
         expected = []
         for pair in pairs:
@@ -202,7 +208,7 @@ def test_agreement_equals_a_naive_loop(rng):
             expected.append(abs(np.corrcoef(a, b)[0, 1]))
         assert found[k] == pytest.approx(np.mean(expected), abs=1e-6)
     missing = [[maps, maps[:2]]]
-    np.testing.assert_allclose(stability.agreement(maps, missing), [1, 1, 0, 0])
+    np.testing.assert_allclose(stability.refit_agreement(maps, missing), [1, 1, 0, 0])
 
 
 def test_halves_are_disjoint_and_draws_are_with_replacement(rng):

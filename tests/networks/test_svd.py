@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from anbn.core.blocks import blocks, moments, size
+from anbn.core.blocks import moments, size, walk
 from anbn.networks import svd
 
 
@@ -22,13 +22,13 @@ def test_blocks_cover_everything_once(rng):
     parts = [rng.normal(size=(n, 2, 3)).astype(np.float16) for n in (5, 1, 12)]
     whole = np.concatenate(parts)
     for given in (whole, parts, xr.DataArray(whole)):
-        found = list(blocks(given, 4))
+        found = list(walk(given, 4))
         rows = np.concatenate([np.arange(r.start, r.stop) for r, _ in found])
         np.testing.assert_array_equal(rows, np.arange(18))
         np.testing.assert_array_equal(np.concatenate([b for _, b in found]), whole)
         assert max(len(b) for _, b in found) == 4
         assert size(given) == (18, 6)
-    assert list(blocks(np.zeros((0, 3)))) == []
+    assert list(walk(np.zeros((0, 3)))) == []
     with pytest.raises(ValueError, match=r"differ in their number of units: \[3, 4\]"):
         size([np.zeros((2, 3)), np.zeros((2, 4))])
 

@@ -10,7 +10,7 @@ from anbn.stats import surrogates, timeseries
 @pytest.mark.parametrize("n", [80, 81])
 def test_turned_phases_keep_spectra_and_cross_spectra(rng, n):
     timecourses = smooth(rng, n, 3)
-    surrogate = surrogates.draw_one(timecourses, rng, kind="phase")
+    surrogate = surrogates.draw_one(timecourses, rng, null_method="phase")
     before, after = (np.fft.rfft(x, axis=0) for x in (timecourses, surrogate))
     np.testing.assert_allclose(np.abs(after), np.abs(before), atol=1e-8)
     cross = [x[:, 0] * x[:, 1].conj() for x in (before, after)]
@@ -25,7 +25,7 @@ def test_shifts_are_whole_rolls_and_equally_likely_but_the_nearest(rng, n_times,
     rolls = [np.roll(timecourses, -k, axis=0) for k in range(n_times)]
     allowed = [0, *range(near, n_times - near + 1)]
     n = 100 * len(allowed)
-    drawn = surrogates.draw(timecourses, n, kind="shift", rng=rng)
+    drawn = surrogates.draw(timecourses, n, null_method="shift", rng=rng)
     assert drawn.shape == (n_times, n, 2)
     which = [
         int(np.argmin([np.abs(x - roll).max() for roll in rolls]))
@@ -37,10 +37,10 @@ def test_shifts_are_whole_rolls_and_equally_likely_but_the_nearest(rng, n_times,
     assert counts[allowed].min() > 60 and counts.max() < 145  # 100 expected
 
 
-@pytest.mark.parametrize("kind", ["phase", "shift"])
-def test_runs_are_drawn_apart(rng, kind):
+@pytest.mark.parametrize("null_method", ["phase", "shift"])
+def test_runs_are_drawn_apart(rng, null_method):
     timecourses = np.concatenate([smooth(rng, 30, 2), 100 + smooth(rng, 50, 2)])
-    options = {"kind": kind, "run_lengths": [30, 50], "rng": rng}
+    options = {"null_method": null_method, "run_lengths": [30, 50], "rng": rng}
     drawn = surrogates.draw(timecourses, 5, **options)
     assert drawn[:30].max() < 50 < drawn[30:].min()
     power = np.abs(np.fft.rfft(drawn[30:], axis=0))
@@ -48,10 +48,10 @@ def test_runs_are_drawn_apart(rng, kind):
     np.testing.assert_allclose(power, np.broadcast_to(expected, power.shape), atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["phase", "shift"])
-def test_the_same_numbers_whatever_the_batch(rng, kind):
+@pytest.mark.parametrize("null_method", ["phase", "shift"])
+def test_the_same_numbers_whatever_the_batch(rng, null_method):
     timecourses = smooth(rng, 40, 2)
-    options = {"kind": kind, "run_lengths": [15, 25]}
+    options = {"null_method": null_method, "run_lengths": [15, 25]}
     whole = surrogates.draw(timecourses, 6, rng=np.random.default_rng(1), **options)
     one = np.random.default_rng(1)
     parts = [surrogates.draw(timecourses, n, rng=one, **options) for n in (2, 4)]
@@ -62,7 +62,7 @@ def test_the_default_rolls():
     data, options = np.arange(20.0)[:, None], {"n": 5}
     default = surrogates.draw(data, **options, rng=np.random.default_rng(1))
     rolled = surrogates.draw(
-        data, **options, kind="shift", rng=np.random.default_rng(1)
+        data, **options, null_method="shift", rng=np.random.default_rng(1)
     )
     np.testing.assert_array_equal(default, rolled)
 
@@ -70,8 +70,8 @@ def test_the_default_rolls():
 @pytest.mark.parametrize(
     ("n", "options", "expected"),
     [
-        (99, {"kind": "phase"}, 0.01),
-        (99, {"kind": "text"}, 0.01),
+        (99, {"null_method": "phase"}, 0.01),
+        (99, {"null_method": "text"}, 0.01),
         (99, {"n_times": 100}, (1 + 99 / 92) / 100),
         (99_999, {"n_times": 100}, 1 / 92),
         (99, {"run_lengths": (50, 50)}, (1 + 99 / 42**2) / 100),
@@ -85,7 +85,7 @@ def test_least_p_that_draws_can_give(n, options, expected):
 
 def test_least_p_of_rolls_is_that_of_the_strongest_coupling(rng):
     data = smooth(rng, 40, 1)
-    drawn = surrogates.draw(data, 4000, kind="shift", rng=rng)[..., 0]
+    drawn = surrogates.draw(data, 4000, null_method="shift", rng=rng)[..., 0]
     r = np.corrcoef(data.T, drawn.T)[0, 1:]
     p = (1 + (r >= 1 - 1e-9).sum()) / 4001  # of a neuron that is the network itself
     assert p == pytest.approx(surrogates.least_p(4000, n_times=40), rel=0.3)
@@ -94,11 +94,11 @@ def test_least_p_of_rolls_is_that_of_the_strongest_coupling(rng):
 def test_bad_requests(rng):
     data = np.zeros((24, 2))
     with pytest.raises(ValueError, match=r"null_method must be one of shift.*'fase'"):
-        surrogates.draw(data, 1, kind="fase", rng=rng)
+        surrogates.draw(data, 1, null_method="fase", rng=rng)
     with pytest.raises(ValueError, match="add up to 20 volumes, the data have 24"):
         surrogates.draw(data, 1, run_lengths=[10, 10], rng=rng)
     with pytest.raises(ValueError, match=r"'runs' is no longer offered\. Take shift"):
-        surrogates.draw(data, 1, kind="runs", rng=rng)
+        surrogates.draw(data, 1, null_method="runs", rng=rng)
 
 
 def test_other_text_equals_a_loop(rng):
@@ -125,7 +125,7 @@ def test_colour_before_projection_is_found_again(rng):
     )
     confounds = np.column_stack([np.ones(120), smooth(rng, 120, 25)])
     basis = timeseries.orthonormal(confounds)
-    clean = timeseries.remove(noise, basis)
+    clean = timeseries.residuals(noise, basis)
 
     def colour(data):
         """Power by frequency, mean over networks, and its sum 1."""
@@ -133,7 +133,7 @@ def test_colour_before_projection_is_found_again(rng):
         return power / power.sum()
 
     def projected(data):
-        return colour(timeseries.remove(surrogates.draw_one(data, rng), basis))
+        return colour(timeseries.residuals(surrogates.draw_one(data, rng), basis))
 
     ours = projected(surrogates.before_projection(clean, basis))
     off, off_twice = (

@@ -89,7 +89,7 @@ def test_three_are_panels_and_more_are_means_over_all_others():
     assert [len(lines(ax)) for ax in panels] == [3, 3]
     several = {ATOMS: [8, 16], HRF: ["spm", "fir"], KINDS: kinds, ALPHA: [0.1, 1.0]}
     _, panels, table = draw(several)
-    assert panels[0].get_title() == "over all atom_alpha, kinds, hrf"
+    assert panels[0].get_title() == "over all atom_penalty, kinds, hrf"
     (line,) = lines(panels[0])
     expected = table.groupby(ATOMS)[SCORE].mean()
     assert np.allclose(line.get_ydata(), expected) and len(panels) == 4

@@ -171,7 +171,7 @@ def test_a_number_of_the_wrong_type_is_named():
 
 
 def test_references_are_whole():
-    entries = references.load()
+    entries = references.load_bibliography()
     assert len(entries) > 20
     cited = re.findall(r"@(\w+\d{4}\w+|nilearn)\b", _library())
     assert set(cited) <= set(entries)

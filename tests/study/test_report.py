@@ -143,7 +143,7 @@ def test_html_is_shown_as_text(outputs):
 def test_what_a_reader_must_know(outputs):
     for stage in (FIRST, SECOND):
         run(stage, simulated=stage == SECOND)
-    run(THIRD, simulated=False, n_permutations=50)
+    run(THIRD, simulated=False, n_draws=50)
     out = outputs / "mine"
     made = artifacts.read_manifest(out / SECOND)["provenance"]
     packages = made["packages"] | {"torch": "1.0"}
@@ -155,7 +155,7 @@ def test_what_a_reader_must_know(outputs):
     assert "Simulated data. Stage 02 rests on" in text
     assert "different commits: " in text and "different versions of torch: " in text
     assert "not committed were in the project when" in text
-    assert "n_permutations is 50: p of the group's null cannot be below 1/51" in text
+    assert "n_draws is 50: p of the group's null cannot be below 1/51" in text
     assert "04_key_neuron_masking: It failed." in text
     assert "05_cutting_out: It has not run." in text
     assert text.count("It was run by hand") == 3
@@ -175,11 +175,11 @@ def test_stages_that_are_not_up_to_date(outputs):
     assert text.count("Not up to date.") == 1
     assert "Its parameters are the same; its notebook, the library" in text
     older = values_of(SECOND, level=0.01) | {"gone": 1}
-    del older["n_nulls"]
+    del older["n_null_sets"]
     change(folder / SECOND, params=older)
     text = text_of(page_of())
     assert "Parameters changed since: level (0.01, now 0.05)." in text
-    assert "no longer exist: gone." in text and "added since: n_nulls." in text
+    assert "no longer exist: gone." in text and "added since: n_null_sets." in text
     shutil.rmtree(outputs.parent / "params" / "mine")
     assert text_of(page_of()).count("Whether it is up to date cannot be told") >= 1
 

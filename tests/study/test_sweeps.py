@@ -213,7 +213,7 @@ def test_aliases_without_end(quick):
 
 @pytest.mark.parametrize("name", list(sweep_spec.names()))
 def test_shipped_sweeps(name):
-    study = sweep_spec.load(name)[0]["study"]
+    study = sweep_spec.load_spec(name)[0]["study"]
     sweep = sweeps.read(name)
     assert len(sweep.points) > 1
     assert sweep_spec.names()[name]  # says in its first line what it is for

@@ -16,12 +16,14 @@ def corpus(tmp_path):
 
 def test_held_out_documents_share_nothing(tokenizer, corpus):
     options = {"n_documents": 2, "document_tokens": 30}
-    tokens, documents = holdout.held_out(tokenizer, [corpus], **options, used={})
+    tokens, documents = holdout.held_out_documents(
+        tokenizer, [corpus], **options, used={}
+    )
     assert tokens.groupby("document").size().tolist() == [30, 30]
     assert documents["corpus"].tolist() == ["wiki", "wiki"]
     assert documents["text"][0] == ONE[: len(documents["text"][0])]
     used = holdout.hashes([TWO])  # whole; evaluated would be its beginning
-    _, documents = holdout.held_out(tokenizer, [corpus], **options, used=used)
+    _, documents = holdout.held_out_documents(tokenizer, [corpus], **options, used=used)
     assert [text[:5] for text in documents["text"]] == [ONE[:5], THREE[:5]]
     holdout.check_disjoint(documents, used)
     with pytest.raises(holdout.OverlapError, match="document 1 of wiki would be eval"):
@@ -33,15 +35,17 @@ def test_no_document_twice_and_too_few_are_named(tokenizer, corpus):
     with pytest.raises(
         stories.StimulusError, match="expected 4 documents of 30 tokens"
     ):
-        holdout.held_out(tokenizer, [corpus], n_documents=4, **options)
+        holdout.held_out_documents(tokenizer, [corpus], n_documents=4, **options)
     with pytest.raises(
         stories.StimulusError, match="found 0 \\(4 are shorter than this window, 0 were"
     ):
-        holdout.held_out(
+        holdout.held_out_documents(
             tokenizer, [corpus], n_documents=1, document_tokens=500, used={}
         )
     with pytest.raises(ValueError, match="2 tokens or more, found 1"):
-        holdout.held_out(tokenizer, [corpus], n_documents=1, document_tokens=1, used={})
+        holdout.held_out_documents(
+            tokenizer, [corpus], n_documents=1, document_tokens=1, used={}
+        )
 
 
 def test_short_sentences_may_be_shared():

@@ -11,7 +11,7 @@ DISCARDED = 10  # volumes that the tables of motion hold, the time courses do no
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]  # mm, rad
 
 
-def load(radius="6mm"):
+def load_timecourses(radius="6mm"):
     """Region time courses of 27 people who listened to Alice in Wonderland.
 
     Returns

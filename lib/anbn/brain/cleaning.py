@@ -252,7 +252,7 @@ def clean_run(data, basis, standardise, source):
             block = 100 * (block / np.where(mean == 0, np.inf, mean) - 1)
         else:
             block = block - block.mean(0)  # float32 has few digits for what is left
-        block = timeseries.remove(block, basis)
+        block = timeseries.residuals(block, basis)
         if standardise == "zscore":
             block = timeseries.zscore(block)
         data[:, start : start + COLUMNS] = block

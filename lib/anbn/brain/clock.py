@@ -1,11 +1,11 @@
-"""The clock of the volumes: how many there are, in which runs, and when they begin.
+"""The clock of the volumes, and from words to it.
 
 The clock counts kept volumes: volume t is at ``first_volume + t tr`` seconds of the
 story, and the volumes of a run follow those of the run before it without a gap. So the
 times of words go on from run to run: those of run k are counted from its first kept
 volume, plus ``first_volume`` and the volumes of all runs before it times ``tr``.
 
-From words to the BOLD clock: the haemodynamic response, drift, confounds.
+The haemodynamic response takes what happens at a word to the volumes that show it.
 """
 
 from functools import cache
@@ -20,14 +20,14 @@ HRF_LENGTH = 32.0  # s
 _STEP = 0.01  # s, grid on which the response is tabulated
 
 
-def hrf(seconds, kind="spm"):
+def response_function(seconds, hrf="spm"):
     """Haemodynamic response at given times after an event.
 
     Parameters
     ----------
     seconds : array
         Time since the event; the response is 0 before it and after 32 s.
-    kind : {"spm", "glover"}
+    hrf : {"spm", "glover"}
         nilearn's canonical responses.
 
     Returns
@@ -35,17 +35,17 @@ def hrf(seconds, kind="spm"):
     response : array of the same shape
         Per second: its integral is 1.
     """
-    table = _table(kind)
+    table = _table(hrf)
     at = np.linspace(0, HRF_LENGTH, len(table))
     return np.interp(seconds, at, table / _STEP, left=0.0, right=0.0)
 
 
 @cache
-def _table(kind):
+def _table(hrf):
     functions = {"spm": spm_hrf, "glover": glover_hrf}
-    if kind not in functions:
-        raise ValueError(f"hrf must be spm, glover or none, found {kind!r}")
-    return functions[kind](1.0, oversampling=round(1 / _STEP), time_length=HRF_LENGTH)
+    if hrf not in functions:
+        raise ValueError(f"hrf must be spm, glover or none, found {hrf!r}")
+    return functions[hrf](1.0, oversampling=round(1 / _STEP), time_length=HRF_LENGTH)
 
 
 def alignment_matrix(
@@ -55,7 +55,7 @@ def alignment_matrix(
     n_times,
     tr,
     start=0.0,
-    kind="spm",
+    hrf="spm",
     pooling="mean",
     token_pooling="mean",
     run_lengths=(),
@@ -83,7 +83,7 @@ def alignment_matrix(
     start : float
         Time of the first kept volume on the stimulus clock (s). Words before it count
         as far as their response reaches into the scan.
-    kind : {"spm", "glover", "none"}
+    hrf : {"spm", "glover", "none"}
         Response; with ``none`` a word counts in the TR in which it begins.
     pooling, token_pooling : {"mean", "sum", "last"}
         Of the words of a TR, and of the tokens of a word.
@@ -107,12 +107,12 @@ def alignment_matrix(
     heard = np.isfinite(onset) & np.isin(np.arange(len(onset)), word)
     # rounding keeps words on a TR's border in the same TR whatever the clock's zero
     of_tr = np.floor(np.round((onset[heard] - start) / tr, 9)).astype(int)
-    if kind == "none":
+    if hrf == "none":
         rows, response = of_tr[None], np.ones((1, len(of_tr)))
     else:
         # volumes from the word on, as many as the response lasts
         rows = of_tr + np.arange(int(HRF_LENGTH / tr) + 2)[:, None]
-        response = hrf(np.round(start + rows * tr - onset[heard], 9), kind)
+        response = response_function(np.round(start + rows * tr - onset[heard], 9), hrf)
     runs = timeseries.spans(n_times, run_lengths)
     begin, end = np.array([(run.start, run.stop) for run in runs]).T
     of_run = np.searchsorted(begin[1:], of_tr, side="right")
@@ -139,7 +139,7 @@ def _share(group, pooling):
     raise ValueError(f"pooling must be mean, sum or last, found {pooling!r}")
 
 
-def word_rate(onset, *, n_times, tr, start=0.0, kind="spm", run_lengths=()):
+def word_rate(onset, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
     """Words a second on the BOLD clock, after the haemodynamic response.
 
     Parameters are those of ``alignment_matrix``.
@@ -149,7 +149,7 @@ def word_rate(onset, *, n_times, tr, start=0.0, kind="spm", run_lengths=()):
     rate : array of shape (n_times,)
     """
     times = np.arange(len(onset))
-    options = {"n_times": n_times, "tr": tr, "start": start, "kind": kind}
+    options = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
     options["run_lengths"] = run_lengths
     H = alignment_matrix(times, onset, **options, pooling="sum")
     return H @ np.ones(len(onset))
@@ -383,11 +383,11 @@ def best_offset(timecourses, onset, *, n_times, tr, start, hrf, basis, run_lengt
     z = timeseries.zscore(np.asarray(timecourses, float))
     steps = int(2 * min(REACH, n_times * tr / 4) / tr)
     starts = start + tr / 2 * np.arange(-steps, steps + 1)
-    clock = {"n_times": n_times, "tr": tr, "kind": hrf, "run_lengths": run_lengths}
+    clock = {"n_times": n_times, "tr": tr, "hrf": hrf, "run_lengths": run_lengths}
     r = np.zeros(len(starts))
     for i, at in enumerate(starts):
         rate = word_rate(onset, start=at, **clock)
-        rate = timeseries.zscore(timeseries.remove(rate, basis))
+        rate = timeseries.zscore(timeseries.residuals(rate, basis))
         r[i] = np.abs(z.T @ rate / n_times).max()
     best = r.argmax()
     return float(starts[best]), float(r[best]), float(r[steps])

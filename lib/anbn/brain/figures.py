@@ -1,4 +1,4 @@
-"""TODO"""
+"""Figures of BOLD: word rate, maps, lags, subjects, encoding."""
 
 import matplotlib.pyplot as plt
 import numpy as np

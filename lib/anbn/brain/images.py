@@ -1,11 +1,8 @@
-"""Time series in CIFTI-2 files: grayordinates or parcels.
+"""Images: runs checked and brought to one grid, and where to look in them.
 
-Images: 4D runs, checked and brought to one grid, a block of volumes at a time.
-
-A whole 4D image is never in memory: what is kept of a block are the voxels of the mask
-or the time courses of the atlas.
-
-Where to look in a volume: masks and atlases, laid over the runs' grid.
+A whole 4D image is never in memory: it is read a block of volumes at a time, and what
+is kept of a block are the voxels of the mask or the time courses of the atlas. Masks
+and atlases are laid over the runs' grid. CIFTI-2 files hold grayordinates or parcels.
 """
 
 import gzip
@@ -188,7 +185,7 @@ def header_tr(path):
         return float(header.get_zooms()[3]) * SECONDS[header.get_xyzt_units()[1]]
 
 
-def blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
+def volume_blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
     """Volumes of a 4D image, one block after another.
 
     A voxel that is NaN in every volume lies outside the brain, as SPM writes it, and is
@@ -349,7 +346,7 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
     data = np.empty((image.shape[3], n_columns), kind)
     largest = np.zeros(len(keep), np.float32)  # of each voxel, over volumes
     done = 0
-    for block in blocks(path, everywhere=spreads):
+    for block in volume_blocks(path, everywhere=spreads):
         volumes = resample(nibabel.Nifti1Image(block, image.affine), to)
         if smoothing:
             volumes = smooth_img(volumes, smoothing)
@@ -494,7 +491,7 @@ def mask_of(mask, runs, to):
 def _epi_mask(run, to):
     """nilearn's EPI mask of one run."""
     image, total, first = open_image(run), 0.0, None
-    for block in blocks(run):
+    for block in volume_blocks(run):
         first = np.abs(block[..., 0]).mean() if first is None else first
         total = total + block.sum(3, dtype=np.float64)
     mean = (total / image.shape[3]).astype(np.float32)

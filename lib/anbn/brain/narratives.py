@@ -1,14 +1,9 @@
-"""The Narratives data: its scans, and who heard what.
+"""The Narratives data: its scans, who heard what, when, and fetching them.
 
-345 people listened to 27 stories, TR 1.5 s (Nastase et al. 2021, Scientific Data
-8:250; OpenNeuro ds002345). A scan is a task; most stories have the name of theirs.
-
-When in a scan of the Narratives data each word was spoken.
-
-Times of words come from Gentle's align.csv, on the clock of the sound file; the scan's
-events say when that file began.
-
-Downloading the Narratives data (OpenNeuro ds002345) over HTTPS, anonymously.
+345 people listened to 27 stories, TR 1.5 s (Nastase et al. 2021, Scientific Data 8:250;
+OpenNeuro ds002345). A scan is a task; most stories have the name of theirs. Times of
+words come from Gentle's align.csv, on the clock of the sound file; the scan's events
+say when that file began. Files come over HTTPS, anonymously.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Regressors on the BOLD clock by name: confounds to remove, or bands that encode.
 
-Sound that was heard, as a regressor on the BOLD clock.
+They come of the story's words, of tables, and of the sound that was heard.
 """
 
 import warnings
@@ -199,7 +199,7 @@ def impulses(
     RegressorError
         Events that do not reach the volumes.
     """
-    options = {"n_times": n_times, "tr": tr, "start": start, "kind": hrf}
+    options = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
     options["run_lengths"] = run_lengths
     events = np.arange(len(onset))
     H = clock.alignment_matrix(events, onset, **options, pooling="sum")

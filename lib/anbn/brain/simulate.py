@@ -1,9 +1,7 @@
-"""Simulated BOLD with a known truth: what drives each of its networks.
+"""Simulated BOLD with a known truth, and the score of what was found of it.
 
 Some networks follow a few neurons of a model, some a population of hundreds, one the
 rate of words alone, and one nothing that a model or a listener to words could know.
-
-What a simulation planted, and what was found of it.
 """
 
 import itertools
@@ -142,7 +140,7 @@ def rest_parcels():
         float
     )
     basis = timeseries.orthonormal(timeseries.drift(len(rest), 2.0))
-    return timeseries.zscore(timeseries.remove(rest, basis)), centres
+    return timeseries.zscore(timeseries.residuals(rest, basis)), centres
 
 
 def surrogate_rest(rest, n_times, rng):
@@ -253,7 +251,9 @@ def simulate_bold(
         responses, n_neurons, len(FEW), n_drivers, rng, others=of_populations.T
     )
     rate = timeseries.zscore(word_rate)[:, None]
-    unknown = [surrogates.draw_one(of_few[:, [0]], rng, kind="phase") for _ in NOTHING]
+    unknown = [
+        surrogates.draw_one(of_few[:, [0]], rng, null_method="phase") for _ in NOTHING
+    ]
     shared = np.hstack(
         [
             of_few + RATE_SHARE * rate,

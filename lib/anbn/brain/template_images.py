@@ -27,7 +27,7 @@ class TemplateError(ValueError):
     """Templates cannot be used."""
 
 
-def load(path, mask, names=None, source=None):
+def load_image_templates(path, mask, names=None, source=None):
     """Templates of an image or of a folder, on a mask's grid.
 
     Parameters
@@ -67,7 +67,7 @@ def load(path, mask, names=None, source=None):
             if len(files) > 1 and len(folders) == 1:
                 inside = folders.pop()
             names = _names_beside(path.with_suffix(".nii")) if names is None else names
-            return load(inside, mask, names, source)
+            return load_image_templates(inside, mask, names, source)
     if path.is_dir():
         files = [p for p in tidy(path.iterdir()) if stem_of(p) != p.name]
         if not files:

@@ -63,8 +63,8 @@ def load_templates(spec, mask):
         return maps.astype(np.float32), names
     if spec in DOWNLOADED:
         image, names = _download(spec)
-        return template_images.load(image, mask, names, source=spec)
-    return template_images.load(_resolve(spec), mask)
+        return template_images.load_image_templates(image, mask, names, source=spec)
+    return template_images.load_image_templates(_resolve(spec), mask)
 
 
 def check_specs(specs):
@@ -190,7 +190,7 @@ def label(
     names,
     mask,
     *,
-    n_permutations=200,
+    n_draws=200,
     level=0.05,
     min_correlation=0.3,
     rng,
@@ -205,7 +205,7 @@ def label(
     names : list of str
     mask : image
         Voxels of both.
-    n_permutations : int
+    n_draws : int
         Surrogates of every map (see ``spatial_null``), on a grid of about 4 mm if the
         mask is finer.
     level : float
@@ -225,7 +225,7 @@ def label(
         for the number of networks::
 
             p = (1 + #{surrogates whose largest r with any template >= r})
-                / (1 + n_permutations)
+                / (1 + n_draws)
 
     Raises
     ------
@@ -246,7 +246,7 @@ def label(
     column = matching.match(similarity)
     thin, kept = spatial_null.thinned(mask)
     chance = [
-        _chance(values[kept], templates[:, kept], thin, n_permutations, rng)
+        _chance(values[kept], templates[:, kept], thin, n_draws, rng)
         for values in tqdm(maps, desc="labels", unit="map")
     ]
     rows = []

@@ -1,16 +1,11 @@
 """What a stage leaves: written atomically, listed with hashes, checked on reading.
 
 A stage's folder is whole when, and only when, it has a ``manifest.json``: it is removed
-first and written last.
+first and written last. A manifest carries a checksum of its own, so that a number
+edited by hand, or lost to a failing disk, is noticed before it is reported.
 
-What a stage's manifest says, and whether it still says it.
-
-A manifest carries a checksum of its own, so that a number edited by hand, or lost to a
-failing disk, is noticed before it is reported.
-
-One writer at a time: a stage's folder is held until it is finished.
-
-A lock ends with its process, however that ends.
+A folder has one writer at a time, by a lock that ends with its process, however that
+ends.
 """
 
 import errno

@@ -27,7 +27,7 @@ def size(data):
     return sum(len(part) for part in parts), n_units.pop()
 
 
-def blocks(data, n_rows=N_ROWS):
+def walk(data, n_rows=N_ROWS):
     """Walk through a matrix that need not fit into memory.
 
     The next block is read while one is worked on.
@@ -82,7 +82,7 @@ def floats(data, device):
         To be used, or overwritten, before the next is asked for.
     """
     memory = torch.empty(0, device=device)
-    for rows, block in blocks(data):
+    for rows, block in walk(data):
         block = torch.from_numpy(block.reshape(len(block), -1)).to(device)
         if len(memory) < len(block):
             memory = torch.empty(block.shape, device=device)

@@ -1,13 +1,9 @@
 """Large files over HTTPS: sizes and hashes checked, broken connections resumed.
 
 pooch fetches whole files only; what is cut off after an hour has to go on from there.
-The hash of what came is kept beside each file (see ``anbn.core.downloads``).
-
-Zip files of others, unpacked where they cannot do harm.
-
-Hashes of what was downloaded, kept beside it: ``.<name>.sha256`` of ``<name>``.
-
-``sha256sum -c .*.sha256`` reads them too.
+The checksum of what came is kept beside it, ``.<name>.sha256`` of ``<name>``, which
+``sha256sum -c .*.sha256`` reads too. Zip files of others are unpacked where they cannot
+do harm.
 """
 
 import errno
@@ -113,7 +109,7 @@ class DownloadError(RuntimeError):
     """A file could not be fetched, or is no more what was fetched."""
 
 
-def remember(path):
+def note_checksum(path):
     """Write down the hash of a file that has just come."""
     with artifacts.atomic(_note(path)) as temporary:
         line = f"{artifacts.sha256(path)}  {path.name}\n"
@@ -140,7 +136,7 @@ def check(path, source, md5=""):
     note = _note(path)
     if not note.is_file():
         with suppress(OSError):  # a folder that others fill
-            remember(path)
+            note_checksum(path)
     known = note.read_text(encoding="utf-8").split()[:1] if note.is_file() else []
     if known and known != [artifacts.sha256(path)]:
         raise DownloadError(
@@ -329,7 +325,7 @@ def _transfer(remote, path, timeout, tell):
         part.unlink()
         raise requests.ConnectionError(f"its MD5 is not {remote.md5}")
     os.replace(part, path)
-    remember(path)
+    note_checksum(path)
     return path
 
 

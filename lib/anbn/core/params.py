@@ -24,19 +24,36 @@ EXECUTION_KNOBS = ("study", "device", "batch_size", "n_jobs", "widgets")
 # What parameters of earlier versions became, by stage.
 REPLACED = {
     "02_fbn_extraction": {
-        "n_repeats": "n_draws (documents or people drawn with replacement)",
-        "bootstrap": "n_draws, n_halves and n_nulls: documents or people are drawn",
+        "n_permutations": "n_draws_null (surrogates of every null)",
+        "n_draws": "n_bootstrap (documents or people drawn with replacement); "
+        "surrogates are n_draws_null",
+        "n_repeats": "n_bootstrap (documents or people drawn with replacement)",
+        "n_nulls": "n_null_sets (data sets that share nothing)",
+        "bootstrap": "n_bootstrap, n_halves and n_null_sets: documents or people are "
+        "drawn",
         "min_stability": "only_stable: stable is what documents or people that share "
         "nothing do not reach, not a number",
+        "alpha": "membership_threshold (a z, a percentage or a rate, as membership "
+        "says)",
+        "dictionary_alpha": "dictionary_penalty",
+        "sample_tokens": "slice_tokens",
     },
     "03_an_bn_coupling": {
-        "shift": "n_shifts (evenly spaced lags of the story, for the table) and "
-        "n_permutations_encoding (random ones, for the test)",
+        "n_permutations": "n_draws (surrogates for the group)",
+        "n_permutations_subject": "n_draws_subject",
+        "n_permutations_atoms": "n_draws_atoms",
+        "n_permutations_encoding": "n_draws_encoding",
+        "n_shifts": "n_lags (evenly spaced lags of the story, for the table)",
+        "shift": "n_lags (evenly spaced lags of the story, for the table) and "
+        "n_draws_encoding (random ones, for the test)",
+        "atom_alpha": "atom_penalty",
     },
     "04_key_neuron_masking": {
+        "keep_alpha": "keep_z_threshold",
         "min_stability": "nothing: the source `stable` takes the networks that stage "
-        "02 found stable (its n_draws, n_halves, n_nulls)",
+        "02 found stable (its n_bootstrap, n_halves, n_null_sets)",
         "n_draws_actions": "n_draws, of what is kept and amplified, too",
+        "n_task_draws": "n_draws_tasks",
     },
 }
 

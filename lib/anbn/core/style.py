@@ -1,4 +1,4 @@
-"""TODO"""
+"""Colours, and names on axes, that all figures share."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -66,7 +66,7 @@ def count(best_network, n_networks):
 
 
 def surrogate_synchrony(
-    responses, timecourses, basis, *, n_null, rng, kind="shift", run_lengths=()
+    responses, timecourses, basis, *, n_draws, rng, null_method="shift", run_lengths=()
 ):
     """Synchrony with surrogates of the networks, one draw after another.
 
@@ -77,9 +77,9 @@ def surrogate_synchrony(
         Both without confounds.
     basis : array of shape (n_times, n_kept)
         Confounds, from ``timeseries.orthonormal``, removed from surrogates, too.
-    n_null : int
+    n_draws : int
     rng : numpy Generator
-    kind, run_lengths
+    null_method, run_lengths
         See ``surrogates.draw``.
 
     Yields
@@ -89,12 +89,12 @@ def surrogate_synchrony(
     units = synchrony.unit_rows(responses)
     n_networks = timecourses.shape[1]
     coloured = surrogates.before_projection(timecourses, basis, run_lengths)
-    for begin in range(0, n_null, N_TOGETHER):
-        n = min(N_TOGETHER, n_null - begin)
+    for begin in range(0, n_draws, N_TOGETHER):
+        n = min(N_TOGETHER, n_draws - begin)
         drawn = surrogates.draw(
-            coloured, n, kind=kind, run_lengths=run_lengths, rng=rng
+            coloured, n, null_method=null_method, run_lengths=run_lengths, rng=rng
         )
-        drawn = timeseries.remove(drawn.reshape(len(drawn), -1), basis)
+        drawn = timeseries.residuals(drawn.reshape(len(drawn), -1), basis)
         r = synchrony.synchrony(units, drawn)
         yield from r.reshape(-1, n, n_networks).swapaxes(0, 1)
 
@@ -112,7 +112,7 @@ def global_networks(best_network, n_networks, *, null_counts, names=None):
     best_network : int array of shape (n_neurons,)
         From ``anchors``.
     n_networks : int
-    null_counts : array of shape (n_null, n_networks)
+    null_counts : array of shape (n_draws, n_networks)
         ``count`` of the best networks for each draw of ``surrogate_synchrony``. A
         network whose spectrum resembles the neurons' anchors many by chance: the null
         is each network's own.
@@ -237,8 +237,8 @@ def between_models(
     features,
     *,
     rng,
-    n_null=100,
-    kind="shift",
+    n_draws=100,
+    null_method="shift",
     run_lengths=(),
     n_bins=10,
     top=0.01,
@@ -257,7 +257,7 @@ def between_models(
     models : two pairs of (responses, n_layers)
         Responses of shape (n_times, n_neurons), without confounds; the numbers of
         neurons and layers may differ.
-    timecourses, basis, rng, n_null, kind, run_lengths
+    timecourses, basis, rng, n_draws, null_method, run_lengths
         See ``surrogate_synchrony``.
     features : DataFrame of shape (n_times, n_features)
         On the BOLD clock (``regressors.story_regressors``); confounds are removed from
@@ -275,7 +275,7 @@ def between_models(
         (``inference.max_p``). NaN where a profile is flat.
     """
     units = [synchrony.unit_rows(responses).numpy() for responses, _ in models]
-    clean = timeseries.remove(features.to_numpy(float), basis)
+    clean = timeseries.residuals(features.to_numpy(float), basis)
 
     def compare(timecourses):
         each = []
@@ -287,10 +287,10 @@ def between_models(
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 
-    options = {"kind": kind, "run_lengths": run_lengths}
+    options = {"null_method": null_method, "run_lengths": run_lengths}
     coloured = surrogates.before_projection(timecourses, basis, run_lengths)
-    draws = (surrogates.draw_one(coloured, rng, **options) for _ in range(n_null))
-    draws = (timeseries.remove(drawn, basis) for drawn in draws)
+    draws = (surrogates.draw_one(coloured, rng, **options) for _ in range(n_draws))
+    draws = (timeseries.residuals(drawn, basis) for drawn in draws)
     observed, null = compare(timecourses), np.array([*map(compare, draws)])
     known = np.nan_to_num(null, nan=-1)
     p = matching.p_values(observed, known)

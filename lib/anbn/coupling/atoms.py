@@ -1,21 +1,15 @@
-"""Atoms of all neurons' responses: online dictionary learning.
+"""Atoms of all neurons' responses: online dictionary learning, and sparse codes.
 
-A neuron's response, z-scored over time and of unit length, is a sparse sum of a few
+A neuron's response x, z-scored over time and of unit length, is a sparse sum of a few
 time courses that all neurons share (Sun et al. 2024, arXiv 2410.19542)::
 
     responses ~ atoms @ codes
-    minimise  mean over neurons of  0.5 ||x - atoms @ c||^2 + alpha |c|_1
+    minimise  mean over neurons of  0.5 ||x - atoms @ c||^2 + penalty |c|_1
 
-Sparse codes of all neurons' responses on given atoms: the lasso, by blocks.
-
-A neuron's response x, z-scored over time and of unit length, has the code c that
-minimises::
-
-    0.5 ||x - atoms @ c||^2 + alpha |c|_1
-
-Neurons are read a block at a time: memory beyond the responses and the codes does not
-grow with their number. On a CPU each block runs on one thread and blocks run side by
-side, so that results depend on the number of threads by rounding at most.
+On given atoms the code of each neuron is a lasso of its own. Neurons are read a block
+at a time: memory beyond the responses and the codes does not grow with their number. On
+a CPU each block runs on one thread and blocks run side by side, so that results depend
+on the number of threads by rounding at most.
 """
 
 import contextlib
@@ -32,7 +26,7 @@ from anbn.stats import timeseries
 def sparse_codes(
     responses,
     atoms,
-    alpha,
+    penalty,
     *,
     start=None,
     tol=1e-5,
@@ -48,7 +42,7 @@ def sparse_codes(
         Of any float type; may be a memory map. z-scored and scaled to unit length here.
     atoms : array of shape (n_times, n_atoms)
         Of any length.
-    alpha : float
+    penalty : float
         L1 penalty, larger than 0.
     start : float32 array of shape (n_atoms, n_neurons), optional
         Codes to start from, such as those on similar atoms; overwritten.
@@ -68,8 +62,8 @@ def sparse_codes(
         0 for a constant neuron.
     """
     responses, atoms = matrix(responses), _beside(atoms, responses)
-    if not alpha > 0:
-        raise ValueError(f"alpha must be larger than 0, found {alpha}")
+    if not penalty > 0:
+        raise ValueError(f"alpha must be larger than 0, found {penalty}")
     if tol <= 0 or max_iter < 1:
         raise ValueError(
             f"expected tol > 0 and max_iter >= 1, found {tol} and {max_iter}"
@@ -89,7 +83,7 @@ def sparse_codes(
         x = standard(responses, columns, mean, scale).to(device)
         begin = torch.from_numpy(codes[:, columns]).to(device)
         options = {"tol": tol, "max_iter": max_iter}
-        solved, gap = solve(atoms.T @ x, gram, begin, alpha, **options)
+        solved, gap = solve(atoms.T @ x, gram, begin, penalty, **options)
         # a constant neuron keeps no code from the start
         codes[:, columns] = solved.cpu().numpy() * (scale[columns] > 0)
         return gap
@@ -97,7 +91,7 @@ def sparse_codes(
     with one_thread() as n_threads:
         n_workers = n_threads if torch.device(device).type == "cpu" else 1
         with ThreadPoolExecutor(n_workers) as pool:
-            gap = max(pool.map(code, blocks(shape[1], block)))
+            gap = max(pool.map(code, column_slices(shape[1], block)))
     if gap > tol:
         warnings.warn(
             f"codes are up to {gap:.1e} from the minimum after {max_iter} steps, "
@@ -108,7 +102,7 @@ def sparse_codes(
     return codes
 
 
-def solve(q, gram, start, alpha, *, tol, max_iter):
+def solve(q, gram, start, penalty, *, tol, max_iter):
     """Lasso codes of samples of unit length (or 0).
 
     Accelerated proximal gradient (Beck & Teboulle 2009) in which every sample restarts
@@ -122,7 +116,7 @@ def solve(q, gram, start, alpha, *, tol, max_iter):
     gram : tensor of shape (n_atoms, n_atoms)
         ``atoms.T @ atoms``.
     start : tensor of shape (n_atoms, n_samples)
-    alpha : float
+    penalty : float
     tol : float
         Largest duality gap of a sample.
     max_iter : int
@@ -134,7 +128,7 @@ def solve(q, gram, start, alpha, *, tol, max_iter):
         The largest one.
     """
     bound = 1.0001 * torch.linalg.eigvalsh(gram)[-1].item() + 1e-30
-    shrink = alpha / bound
+    shrink = penalty / bound
     # code - gradient / bound = target + keep @ code
     target, keep = q / bound, torch.eye(len(gram)).to(gram) - gram / bound
     code, ahead = start.clone(), start.clone()
@@ -153,18 +147,18 @@ def solve(q, gram, start, alpha, *, tol, max_iter):
         torch.addcmul(new, change, momentum, out=ahead)
         t, code, new = t_new, new, code
         if i % 5 == 0 or i == max_iter:
-            gap = _gap(q, gram, code, alpha)
+            gap = _gap(q, gram, code, penalty)
             if gap <= tol:
                 break
     return code, gap
 
 
-def _gap(q, gram, code, alpha):
+def _gap(q, gram, code, penalty):
     """Largest duality gap, written without differences of large numbers."""
     z = q - gram @ code  # of the residual; times s it is feasible in the dual
-    s = (alpha / z.abs().amax(0)).clamp(max=1)
+    s = (penalty / z.abs().amax(0)).clamp(max=1)
     residual = 1 - (code * (q + z)).sum(0)
-    gap = 0.5 * (1 - s) ** 2 * residual + (alpha * code.abs() - s * code * z).sum(0)
+    gap = 0.5 * (1 - s) ** 2 * residual + (penalty * code.abs() - s * code * z).sum(0)
     return gap.max().item()
 
 
@@ -189,7 +183,7 @@ def moments(responses, *, block=2048):
     """
     n_neurons = responses.shape[1]
     mean, scale = np.empty(n_neurons), np.empty(n_neurons)
-    for columns in blocks(n_neurons, block):
+    for columns in column_slices(n_neurons, block):
         x = np.asarray(responses[:, columns], float)
         mean[columns] = x.mean(0)
         with np.errstate(invalid="ignore"):  # told below
@@ -210,7 +204,7 @@ def standard(responses, columns, mean, scale):
     return torch.from_numpy(np.asarray(x, np.float32))
 
 
-def blocks(n, size):
+def column_slices(n, size):
     """Slices of ``size`` that cover ``n`` columns."""
     if size < 1:
         raise ValueError(f"block must be at least 1, found {size}")
@@ -247,7 +241,7 @@ def learn(
     responses,
     n_atoms,
     *,
-    alpha,
+    penalty,
     random_state,
     n_epochs=2,
     batch_size=512,
@@ -272,7 +266,7 @@ def learn(
         Of any float type; may be a memory map.
     n_atoms : int
         Published: 64.
-    alpha : float
+    penalty : float
         L1 penalty, between 0 and 1: of 1 or more no neuron would have a code. The
         published value is not known.
     random_state : int
@@ -292,8 +286,8 @@ def learn(
     codes : float32 array of shape (n_atoms, n_neurons)
         0 for a constant neuron.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, found {alpha}")
+    if not 0 < penalty < 1:
+        raise ValueError(f"penalty must lie between 0 and 1, found {penalty}")
     if n_epochs < 1 or batch_size < 1:
         raise ValueError(
             "n_epochs and batch_size must be at least 1, found "
@@ -322,7 +316,7 @@ def learn(
             x, now = read(neurons), atoms.float()
             start = torch.from_numpy(codes[:, neurons]).to(device)
             options = {"tol": _ROUGH, "max_iter": 1000}
-            c, _ = solve(now.T @ x, now.T @ now, start, alpha, **options)
+            c, _ = solve(now.T @ x, now.T @ now, start, penalty, **options)
             codes[:, neurons] = c.cpu().numpy()
             fade = (step / (step + 1)) ** _FORGETTING
             weight = fade * weight + len(neurons)
@@ -334,10 +328,10 @@ def learn(
             _update(atoms, A, B)
     atoms = atoms.float().cpu().numpy()
     options = {"tol": tol, "block": block, "device": device}
-    sparse_codes(responses, atoms, alpha, start=codes, **options)
+    sparse_codes(responses, atoms, penalty, start=codes, **options)
     order = np.argsort([-np.abs(row).sum(dtype=float) for row in codes], kind="stable")
     sign = np.array([-1.0 if codes[j].sum(dtype=float) < 0 else 1.0 for j in order])
-    for columns in blocks(codes.shape[1], block):
+    for columns in column_slices(codes.shape[1], block):
         codes[:, columns] = codes[order, columns] * sign[:, None]
     return np.ascontiguousarray(atoms[:, order] * sign, np.float32), codes
 
@@ -378,7 +372,7 @@ def diversity(codes, atoms, *, n_layers=1, level=0.95, block=2048):
     if n_neurons % n_layers:
         raise ValueError(f"{n_neurons} neurons do not divide into {n_layers} layers")
     mass, of_layer = np.zeros((n_atoms, n_layers)), n_neurons // n_layers
-    for columns in blocks(n_neurons, block):
+    for columns in column_slices(n_neurons, block):
         neurons = np.arange(n_neurons)[columns]
         begins = np.flatnonzero(np.diff(neurons // of_layer, prepend=-1))
         size = np.abs(codes[:, columns]).astype(float)

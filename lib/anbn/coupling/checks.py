@@ -1,4 +1,4 @@
-"""What parameters of stage 03 must fit: a story long enough, a ceiling to divide by."""
+"""What notebook 03 asks of parameters and data before it begins."""
 
 import numpy as np
 
@@ -39,8 +39,8 @@ def check_coupling(
     volumes = folds.gap_volumes(gap, tr, delays)
     try:
         run = folds.run_of(n_times, run_lengths or None)
-        for train, _ in folds.held_out(np.arange(n_times), run, n_folds, volumes):
-            folds.held_out(train, run[train], n_folds, volumes)
+        for train, _ in folds.folds_within(np.arange(n_times), run, n_folds, volumes):
+            folds.folds_within(train, run[train], n_folds, volumes)
     except ValueError as error:
         raise ParamError(
             f"n_folds {n_folds}, gap {gap:g} s: {error}. The story has {n_times} "
@@ -53,7 +53,7 @@ def check_coupling(
         surrogates.draw(
             np.zeros((n_times, 1)),
             1,
-            kind=null_method,
+            null_method=null_method,
             run_lengths=run_lengths,
             rng=rng,
         )

@@ -13,8 +13,8 @@ from anbn.coupling.folds import (
     contiguous_folds,
     delayed,
     drift_basis,
+    folds_within,
     gap_volumes,
-    held_out,
     run_of,
     score,
     standardise,
@@ -154,7 +154,7 @@ def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
 
 
 def gain_over_shifts(
-    base, bands, bold, *, n_permutations, rng, run_lengths=(), level=0.05, **options
+    base, bands, bold, *, n_draws, rng, run_lengths=(), level=0.05, **options
 ):
     """Whether features predict a network beyond others, and beyond a rolled story.
 
@@ -173,7 +173,7 @@ def gain_over_shifts(
     base, bands : dict of arrays of shape (n_times, n_features)
         Feature spaces as for ``encode``; those of ``bands`` are rolled together.
     bold : array of shape (n_times, n_networks)
-    n_permutations : int
+    n_draws : int
     rng : numpy Generator
     run_lengths : sequence of int
         Volumes of each run, () for one; each is rolled on its own.
@@ -192,17 +192,15 @@ def gain_over_shifts(
     r = encode({**base, **bands}, bold, **options).r
     widths = np.cumsum([band.shape[1] for band in bands.values()])[:-1]
     together, null = np.hstack(list(bands.values())), []
-    for _ in tqdm(range(n_permutations), "rolled stories", mininterval=5):
+    for _ in tqdm(range(n_draws), "rolled stories", mininterval=5):
         drawn = surrogates.draw_one(
-            together, rng, kind="shift", run_lengths=run_lengths
+            together, rng, null_method="shift", run_lengths=run_lengths
         )
         parts = np.split(drawn.astype(np.float32), widths, axis=1)
         rolled = dict(zip(bands, parts, strict=True))
         null.append(encode({**base, **rolled}, bold, **options).r - r_base)
     null, gain = np.stack(null), r - r_base
-    least = surrogates.least_p(
-        n_permutations, n_times=len(together), run_lengths=run_lengths
-    )
+    least = surrogates.least_p(n_draws, n_times=len(together), run_lengths=run_lengths)
     p = inference.max_p([*np.concatenate([gain[None], null]).T])
     return pd.DataFrame(
         {
@@ -251,7 +249,7 @@ def ceilings(
     rho, single = [], []
     for _, test in contiguous_folds(n_times, n_folds, gap_volumes(gap, tr), runs):
         basis = drift_basis(test, run, tr, high_pass)
-        parts = [timeseries.remove(np.asarray(s)[test], basis) for s in subjects]
+        parts = [timeseries.residuals(np.asarray(s)[test], basis) for s in subjects]
         rho.append(intersubject.pair_correlation(parts))
         single.append(intersubject.correlation(parts))
     rho, single = np.mean(rho, 0), np.mean(single, 0)
@@ -308,7 +306,7 @@ def predict_fold(
     basis = drift_basis(train, run, tr, high_pass)
     scaled = [standardise(band, train, test, basis) for band in features]
     fitted, measured = standardise(bold, train, test, basis)
-    inner = held_out(train, run[train], n_folds, gap)
+    inner = folds_within(train, run[train], n_folds, gap)
     n_features = sum(band.shape[1] for band in features)
     largest = max(len(left) for _, left in inner)
     params = {

@@ -1,9 +1,4 @@
-"""Figures of coupling: single subjects, anchors, bands and components.
-
-Figures of anchors: how reliable, at which depth, what coupled neurons answer to.
-
-Figures of functional organisation: which atoms and neurons serve which network.
-"""
+"""Figures of coupling: synchrony, anchors, encoding, functional organisation."""
 
 import warnings
 
@@ -429,7 +424,7 @@ def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None
     """Largest |r| in every layer, for every network, against the null.
 
     ``synchrony`` has shape (n_neurons, n_networks); ``maxima`` is the null distribution
-    of the maximum over neurons, of shape (n_permutations, n_networks).
+    of the maximum over neurons, of shape (n_draws, n_networks).
     """
     ax = style.axes_of(ax, 9, 4)
     by_layer = np.abs(synchrony).reshape(len(layers), -1, synchrony.shape[1]).max(1)

@@ -21,7 +21,7 @@ def contiguous_folds(n_times, n_folds, gap, runs=None):
     -------
     folds : list of (train, test) int arrays
     """
-    return held_out(np.arange(n_times), run_of(n_times, runs), n_folds, gap)
+    return folds_within(np.arange(n_times), run_of(n_times, runs), n_folds, gap)
 
 
 def run_of(n_times, runs):
@@ -30,7 +30,7 @@ def run_of(n_times, runs):
     return np.repeat(np.arange(len(spans)), [run.stop - run.start for run in spans])
 
 
-def held_out(times, run, n_folds, gap):
+def folds_within(times, run, n_folds, gap):
     """Folds of some of the volumes (ascending), as rows of ``times``."""
     if run[0] != run[-1]:
         tests = [np.flatnonzero(run == k) for k in np.unique(run)]
@@ -164,7 +164,7 @@ def standardise(data, train, test, basis):
     mean = rows.mean(0, dtype=float).astype(np.float32)
     rows -= mean
     largest = np.abs(mean) + _size(rows)
-    rows = timeseries.remove(rows, basis)
+    rows = timeseries.residuals(rows, basis)
     sd = _size(rows)
     sd[sd <= 1e-6 * largest] = np.inf
     rows /= sd
@@ -217,6 +217,6 @@ def _deviations(data, basis):
     mean = data.mean(0)
     data = data - mean
     largest = np.abs(mean) + _size(data)
-    data = timeseries.remove(data, basis)
+    data = timeseries.residuals(data, basis)
     data[:, _size(data) <= 1e-5 * largest] = 0  # what rounding leaves of a constant
     return data

@@ -79,7 +79,7 @@ def _autoregressive(bold, atoms, basis):
 
 
 def _check_rank(atoms, basis):
-    clean = timeseries.remove(np.asarray(atoms, float), basis)
+    clean = timeseries.residuals(np.asarray(atoms, float), basis)
     size = np.abs(np.diag(np.linalg.qr(clean, mode="r")))
     if size.min() <= 1e-8 * np.linalg.norm(atoms, axis=0).max():
         raise ValueError(
@@ -94,7 +94,7 @@ def _ratio(effects, variance):
     )
 
 
-def alone(bold, atoms, basis):
+def single_regressor_t(bold, atoms, basis):
     """t maps of atoms as the only regressor, one after another: a ``fit`` for overlap.
 
     In one model (``fixed_regressors``) t is what an atom adds to all others, which is
@@ -113,7 +113,7 @@ def alone(bold, atoms, basis):
     t : array of shape (n_atoms, n_voxels)
     """
     freedom = len(bold) - basis.shape[1] - 1
-    unit = timeseries.zscore(timeseries.remove(np.asarray(atoms, float), basis))
+    unit = timeseries.zscore(timeseries.residuals(np.asarray(atoms, float), basis))
     explained = ((basis.T.astype(bold.dtype) @ bold) ** 2).sum(0)
     squares = (bold**2).sum(0)
     left = squares - explained

@@ -1,10 +1,8 @@
 """What the neurons that follow a brain network answer to, word by word.
 
 Liu et al. 2023 (arXiv 2303.14871) ask which words drive coupled neurons; to compare
-them with uncoupled neurons (``effects``) is ours. No tagger of parts of speech is
-installed: content or function word (``linguistics``) stands for it.
-
-Do the neurons coupled to a network answer to a feature more than other neurons?
+them with uncoupled neurons of their layers is this project's. No tagger of parts of
+speech is installed: content or function word (``linguistics``) stands for it.
 """
 
 import numpy as np
@@ -53,7 +51,7 @@ def _by_layer(activations, tokens, n_words, layers):
     matrix, known = _averages(tokens, n_words)
     for layer in layers:
         means = np.zeros((n_words, activations.shape[2]), np.float32)
-        for rows, block in blocks.blocks(activations[:, layer], N_ROWS):
+        for rows, block in blocks.walk(activations[:, layer], N_ROWS):
             means += matrix[:, rows] @ block.astype(np.float32)
         yield layer, means[known], known
 
@@ -117,7 +115,7 @@ def feature_correlations(activations, tokens, words, features=FEATURES):
 
 
 def shifted_correlations(
-    activations, tokens, words, features=FEATURES, *, n_shifts, rng
+    activations, tokens, words, features=FEATURES, *, n_draws, rng
 ):
     """The same, with the features moved along the story: what chance correlation is.
 
@@ -128,25 +126,25 @@ def shifted_correlations(
     ----------
     activations, tokens, words, features
         As in ``feature_correlations``; here a feature that is NaN counts as its mean.
-    n_shifts : int
-        Takes n_shifts * n_features * n_neurons * 2 bytes.
+    n_draws : int
+        Takes n_draws * n_features * n_neurons * 2 bytes.
     rng : numpy Generator
 
     Returns
     -------
-    correlations : float16 array of shape (n_shifts, n_features, n_layers, n_units)
+    correlations : float16 array of shape (n_draws, n_features, n_layers, n_units)
     """
     features, values = list(features), _values(words, features)
     values = np.nan_to_num(values - pd.DataFrame(values).mean().to_numpy())
-    shifts = rng.integers(1, len(values), n_shifts)
+    shifts = rng.integers(1, len(values), n_draws)
     rolled = np.concatenate([np.roll(values, n, axis=0) for n in shifts], axis=1)
     _, n_layers, n_units = activations.shape
-    r = np.empty((n_shifts, len(features), n_layers, n_units), np.float16)
+    r = np.empty((n_draws, len(features), n_layers, n_units), np.float16)
     every = range(n_layers)
     for layer, means, known in _by_layer(activations, tokens, len(words), every):
         z = timeseries.zscore(rolled[known]).astype(np.float32)
         here = z.T @ timeseries.zscore(means) / np.float32(len(z))
-        r[:, :, layer] = here.reshape(n_shifts, len(features), n_units)
+        r[:, :, layer] = here.reshape(n_draws, len(features), n_units)
     return r
 
 
@@ -202,7 +200,7 @@ def feature_effects(
     synchrony=None,
     *,
     rng,
-    n_permutations=1000,
+    n_draws=1000,
     null_synchrony=(),
     null_correlations=(),
     names=None,
@@ -240,10 +238,10 @@ def feature_effects(
         With it, a neuron's r has the sign of its synchrony: d > 0 where the network is
         high when the feature is. Without, ``|r|`` is compared.
     rng : numpy Generator
-    n_permutations : int
+    n_draws : int
     null_synchrony : iterable of arrays of the shape of ``synchrony``
         From ``anchors.surrogate_synchrony``.
-    null_correlations : array of shape (n_shifts, n_features, n_layers, n_units)
+    null_correlations : array of shape (n_draws, n_features, n_layers, n_units)
         From ``shifted_correlations``.
     names : list of str, optional
 
@@ -272,7 +270,7 @@ def feature_effects(
         uncoupled=outside.ravel(),
         d=(difference / spread).ravel(),
     )
-    _add_p(table, "", difference, _dealt(r, signs, coupled, rng, n_permutations))
+    _add_p(table, "", difference, _dealt(r, signs, coupled, rng, n_draws))
     null, shifted = [], []
     for drawn in null_synchrony:
         sign = signs if synchrony is None else _signs(drawn, coupled.shape)
@@ -321,15 +319,15 @@ def _contrasts(r, signs, members):
     return inside, outside, np.sqrt(variance)
 
 
-def _dealt(r, signs, coupled, rng, n_permutations):
-    """Differences with labels dealt anew; (n_permutations, n_networks, n_features)."""
+def _dealt(r, signs, coupled, rng, n_draws):
+    """Differences with labels dealt anew; (n_draws, n_networks, n_features)."""
     n_units = coupled.shape[2]
     counts, weights = map(np.stack, zip(*map(_weights, coupled), strict=True))
-    null = np.zeros((n_permutations, len(coupled), len(r)))
+    null = np.zeros((n_draws, len(coupled), len(r)))
     for layer, n in enumerate(counts.T):
         used = np.flatnonzero((n > 0) & (n < n_units))
-        for begin in range(0, n_permutations if len(used) else 0, N_DRAWS):
-            rows = slice(begin, min(begin + N_DRAWS, n_permutations))
+        for begin in range(0, n_draws if len(used) else 0, N_DRAWS):
+            rows = slice(begin, min(begin + N_DRAWS, n_draws))
             # one order for all networks: the first n of it are coupled
             order = rng.random((rows.stop - begin, n_units)).argsort(1)
             for k in used:

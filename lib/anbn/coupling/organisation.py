@@ -2,15 +2,11 @@
 
 Source: Sun et al. 2024 (arXiv 2410.19542): atoms of the responses are regressors of
 BOLD, an atom serves the network that its map overlaps, a neuron belongs to an atom
-through its code. Their statistic, threshold and measures are not known: those here, and
-the nulls, are this project's.
-
-How consistently a model's neurons and atoms specialise for brain networks.
-
-Sun et al. 2024 (arXiv 2410.19542) claim that newer models balance diversity and
-consistency better; their definitions are not known, those here are this project's.
-Consistency is the agreement between subjects (and between halves of the story) on the
-voxels of a network as atoms draw it; beside it, how few layers hold its neurons.
+through its code. They find that newer models balance diversity and consistency better.
+Their statistic, threshold and measures are not known: those here, and the nulls, are
+this project's. Consistency is the agreement between subjects (and between halves of the
+story) on the voxels of a network as atoms draw it; beside it, how few layers hold its
+neurons.
 """
 
 from functools import partial
@@ -123,7 +119,7 @@ def overlap_null(
     network_maps,
     draw,
     *,
-    n_permutations,
+    n_draws,
     rng,
     fit,
     percent=PERCENT,
@@ -140,19 +136,19 @@ def overlap_null(
         See ``mean_overlap``.
     draw : callable
         ``draw(atoms, rng)`` gives surrogates, such as ``surrogates.draw_one``.
-    n_permutations : int
+    n_draws : int
     rng : numpy Generator
 
     Returns
     -------
-    null : dict of float32 arrays of shape (n_permutations, n_atoms, n_networks)
+    null : dict of float32 arrays of shape (n_draws, n_atoms, n_networks)
     """
-    seeds = rng.integers(2**63, size=n_permutations)
+    seeds = rng.integers(2**63, size=n_draws)
     draws = [lambda s=s: draw(atoms, np.random.default_rng(s)) for s in seeds]
     return _mean_overlaps(bold, network_maps, draws, fit=fit, percent=percent)
 
 
-def compare(references, atoms, draw, *, n_permutations, n_permutations_subjects, **how):
+def overlap_with_sets(references, atoms, draw, *, n_draws, n_draws_subjects, **how):
     """Overlap of atoms with several sets of networks, each with its null.
 
     Parameters
@@ -161,7 +157,7 @@ def compare(references, atoms, draw, *, n_permutations, n_permutations_subjects,
         As for ``overlap_null``.
     atoms : array of shape (n_times, n_atoms)
     draw : callable
-    n_permutations, n_permutations_subjects : int
+    n_draws, n_draws_subjects : int
         Surrogates for one array of BOLD, and for lists of subjects, which take longer.
     how
         ``rng``, ``fit`` and ``percent``.
@@ -177,8 +173,8 @@ def compare(references, atoms, draw, *, n_permutations, n_permutations_subjects,
     fitted = {name: how[name] for name in ("fit", "percent")}
     for name, (bold, maps) in references.items():
         one = isinstance(bold, np.ndarray)
-        n = n_permutations if one else n_permutations_subjects
-        null = overlap_null(bold, atoms, maps, draw, n_permutations=n, **how)
+        n = n_draws if one else n_draws_subjects
+        null = overlap_null(bold, atoms, maps, draw, n_draws=n, **how)
         observed = mean_overlap(bold, atoms, maps, **fitted)
         overlaps[name] = observed, null
         for measure, values in observed.items():
@@ -213,14 +209,14 @@ def _mean_overlaps(bold, network_maps, draws, *, fit, percent):
 def p_values(observed, null):
     """p of every atom in every network, four ways (sizes count, not signs).
 
-    None is below 1 / (n_permutations + 1): q needs about n_atoms * n_networks / level
+    None is below 1 / (n_draws + 1): q needs about n_atoms * n_networks / level
     permutations to find a single pair.
 
     Parameters
     ----------
     observed : array of shape (n_atoms, n_networks)
         One measure of ``mean_overlap``.
-    null : array of shape (n_permutations, n_atoms, n_networks)
+    null : array of shape (n_draws, n_atoms, n_networks)
         The same measure of ``overlap_null``.
 
     Returns
@@ -343,7 +339,7 @@ def agreement_null(
     network_maps,
     draw,
     *,
-    n_permutations,
+    n_draws,
     rng,
     fit,
     reference,
@@ -361,7 +357,7 @@ def agreement_null(
     network_maps : array of shape (n_networks, n_voxels), or None for regions
     draw : callable
         ``draw(atoms, rng)`` gives surrogates, such as ``surrogates.draw_one``.
-    n_permutations : int
+    n_draws : int
         Each fits every subject.
     rng : numpy Generator
     reference : array of shape (n_times, n_voxels)
@@ -369,22 +365,22 @@ def agreement_null(
 
     Returns
     -------
-    null : array of shape (n_permutations, n_networks)
+    null : array of shape (n_draws, n_networks)
         NaN for a network that no atom serves.
     """
     null = []
-    for _ in range(n_permutations):
+    for _ in range(n_draws):
         drawn = draw(atoms, rng)
         found = overlap(fit(reference, drawn), network_maps)
         # 0 for the atom of the largest |t|, 1 for the next
         rank = np.argsort(np.argsort(-np.abs(found["t"]), axis=0), axis=0)
         chosen = rank.T < serving.sum(1, keepdims=True)
         voxels = members(bold, drawn, chosen, fit=fit, percent=percent)
-        null.append(inference.agreement(voxels, rng=rng, n=1)[0])
+        null.append(inference.subject_agreement(voxels, rng=rng, n=1)[0])
     return np.stack(null)
 
 
-def concentration(counts, pool, *, rng, n_permutations=1000):
+def concentration(counts, pool, *, rng, n_draws=1000):
     """How few layers hold the neurons that serve each network.
 
     ::
@@ -408,7 +404,7 @@ def concentration(counts, pool, *, rng, n_permutations=1000):
     rows = []
     for row in np.asarray(counts):
         drawn = rng.multivariate_hypergeometric(
-            pool, row.sum(), size=n_permutations, method="marginals"
+            pool, row.sum(), size=n_draws, method="marginals"
         )
         null = _entropy(drawn)
         scale = null.mean() or np.nan  # 0: one neuron, or one layer
@@ -451,7 +447,7 @@ def table(
     voxels : bool array of shape (n_subjects, n_networks, n_voxels)
         From ``members``.
     rng : numpy Generator
-    null : array of shape (n_permutations, n_networks), optional
+    null : array of shape (n_draws, n_networks), optional
         From ``agreement_null``.
     halves : bool array of shape (2, n_subjects, n_networks, n_voxels), optional
         ``members`` of either half of the story.
@@ -471,7 +467,7 @@ def table(
     """
     served = serving.any(1)
     tails = 50 * (1 - level), 50 * (1 + level)
-    found, draws = inference.agreement(voxels, rng=rng, n=n_bootstrap)
+    found, draws = inference.subject_agreement(voxels, rng=rng, n=n_bootstrap)
     rows = pd.DataFrame({"network": names, **_interval(found, draws, tails)})
     rows = pd.concat([rows, concentration(counts, pool, rng=rng)], axis=1)
     rows["n_atoms"], rows["n_neurons"] = serving.sum(1), counts.sum(1)
@@ -530,7 +526,7 @@ def describe(
     basis,
     *,
     reference,
-    n_permutations,
+    n_draws,
     rng,
     percent=PERCENT,
     **rows,
@@ -539,7 +535,7 @@ def describe(
 
     Parameters
     ----------
-    bold, atoms, serving, network_maps, draw, reference, n_permutations, rng, percent
+    bold, atoms, serving, network_maps, draw, reference, n_draws, rng, percent
         See ``agreement_null``; every atom is fitted alone.
     basis : array of shape (n_times, n_kept)
         Confounds, with a constant, from ``timeseries.orthonormal``.
@@ -550,9 +546,9 @@ def describe(
     -------
     table : DataFrame
     """
-    fit = partial(glm.alone, basis=basis)
+    fit = partial(glm.single_regressor_t, basis=basis)
     voxels = members(bold, atoms, serving, fit=fit, percent=percent)
-    options = {"n_permutations": n_permutations, "rng": rng, "percent": percent}
+    options = {"n_draws": n_draws, "rng": rng, "percent": percent}
     null = agreement_null(
         bold,
         atoms,
@@ -566,7 +562,7 @@ def describe(
     halves = []
     for part in (slice(len(atoms) // 2), slice(len(atoms) // 2, None)):
         inside = timeseries.orthonormal(basis[part])
-        fit = partial(glm.alone, basis=inside)
+        fit = partial(glm.single_regressor_t, basis=inside)
         some = [subject[part] for subject in bold]
         halves.append(members(some, atoms[part], serving, fit=fit, percent=percent))
     return table(

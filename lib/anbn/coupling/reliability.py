@@ -46,9 +46,9 @@ def reliability(
     rng,
     high_pass=128.0,
     run_lengths=(),
-    kind="shift",
+    null_method="shift",
     n_splits=20,
-    n_null=200,
+    n_draws=200,
     names=None,
 ):
     """Does synchrony come back in other subjects, and in other minutes of the story?
@@ -76,12 +76,12 @@ def reliability(
     rng : numpy Generator
     run_lengths : sequence of int
         Volumes of each run that the clock is made of, () for one.
-    kind : str
+    null_method : str
         Of surrogates, see ``surrogates.draw``.
     n_splits : int
         Random halves of subjects, whose r is averaged. The null is that of single
         splits, which vary at least as much as their mean: p is conservative.
-    n_null : int
+    n_draws : int
     names : list of str, optional
 
     Returns
@@ -106,16 +106,16 @@ def reliability(
     for name, (parts, sides) in pairs.items():
         lengths, bases = zip(*[_stretch(part, *about) for part in parts], strict=True)
         aa, ab, bb = _grams(responses, parts, bases)
-        a, b = map(timeseries.remove, sides, bases)
+        a, b = map(timeseries.residuals, sides, bases)
         left = ab.T @ a / np.sqrt((a * (aa @ a)).sum(0))
         r = _correlate(left, b, bb).reshape(-1, n_networks)
-        options = {"kind": kind, "run_lengths": lengths[1]}
+        options = {"null_method": null_method, "run_lengths": lengths[1]}
         coloured = surrogates.before_projection(b, bases[1], lengths[1])
         null = []
-        for i in range(n_null):
+        for i in range(n_draws):
             one = slice(i % len(r) * n_networks, (i % len(r) + 1) * n_networks)
             drawn = surrogates.draw_one(coloured[:, one], rng, **options)
-            drawn = timeseries.remove(drawn, bases[1])
+            drawn = timeseries.residuals(drawn, bases[1])
             null.append(_correlate(left[:, one], drawn, bb))
         columns[f"r_{name}"] = r = r.mean(0)
         columns[f"null_{name}"] = np.percentile(null, 95, axis=0)
@@ -136,7 +136,7 @@ def _grams(responses, parts, bases):
     for begin in range(0, responses.shape[1], NEURON_BLOCK):
         some = responses[:, begin : begin + NEURON_BLOCK].astype(np.float32)
         both = [
-            timeseries.zscore(timeseries.remove(some[part], basis))
+            timeseries.zscore(timeseries.residuals(some[part], basis))
             for part, basis in zip(parts, bases, strict=True)
         ]
         both = np.concatenate(both)

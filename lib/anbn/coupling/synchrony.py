@@ -26,12 +26,12 @@ class Null:
 
     Attributes
     ----------
-    maxima : array of shape (n_permutations, n_networks)
+    maxima : array of shape (n_draws, n_networks)
         The largest |r| over all neurons.
     counts : int array of shape (n_networks, n_bins)
         Histogram of |r| from 0 to 1, of evenly spread neurons: one for each network,
         since a slow network reaches by chance what a fast one does not.
-    shares : array of shape (n_permutations, n_networks) or None
+    shares : array of shape (n_draws, n_networks) or None
         The largest share, over layers, of a layer's neurons whose |r| reaches ``cut``.
     """
 
@@ -90,9 +90,9 @@ def null(
     timecourses,
     basis,
     *,
-    kind="shift",
+    null_method="shift",
     run_lengths=(),
-    n_permutations,
+    n_draws,
     rng,
     n_layers=None,
     cut=None,
@@ -112,9 +112,9 @@ def null(
         Both without confounds.
     basis : array of shape (n_times, n_kept)
         Confounds, from ``timeseries.orthonormal``.
-    kind, run_lengths
+    null_method, run_lengths
         See ``surrogates.draw``.
-    n_permutations : int
+    n_draws : int
     rng : numpy Generator
     n_layers : int, optional
         Of the neurons, layer-major; with ``cut`` for ``shares``.
@@ -133,15 +133,15 @@ def null(
     units = unit_rows(responses).to(device)
     n_networks = timecourses.shape[1]
     counts = torch.zeros(n_networks, N_BINS, dtype=torch.int64)
-    maxima = np.empty((n_permutations, n_networks))
-    shares = None if cut is None else np.empty((n_permutations, n_networks))
+    maxima = np.empty((n_draws, n_networks))
+    shares = None if cut is None else np.empty((n_draws, n_networks))
     buffer = torch.empty(N_ROWS, batch_size * n_networks, device=device)
-    for begin in range(0, n_permutations, batch_size):
-        n = min(batch_size, n_permutations - begin)
+    for begin in range(0, n_draws, batch_size):
+        n = min(batch_size, n_draws - begin)
         drawn = surrogates.draw(
-            timecourses, n, kind=kind, run_lengths=run_lengths, rng=rng
+            timecourses, n, null_method=null_method, run_lengths=run_lengths, rng=rng
         )
-        drawn = timeseries.remove(drawn.reshape(len(drawn), -1), basis)
+        drawn = timeseries.residuals(drawn.reshape(len(drawn), -1), basis)
         brain = torch.from_numpy(unit(drawn)).float().to(device)
         highest, share = _meet(units, brain, counts, buffer, n_layers, cut)
         maxima[begin : begin + n] = highest.reshape(n, n_networks)
@@ -192,7 +192,7 @@ def text_null(
     timecourses,
     basis,
     *,
-    n_permutations,
+    n_draws,
     rng,
     cut=None,
 ):
@@ -206,7 +206,7 @@ def text_null(
         Without confounds. Networks of many subjects can stand side by side: the texts
         are drawn once for all.
     basis : array of shape (n_times, n_kept)
-    n_permutations : int
+    n_draws : int
     rng : numpy Generator
     cut : array of shape (n_networks,), optional
         See ``null``.
@@ -217,14 +217,14 @@ def text_null(
     """
     brain = torch.from_numpy(unit(timecourses)).float()
     n_layers, n_units = activations.shape[1:]
-    maxima = torch.zeros(n_permutations, brain.shape[1])
-    shares = None if cut is None else np.zeros((n_permutations, brain.shape[1]))
+    maxima = torch.zeros(n_draws, brain.shape[1])
+    shares = None if cut is None else np.zeros((n_draws, brain.shape[1]))
     counts = torch.zeros(brain.shape[1], N_BINS, dtype=torch.int64)
     step = max(1, n_layers * n_units // N_COUNTED)
-    layers = surrogates.other_texts(activations, H, n_permutations, rng)
+    layers = surrogates.other_texts(activations, H, n_draws, rng)
     for _, drawn in tqdm(layers, "null", n_layers, mininterval=5):
         for i, responses in enumerate(drawn):
-            r = (unit_rows(timeseries.remove(responses, basis)) @ brain).abs_()
+            r = (unit_rows(timeseries.residuals(responses, basis)) @ brain).abs_()
             torch.maximum(maxima[i], r.amax(0), out=maxima[i])
             counts += _histograms(r[::step], len(counts))
             if cut is not None:
@@ -233,7 +233,7 @@ def text_null(
     return Null(maxima.double().numpy(), counts.numpy(), shares)
 
 
-def text_synchrony(activations, H, timecourses, basis, *, n_null, rng):
+def text_synchrony(activations, H, timecourses, basis, *, n_draws, rng):
     """Synchrony of every neuron with responses to other text, draw by draw.
 
     In place of ``anchors.surrogate_synchrony`` where the null is ``text``.
@@ -242,20 +242,20 @@ def text_synchrony(activations, H, timecourses, basis, *, n_null, rng):
     ----------
     activations, H, timecourses, basis, rng
         See ``text_null``.
-    n_null : int
-        Takes n_null * n_neurons * n_networks * 2 bytes.
+    n_draws : int
+        Takes n_draws * n_neurons * n_networks * 2 bytes.
 
     Returns
     -------
-    synchrony : float16 array of shape (n_null, n_neurons, n_networks)
+    synchrony : float16 array of shape (n_draws, n_neurons, n_networks)
     """
     brain = torch.from_numpy(unit(timecourses)).float()
     n_neurons = int(np.prod(activations.shape[1:]))
-    found = np.empty((n_null, n_neurons, brain.shape[1]), np.float16)
-    layers = surrogates.other_texts(activations, H, n_null, rng)
+    found = np.empty((n_draws, n_neurons, brain.shape[1]), np.float16)
+    layers = surrogates.other_texts(activations, H, n_draws, rng)
     for columns, drawn in tqdm(layers, "null", activations.shape[1], mininterval=5):
         for one, responses in zip(found, drawn, strict=True):
-            clean = timeseries.remove(responses, basis)
+            clean = timeseries.residuals(responses, basis)
             one[columns] = (unit_rows(clean) @ brain).numpy()
     return found
 
@@ -276,7 +276,7 @@ def subjects(
         Gets the synchrony as ``.npy``, one subject after another.
     level : float
         Family-wise error, over neurons and networks, in each subject.
-    maxima : array of shape (n_subjects, n_permutations, n_networks), optional
+    maxima : array of shape (n_subjects, n_draws, n_networks), optional
         Of nulls that were drawn before, as by ``text_null`` for all subjects at once.
     drawing
         Options of ``null``, which draws if there are no ``maxima``.
@@ -307,7 +307,7 @@ def familywise_threshold(maxima, *, level=0.05, by_network=False):
 
     Parameters
     ----------
-    maxima : array of shape (n_permutations, n_networks)
+    maxima : array of shape (n_draws, n_networks)
         Of ``Null``.
     level : float
     by_network : bool
@@ -334,7 +334,7 @@ def familywise_p(synchrony, maxima, *, by_network=False):
     Parameters
     ----------
     synchrony : array of shape (..., n_networks)
-    maxima : array of shape (n_permutations, n_networks)
+    maxima : array of shape (n_draws, n_networks)
         Of ``Null``; its ``shares`` do for ``layer_shares``.
     by_network : bool
         Corrected over the neurons of each network only.
@@ -403,7 +403,7 @@ def false_discovery_q(synchrony, counts, *, over="network"):
 
     The p value of a pair is the share of |r| in the network's own null that reach it::
 
-        p = (1 + #(null >= |r|)) / (1 + n_null)
+        p = (1 + #(null >= |r|)) / (1 + n_draws)
 
     so that p times the number of neurons estimates the false ones beyond |r|, whether
     or not neurons have the same null (as in Storey & Tibshirani 2003). One null for

@@ -60,10 +60,10 @@ def false_findings(
     timecourses,
     *,
     rng,
-    n_permutations=99,
+    n_draws=99,
     level=0.05,
     run_lengths=(),
-    kind="shift",
+    null_method="shift",
     texts=None,
     n_rolls=N_ROLLS,
     names=None,
@@ -83,11 +83,11 @@ def false_findings(
     timecourses : array of shape (n_data, n_times, n_networks)
         Of the group and of single subjects, say.
     rng : numpy Generator
-    n_permutations : int
+    n_draws : int
         Draws; with 99 the level .05 is exact.
     level : float
-    run_lengths, kind, batch_size, device
-        See ``synchrony.null``; kind may be ``text``.
+    run_lengths, null_method, batch_size, device
+        See ``synchrony.null``; null_method may be ``text``.
     texts : (activations, H)
         For ``text``: see ``surrogates.other_texts``.
     n_rolls : int
@@ -106,7 +106,7 @@ def false_findings(
     chosen = np.asarray(responses[:, some], float)
     n_data, n_times, n_networks = timecourses.shape
     side_by_side = np.swapaxes(timecourses, 0, 1).reshape(n_times, -1)
-    if kind == "text":
+    if null_method == "text":
         activations, H = texts
         n_layers, n_units = activations.shape[1:]
         # the same number of each layer, as the store is read layer by layer
@@ -114,15 +114,15 @@ def false_findings(
     rows = []
     for version, order in versions(n_times, run_lengths, n_rolls).items():
         basis = timeseries.orthonormal(np.column_stack([drift, confounds[order]]))
-        clean = timeseries.remove(chosen[order], basis)
-        brain = timeseries.remove(side_by_side, basis)
-        if kind == "text":
+        clean = timeseries.residuals(chosen[order], basis)
+        brain = timeseries.residuals(side_by_side, basis)
+        if null_method == "text":
             drawn = synchrony.text_null(
                 activations,
                 H.tocsr()[order],
                 brain,
                 basis,
-                n_permutations=n_permutations,
+                n_draws=n_draws,
                 rng=rng,
             )
         else:
@@ -130,16 +130,16 @@ def false_findings(
                 clean,
                 brain,
                 basis,
-                kind=kind,
+                null_method=null_method,
                 run_lengths=run_lengths,
-                n_permutations=n_permutations,
+                n_draws=n_draws,
                 rng=rng,
                 batch_size=batch_size,
                 device=device,
             )
         largest = np.abs(synchrony.synchrony(clean, brain)).max(0)
         largest = largest.reshape(n_data, n_networks)
-        maxima = drawn.maxima.reshape(n_permutations, n_data, n_networks)
+        maxima = drawn.maxima.reshape(n_draws, n_data, n_networks)
         for i in range(n_data):
             p = float(synchrony.familywise_p(largest[i].max(), maxima[:, i]))
             own = synchrony.familywise_p(largest[i], maxima[:, i], by_network=True)

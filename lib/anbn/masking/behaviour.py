@@ -1,11 +1,10 @@
-"""What a language model prefers: minimal pairs and multiple choice by likelihood.
+"""What a language model prefers, by likelihood, and what it answers.
 
 The model is run as it is: open a masking context around a call to see what it damages.
-
-What a language model answers: greedy generation, and labels read from it.
-
-Published maskings count an answer that names no label as wrong. An accuracy of 0 then
-says that the format broke, not the knowledge: the parse rate is reported apart.
+Preferences are minimal pairs and multiple choice; answers are generated greedily, and
+labels read from them. Published maskings count an answer that names no label as wrong.
+An accuracy of 0 then says that the format broke, not the knowledge: the parse rate is
+reported apart.
 """
 
 import re

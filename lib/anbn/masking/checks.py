@@ -1,4 +1,4 @@
-"""What parameters of stages 04 and 05 must fit: documents and texts long enough."""
+"""What notebook 04 asks of parameters and data before it begins."""
 
 import re
 

@@ -7,9 +7,8 @@ and ``accuracy`` (share of next tokens that are right). Where there, ``kind``,
 ``action``, ``n``, ``share`` and ``factor`` tell masks of one name apart.
 
 All means are over tokens. Intervals resample documents within each domain, as the
-domains were chosen, and the draws of a control.
-
-Is a network special to a domain of text?
+domains were chosen, and the draws of a control. Specificity asks whether a network is
+special to a domain.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,4 @@
-"""Figures of the fingerprint: who descends from whom.
-
-Figures of what a mask costs: beside its controls, by domain, by share, by suite.
-"""
+"""Figures of masks: cost beside controls, domains, suites, pruning, fingerprint."""
 
 import numpy as np
 from matplotlib.colors import SymLogNorm

@@ -1,11 +1,8 @@
-"""Models made from another: with noise on the weights, or trained a little further.
+"""Fingerprint of a model: do two models' functional networks go up and down together?
 
-How a model's functional networks go up and down along text, word by word.
-
-Fingerprint of a model: do two models' functional networks go up and down together?
-
-Functional Network Fingerprint (Liu et al. 2026, arXiv 2601.22692). Signals of networks
-come from ``fingerprint``.
+Functional Network Fingerprint (Liu et al. 2026, arXiv 2601.22692): signals of networks
+along text, word by word, are alike in a model and what was made from it. Descendants of
+a model are made here with noise on the weights, or by a little training.
 """
 
 import copy
@@ -87,7 +84,7 @@ def fit_activations(
     n_networks,
     *,
     kind="hidden",
-    alpha=3.6,
+    z_threshold=3.6,
     over="samples",
     random_state=0,
     device="cpu",
@@ -112,7 +109,7 @@ def fit_activations(
         Published: 64.
     kind : str
         Which the activations are of. Published: ``hidden``.
-    alpha : float
+    z_threshold : float
         Published: 3.6.
     over : {"samples", "units"}
         What is independent, see ``decomposition.ica``. Published: units.
@@ -143,12 +140,12 @@ def fit_activations(
         reduction, u=reduction.u * turn, vt=reduction.vt * turn[:, None]
     )
     z = decomposition.ica(reduction, over=over, random_state=random_state).networks
-    members = decomposition.threshold(z, alpha, two_sided=True) & keep
+    members = decomposition.threshold(z, z_threshold, two_sided=True) & keep
     members = members[members.any(1)]
     if not len(members):
         raise NoNetworksError(
-            f"no unit has |z| > {alpha} in any of {n_networks} networks: lower alpha "
-            "(published: 3.6)"
+            f"no unit has |z| > {z_threshold} in any of {n_networks} networks: lower "
+            "z_threshold (published: 3.6)"
         )
     weights = members / members.sum(1, keepdims=True)
     return Networks(sparse.csr_array(weights.astype(np.float32)), shape, kind)
@@ -318,7 +315,7 @@ def _correlate(a, b):
     return a.T @ b / len(a)
 
 
-def compare(fingerprints, reference, related, *, n_null=99, rng):
+def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
     """How alike other models are to one, text by text, beside chance.
 
     Three scores of the likenesses L (networks of the reference x of the other), the
@@ -343,7 +340,7 @@ def compare(fingerprints, reference, related, *, n_null=99, rng):
         The model that others may descend from.
     related : collection of str
         Models known to descend from it.
-    n_null : int
+    n_draws : int
         Shifts at random for each text and model.
     rng : numpy Generator
 
@@ -369,7 +366,7 @@ def compare(fingerprints, reference, related, *, n_null=99, rng):
             "expected fingerprints of another model than the reference, found none"
         )
     tables = [
-        _against(fingerprints[reference], texts, n_null, rng).assign(model=name)
+        _against(fingerprints[reference], texts, n_draws, rng).assign(model=name)
         for name, texts in fingerprints.items()
         if name != reference
     ]
@@ -379,7 +376,7 @@ def compare(fingerprints, reference, related, *, n_null=99, rng):
     return table[first + [c for c in table if c not in first]]
 
 
-def _against(ours, theirs, n_null, rng):
+def _against(ours, theirs, n_draws, rng):
     """Rows of ``compare`` for one other model."""
     ranks = [_ranks(a, b) for a, b in zip(ours, theirs, strict=True)]
     signed = np.stack([_correlate(a, b) for a, b in ranks])
@@ -389,9 +386,9 @@ def _against(ours, theirs, n_null, rng):
         pair = np.unravel_index(np.abs(elsewhere).argmax(), elsewhere.shape)
         sign = np.sign(elsewhere[pair])
         found = _scores(signed[i], pair, sign)
-        by = rng.integers(1, len(a), n_null)
+        by = rng.integers(1, len(a), n_draws)
         null = [_scores(_correlate(a, np.roll(b, n, 0)), pair, sign) for n in by]
-        null = np.reshape(null, (n_null, len(SCORES)))
+        null = np.reshape(null, (n_draws, len(SCORES)))
         rows.append(
             {
                 "text": i,

@@ -24,7 +24,7 @@ class LocalizerError(ValueError):
     """Stimuli or responses of the localizer are not what they must be."""
 
 
-def load(folder):
+def load_sentences(folder):
     """Sentences and strings of non-words of the fMRI language localizer.
 
     Parameters
@@ -79,7 +79,7 @@ def load(folder):
     return stimuli
 
 
-def responses(
+def sentence_activations(
     language_model,
     sentences,
     kind,

@@ -1,11 +1,9 @@
-"""Cutting feed-forward units out of a model for real: fewer weights, less to compute.
+"""Pruning: feed-forward units cut out of a model for real.
 
-Which units: scores of ``importance``, larger for what is to be kept, and ``choose``.
-
-How much a feed-forward unit matters: scores (n_layers, n_neurons), larger to keep.
-
-What calibration text gives (``mean_square``, ``variance``; see ``calibration``) is
-passed in; the rest is read from the weights, by structure.
+How much a unit matters are scores (n_layers, n_neurons), larger to keep. What
+calibration text gives of them (``mean_square``, ``variance``; see ``calibration``) is
+passed in; the rest is read from the weights, by structure. ``choose`` says which units
+go; a cut model has fewer weights and less to compute.
 """
 
 import copy

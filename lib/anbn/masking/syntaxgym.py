@@ -2,14 +2,8 @@
 
 A suite has items; an item has the same sentence in several conditions, cut into
 numbered regions. A model gets an item right if the surprisals of its regions meet all
-of the suite's predictions, as in ``(7;%match%) < (7;%mismatch%)``.
-
-Sources: Hu et al. 2020 (ACL), Gauthier et al. 2020 (ACL demonstrations); the criteria
-are checked against the ``brainscore_language`` package, which ships the suites.
-
-The prediction formulas of SyntaxGym: parsed by a small grammar, never evaluated.
-
-::
+of the suite's formulas, as ``(7;%match%) < (7;%mismatch%)``. Formulas are parsed by a
+small grammar, never evaluated as code::
 
     truth      = comparison (("&" | "|") comparison)*          from left to right
     comparison = sum (("<" | ">" | "=") sum)?
@@ -17,6 +11,9 @@ The prediction formulas of SyntaxGym: parsed by a small grammar, never evaluated
     atom       = number | "(" region ";%" condition "%)" | "(" truth ")"
 
 A region is a number, or ``*`` for the sum over all regions of the condition.
+
+Sources: Hu et al. 2020 (ACL), Gauthier et al. 2020 (ACL demonstrations); the formulas
+are checked against the ``brainscore_language`` package, which ships the suites.
 """
 
 import json

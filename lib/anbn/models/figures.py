@@ -1,4 +1,4 @@
-"""TODO"""
+"""Figures of activations: over tokens, and over layers."""
 
 import numpy as np
 

@@ -1,6 +1,7 @@
 """Running a model over text, window by window.
 
-Passes that begin at the first block that differs from the intact model.
+Where only some blocks are changed, passes begin at the first that differs from the
+intact model.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """Recording a model's activations over text into a store.
 
-Responses on the BOLD clock, from activations that come block by block.
+Responses on the BOLD clock come from activations block by block, too.
 """
 
 import time
@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 
 from anbn.core.artifacts import sha256
-from anbn.core.blocks import blocks
+from anbn.core.blocks import walk
 from anbn.models import forward, neurons, stores
 
 N_CHECKED = 256  # tokens that are looked at before a recording begins
@@ -221,7 +221,7 @@ def responses(activations, H):
     if H.shape[1] != n_tokens:
         raise ValueError(f"H has {H.shape[1]} tokens, the activations have {n_tokens}")
     total = Responses(H, *activations.shape[1:])
-    for rows, block in blocks(activations):
+    for rows, block in walk(activations):
         total.add(rows, torch.from_numpy(block))
     return total.numpy()
 

@@ -1,18 +1,18 @@
-"""TODO"""
+"""What notebooks 02 and 04 ask of the model's data before they begin."""
 
 from collections import Counter
 
 from anbn.core.params import ParamError
 
 
-def check_model_networks(corpus, *, n_networks, sample_tokens, scan=()):
+def check_model_networks(corpus, *, n_networks, slice_tokens, scan=()):
     """Whether texts are long enough for the model's networks.
 
     Parameters
     ----------
     corpus : sequence
         Of each token.
-    n_networks, sample_tokens : int
+    n_networks, slice_tokens : int
     scan : sequence of int
         As the parameters of stage 02.
 
@@ -22,12 +22,12 @@ def check_model_networks(corpus, *, n_networks, sample_tokens, scan=()):
         If a single text, or all text for ``scan``, has too few tokens.
     """
     n_tokens = Counter(corpus).values()
-    least = min(sample_tokens, *n_tokens)
+    least = min(slice_tokens, *n_tokens)
     if n_networks >= least:
         raise ParamError(
             f"n_model_networks: {n_networks} networks cannot be found in a single text "
-            f"of {least} tokens (sample_tokens is {sample_tokens}, the smallest corpus "
-            f"has {min(n_tokens)}). Lower n_model_networks, or raise sample_tokens and "
+            f"of {least} tokens (slice_tokens is {slice_tokens}, the smallest corpus "
+            f"has {min(n_tokens)}). Lower n_model_networks, or raise slice_tokens and "
             "corpus_tokens of stage 01."
         )
     if scan and max(scan) >= sum(n_tokens):

@@ -1,6 +1,6 @@
-"""One call for every way to decompose a matrix into networks, for brain and model.
+"""Functional networks of any (samples x units) matrix, of voxels or of neurons.
 
-Functional networks of any (samples x units) matrix: voxels of a brain or neurons.
+``decompose`` is the one call for every method, for brain and model.
 """
 
 import tempfile
@@ -165,7 +165,7 @@ def _explained(weights, timecourses, variance):
     return (weights**2).sum(1) * timecourses.var(0) / variance
 
 
-def dictionary(reduction, *, alpha, random_state, n_epochs=10):
+def dictionary(reduction, *, penalty, random_state, n_epochs=10):
     """Networks by sparse dictionary learning in a reduced matrix.
 
     The time course of every unit, of unit length, is a sparse sum of those of the
@@ -177,7 +177,7 @@ def dictionary(reduction, *, alpha, random_state, n_epochs=10):
     ----------
     reduction : Reduction
         From ``svd.reduce``: as many networks as it has components.
-    alpha : float
+    penalty : float
         Penalty, 0 to 1: of 1 or more no unit would belong to any network.
     random_state : int
     n_epochs : int
@@ -191,7 +191,7 @@ def dictionary(reduction, *, alpha, random_state, n_epochs=10):
     loadings = reduction.vt.T.astype(float) * reduction.s
     length = np.linalg.norm(loadings, axis=1)
     samples = loadings / np.where(length > 0, length, 1)[:, None]
-    options = {"alpha": alpha, "random_state": random_state, "n_epochs": n_epochs}
+    options = {"penalty": penalty, "random_state": random_state, "n_epochs": n_epochs}
     learner = _learner(len(reduction.s), **options).fit(samples)
     atoms, codes = learner.components_, learner.transform(samples).T
     timecourses = reduction.u @ atoms.T
@@ -257,16 +257,16 @@ def _fdr_members(z, level, two_sided):
     return members
 
 
-def _learner(n_atoms, *, alpha, random_state, n_epochs):
+def _learner(n_atoms, *, penalty, random_state, n_epochs):
     """Dictionary learner of samples of unit length."""
     return MiniBatchDictionaryLearning(
         n_atoms,
-        alpha=alpha,
+        alpha=penalty,
         batch_size=512,
         max_iter=n_epochs,
         fit_algorithm="cd",
         transform_algorithm="lasso_cd",
-        transform_alpha=alpha,
+        transform_alpha=penalty,
         transform_max_iter=20000,
         random_state=random_state,
     )
@@ -288,16 +288,16 @@ def decompose(
     random_state,
     over="samples",
     solver="fastica",
-    alpha=0.3,
+    penalty=0.3,
     layer_sizes=(100, 100),
     mask=None,
     keep=None,
     standardise=False,
     device="cpu",
     whose=None,
-    n_draws=8,
+    n_bootstrap=8,
     n_halves=4,
-    n_nulls=8,
+    n_null_sets=8,
 ):
     """Networks of a matrix, and which of them come back in other documents or people.
 
@@ -311,7 +311,7 @@ def decompose(
     random_state : int
     over, solver : str
         Of ``ica``.
-    alpha : float
+    penalty : float
         Penalty of ``dictionary``.
     layer_sizes : sequence of int
         Of ``vsdbn``: hidden units of each depth below that of the networks.
@@ -326,7 +326,7 @@ def decompose(
     whose : sequence, optional
         The document of each sample; of a list, the person (or run) of each array. Then
         stability is judged, see ``judge``.
-    n_draws, n_halves, n_nulls : int
+    n_bootstrap, n_halves, n_null_sets : int
         Of ``judge``.
 
     Returns
@@ -361,7 +361,7 @@ def decompose(
             options = {"over": over, "solver": solver}
             found = ica(reduction, random_state=random_state, **options)
         else:
-            options = {"alpha": alpha, "random_state": random_state}
+            options = {"penalty": penalty, "random_state": random_state}
             found = dictionary(reduction, **options)
     found = found.only(np.ptp(found.networks, axis=1) > 0)
     if whose is None:
@@ -372,7 +372,7 @@ def decompose(
         method=method,
         over=over,
         solver=solver,
-        alpha=alpha,
+        penalty=penalty,
         layer_sizes=layer_sizes,
         mask=mask,
         standardise=standardise,
@@ -388,9 +388,9 @@ def decompose(
         standardise=standardise or method == "vsdbn",
         n_rows=n_networks if method in NILEARN else 16,
         most_rows=n_networks if method in NILEARN else max(64, 2 * n_networks),
-        n_draws=n_draws,
+        n_bootstrap=n_bootstrap,
         n_halves=n_halves,
-        n_nulls=n_nulls,
+        n_null_sets=n_null_sets,
         seed=random_state,
     )
     return Decomposition(found.networks, found.timecourses, found.explained, judged)
@@ -407,9 +407,9 @@ def judge(
     standardise,
     n_rows,
     most_rows,
-    n_draws,
+    n_bootstrap,
     n_halves,
-    n_nulls,
+    n_null_sets,
     seed,
 ):
     """Which networks come back when documents, people or runs are drawn.
@@ -432,11 +432,11 @@ def judge(
         Of ``stability.reduce_each``.
     n_rows, most_rows : int
         Least and most directions of a part; between them about ``ROWS`` in all.
-    n_draws : int
+    n_bootstrap : int
         Draws with replacement.
     n_halves : int
         Random splits into halves.
-    n_nulls : int
+    n_null_sets : int
         Data sets in which nothing is shared, 0 for none: then it is not judged which
         networks are stable.
     seed : int
@@ -449,7 +449,7 @@ def judge(
     labels, number = np.unique(whose, return_inverse=True)
     if len(labels) < stability.FEWEST:
         return stability.judge(
-            maps, list(labels), fit, [], n_draws=0, n_halves=0, seed=0
+            maps, list(labels), fit, [], n_bootstrap=0, n_halves=0, seed=0
         )
     if len(labels) > MOST_PARTS:
         whose = rng.permutation(len(labels))[number] % MOST_PARTS
@@ -463,10 +463,10 @@ def judge(
         first = data[0] if isinstance(data, list) else data
         shape = first.shape[1:] if len(first.shape) == 3 else (1, maps.shape[1])
         layer = np.repeat(np.arange(shape[0]), shape[1])[used]
-        nulls = (reduced.permuted(parts, layer, rng) for _ in range(n_nulls))
+        nulls = (reduced.permuted(parts, layer, rng) for _ in range(n_null_sets))
     else:
-        nulls = reduced.redrawn(parts, mask, n_nulls, rng)
-    counts = {"n_draws": n_draws, "n_halves": n_halves, "seed": seed}
+        nulls = reduced.redrawn(parts, mask, n_null_sets, rng)
+    counts = {"n_draws": n_bootstrap, "n_halves": n_halves, "seed": seed}
     nulls = map(gather, nulls)
     return stability.judge(maps[:, used], gather(parts), fit, nulls, **counts)
 
@@ -480,7 +480,7 @@ def _refit(
     method,
     over,
     solver,
-    alpha,
+    penalty,
     layer_sizes,
     mask,
     standardise,
@@ -509,7 +509,7 @@ def _refit(
     if method == "ica":
         options = {"over": over, "solver": solver, "random_state": seed}
         return ica(reduction, **options).networks
-    return dictionary(reduction, alpha=alpha, random_state=seed).networks
+    return dictionary(reduction, penalty=penalty, random_state=seed).networks
 
 
 def _canica(maps, counts, n_networks, seed):
@@ -555,7 +555,7 @@ def _share(data, timecourses, keep=None):
     z = timeseries.zscore(timecourses)
     total = sum(
         z[rows].T @ (block.reshape(len(block), -1) - mean)
-        for rows, block in blocks.blocks(data)
+        for rows, block in blocks.walk(data)
     )
     used = variance > 0 if keep is None else (variance > 0) & np.ravel(keep)
     r = total[:, used] / len(z) / np.sqrt(variance[used])

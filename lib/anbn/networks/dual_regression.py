@@ -1,4 +1,4 @@
-"""TODO"""
+"""A group's networks in each subject: their time courses and maps."""
 
 import numpy as np
 

@@ -84,7 +84,7 @@ def plot_scan(tables, axes=None):
 def plot_recurrence(counts, null, n_individual, ax=None):
     """In how many networks of single texts each group network comes back.
 
-    ``counts`` has shape (n_networks,), ``null`` (n_permutations, n_networks);
+    ``counts`` has shape (n_networks,), ``null`` (n_draws, n_networks);
     ``n_individual`` is the number of single networks that were compared.
     """
     ax = axes_of(ax, 8, 3.2)

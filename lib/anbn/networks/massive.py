@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from anbn.core.blocks import blocks, moments
+from anbn.core.blocks import moments, walk
 from anbn.networks import profiles
 
 N_TYPICAL = 256  # tokens that a layer's median is taken from
@@ -38,7 +38,7 @@ def streaming_peaks(activations):
     peak, token = np.full(shape, -1.0, np.float32), np.zeros(shape, int)
     some = np.unique(np.linspace(0, n_tokens - 1, N_TYPICAL).round().astype(int))
     kept = []
-    for rows, block in blocks(activations):
+    for rows, block in walk(activations):
         values = np.abs(block)
         where = values.argmax(0)
         largest = np.take_along_axis(values, where[None], 0)[0].astype(np.float32)

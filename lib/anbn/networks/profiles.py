@@ -74,7 +74,7 @@ def _z(timecourses, n_tokens):
     return timeseries.zscore(timecourses)
 
 
-def domain_selectivity(timecourses, tokens, documents, *, rng, n_permutations=1000):
+def domain_selectivity(timecourses, tokens, documents, *, rng, n_draws=1000):
     """How much networks answer to one domain of text more than to others.
 
     ::
@@ -93,7 +93,7 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_permutations=10
     documents : DataFrame
         Column ``corpus``: the domain.
     rng : numpy Generator
-    n_permutations : int
+    n_draws : int
 
     Returns
     -------
@@ -122,13 +122,13 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_permutations=10
     if len(names) < 2 or len(found) == len(names):
         tests = dict.fromkeys(("eta_squared", "p", "q"), np.nan)
         return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
-    null = [domain_means(rng.permutation(domain))[1] for _ in range(n_permutations)]
+    null = [domain_means(rng.permutation(domain))[1] for _ in range(n_draws)]
     p = matching.p_values(observed, null)
     tests = {"eta_squared": observed, "p": p, "q": stats.false_discovery_control(p)}
     return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
 
 
-def feature_correlations(timecourses, features, document, *, rng, n_permutations=1000):
+def feature_correlations(timecourses, features, document, *, rng, n_draws=1000):
     """Correlation of networks with surprisal, frequency, position and such.
 
     Both are centred within each document, so that r does not come of documents that
@@ -143,7 +143,7 @@ def feature_correlations(timecourses, features, document, *, rng, n_permutations
     document : array of shape (n_tokens,)
         The document of each token. Tokens of one follow one another.
     rng : numpy Generator
-    n_permutations : int
+    n_draws : int
 
     Returns
     -------
@@ -167,7 +167,7 @@ def feature_correlations(timecourses, features, document, *, rng, n_permutations
     values = np.where(known, values, 0)
     inside = np.arange(len(z)) - starts[at]
     observed = _correlate(values, known, z)
-    null = np.empty((n_permutations, *observed.shape))
+    null = np.empty((n_draws, *observed.shape))
     for draw in null:
         shift = rng.integers(lengths)[at]
         order = starts[at] + (inside + shift) % lengths[at]
@@ -257,6 +257,6 @@ def mean_signals(activations, members):
     )
     weights = (weights / np.sqrt(np.where(variance > 0, variance, np.inf))).T
     signals = np.empty((len(activations), len(members)))
-    for rows, block in blocks.blocks(activations):
+    for rows, block in blocks.walk(activations):
         signals[rows] = (block.reshape(len(block), -1) - mean) @ weights
     return signals

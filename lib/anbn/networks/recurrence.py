@@ -68,12 +68,12 @@ def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     counts : int array of shape (n_templates,)
         Of ``n_individuals * n_networks``. Several networks of one text may match.
     """
-    templates, individuals = _texts(templates, individuals)
+    templates, individuals = _slices(templates, individuals)
     overlap = iou(templates, individuals.reshape(-1, *templates.shape[1:]))
     return (overlap > min_iou).sum(1)
 
 
-def _texts(templates, individuals):
+def _slices(templates, individuals):
     templates = _members(templates, "templates")
     individuals = _members(individuals, "individuals")
     if templates.ndim != 3 or individuals.ndim != 4:
@@ -85,9 +85,7 @@ def _texts(templates, individuals):
     return templates, individuals
 
 
-def recurrence_null(
-    templates, individuals, *, n_permutations, rng, min_iou=PUBLISHED_IOU
-):
+def recurrence_null(templates, individuals, *, n_draws, rng, min_iou=PUBLISHED_IOU):
     """The same counts for templates whose neurons are shuffled within layers.
 
     A draw permutes the neurons of each layer, the same way for all templates: their
@@ -99,14 +97,14 @@ def recurrence_null(
     ----------
     templates, individuals, min_iou
         See ``recurrence``.
-    n_permutations : int
+    n_draws : int
     rng : numpy Generator
 
     Returns
     -------
-    null : int array of shape (n_permutations, n_templates)
+    null : int array of shape (n_draws, n_templates)
     """
-    templates, individuals = _texts(templates, individuals)
+    templates, individuals = _slices(templates, individuals)
     flat = individuals.reshape(-1, templates[0].size)
     individual_sizes = flat.sum(1)
     sizes = templates.sum((1, 2))
@@ -114,7 +112,7 @@ def recurrence_null(
     by_neuron = np.ascontiguousarray(flat.T)
     n_layers, n_neurons = templates.shape[1:]
     places = [np.nonzero(template) for template in templates]
-    null = np.empty((n_permutations, len(templates)), int)
+    null = np.empty((n_draws, len(templates)), int)
     for draw in null:
         shuffled = rng.permuted(np.tile(np.arange(n_neurons), (n_layers, 1)), axis=1)
         for k, (layer, neuron) in enumerate(places):
@@ -126,7 +124,7 @@ def recurrence_null(
     return null
 
 
-def agreement(a, b):
+def member_agreement(a, b):
     """Jaccard agreement of two sets of networks of the same neurons.
 
     For two seeds, two corpora, or two models of one shape whose neurons correspond,
@@ -159,7 +157,7 @@ def _paired(similarity):
     return float(np.mean([value for *_, value in pairs])), pairs
 
 
-def agreement_of_timecourses(a, b):
+def timecourse_agreement(a, b):
     """Agreement of networks of two models by what they answer on the same words.
 
     Neurons of different models cannot be paired, their networks can: by the absolute

@@ -1,6 +1,6 @@
 """Which networks come back in other documents or people, and how many to ask for.
 
-Documents or people, each reduced once, so that any draw of them is soon reduced.
+Each document or person is reduced once, so that any draw of them is soon reduced.
 """
 
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Stability:
 
         The largest of any network of any null data set, or, as there are few of these,
         three standard deviations beyond the mean of their largest, whichever is more.
-        Of null data sets alone, one in ``n_nulls + 1`` would pass.
+        Of null data sets alone, one in ``n_null_sets + 1`` would pass.
         """
         if self.reason or len(self.null_halves) < 2:
             return np.inf
@@ -97,7 +97,7 @@ def unjudged(n_networks, reason):
     return Stability(unknown, unknown, reason=reason)
 
 
-def agreement(networks, pairs):
+def refit_agreement(networks, pairs):
     """How alike each network comes back in pairs of other fits.
 
     The networks of every fit are assigned to ``networks`` one to one; then::
@@ -154,7 +154,7 @@ def draws(n_parts, n, rng):
     return counts
 
 
-def judge(networks, parts, fit, nulls, *, n_draws, n_halves, seed):
+def judge(networks, parts, fit, nulls, *, n_bootstrap, n_halves, seed):
     """Which networks come back in other documents or people.
 
     Parameters
@@ -168,7 +168,7 @@ def judge(networks, parts, fit, nulls, *, n_draws, n_halves, seed):
         (n_found, n_units).
     nulls : iterable of sequences
         Parts that share nothing, as many, for each null data set.
-    n_draws, n_halves : int
+    n_bootstrap, n_halves : int
         Draws of parts with replacement, and splits in halves.
     seed : int
 
@@ -179,7 +179,7 @@ def judge(networks, parts, fit, nulls, *, n_draws, n_halves, seed):
     n = len(parts)
     if n < FEWEST:
         return unjudged(len(networks), too_few(n))
-    index = _index(networks, parts, fit, n_draws, seed)
+    index = _index(networks, parts, fit, n_bootstrap, seed)
     agree = _halves(networks, parts, fit, n_halves, seed)
     null_index, null_halves = [], []
     for i, null in enumerate(tqdm(nulls, "null data sets", mininterval=5)):
@@ -187,18 +187,18 @@ def judge(networks, parts, fit, nulls, *, n_draws, n_halves, seed):
         whole = fit(null, np.ones(n, int), own)
         null_halves.append(_halves(whole, null, fit, n_halves, own).max())
         if i < N_INDEX:
-            null_index.append(_index(whole, null, fit, n_draws, own).max())
-    reason = "" if len(null_halves) > 1 else "without null data sets (n_nulls)"
+            null_index.append(_index(whole, null, fit, n_bootstrap, own).max())
+    reason = "" if len(null_halves) > 1 else "without null data sets (n_null_sets)"
     null = np.array(null_index), np.array(null_halves)
     return Stability(index, agree, *null, reason)
 
 
-def _index(networks, parts, fit, n_draws, seed):
+def _index(networks, parts, fit, n_bootstrap, seed):
     rng = np.random.default_rng([seed, 0])
-    counts = draws(len(parts), n_draws, rng)
+    counts = draws(len(parts), n_bootstrap, rng)
     found = [fit(parts, one, seed + i) for i, one in enumerate(counts, 1)]
     pairs = [(a, b) for i, a in enumerate(found) for b in found[:i]]
-    return agreement(networks, pairs)
+    return refit_agreement(networks, pairs)
 
 
 def _halves(networks, parts, fit, n_halves, seed):
@@ -208,7 +208,7 @@ def _halves(networks, parts, fit, n_halves, seed):
         [fit(parts, half, seed + 2 * i + k) for k, half in enumerate(split, 1)]
         for i, split in enumerate(counts)
     ]
-    return agreement(networks, pairs)
+    return refit_agreement(networks, pairs)
 
 
 def scan(decompose, sizes):

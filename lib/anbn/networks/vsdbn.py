@@ -177,7 +177,7 @@ def _shuffled(data, mean, scale, rng, batch_size, device):
     spans = [(part, i) for part in parts for i in range(0, len(part), n_rows)]
     for k in rng.permutation(len(spans)):
         part, begin = spans[k]
-        for _, block in blocks.blocks(part[begin : begin + n_rows], n_rows):
+        for _, block in blocks.walk(part[begin : begin + n_rows], n_rows):
             block = _standardise(block, mean, scale, device)
             order = torch.from_numpy(rng.permutation(len(block))).to(device)
             yield from block[order].split(batch_size)
@@ -239,7 +239,7 @@ def contrast(machine, v0, chance, jitter, *, learning_rate, l1):
 def _activations(data, mean, scale, machine, device):
     """Linear activations of the hidden units."""
     total = []
-    for _, block in blocks.blocks(data):
+    for _, block in blocks.walk(data):
         visible = _standardise(block, mean, scale, device)
         total.append((visible @ machine.weights + machine.hidden_bias).cpu().numpy())
     return np.concatenate(total)

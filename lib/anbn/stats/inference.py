@@ -1,6 +1,7 @@
-"""Bootstrap over documents, and corrections over several masks.
+"""Bootstrap, corrections over several tests, and statistics over subjects.
 
-Statistics over subjects: random effects, intervals, how many subjects are needed.
+Over documents and draws: intervals and corrections over masks. Over subjects: random
+effects, intervals, how many subjects are needed.
 """
 
 from typing import NamedTuple
@@ -206,7 +207,7 @@ class Effects(NamedTuple):
     significant: np.ndarray  # bool, p <= level
 
 
-def random_effects(maps, *, n_permutations=1000, rng, level=0.05):
+def random_effects(maps, *, n_draws=1000, rng, level=0.05):
     """Test in every voxel whether the mean over subjects differs from zero.
 
     It generalises to other subjects, **not to other stories**: all subjects heard one
@@ -226,7 +227,7 @@ def random_effects(maps, *, n_permutations=1000, rng, level=0.05):
     maps : array of shape (n_subjects, n_voxels)
         Values whose null is symmetric about 0: t values, betas, or ``arctanh`` of
         correlations.
-    n_permutations : int
+    n_draws : int
         With n subjects no p is below about 2 ** (1 - n), however many are asked for.
     rng : numpy Generator
     level : float
@@ -246,7 +247,7 @@ def random_effects(maps, *, n_permutations=1000, rng, level=0.05):
             np.ones((len(maps), 1)),
             maps[:, alive],
             model_intercept=False,
-            n_perm=n_permutations,
+            n_perm=n_draws,
             random_state=int(rng.integers(2**31)),
             output_type="dict",
         )
@@ -288,7 +289,7 @@ def bootstrap_interval(values, *, rng, n=2000, level=0.95, batch_size=2000):
     return low, high
 
 
-def agreement(members, *, rng, n=2000):
+def subject_agreement(members, *, rng, n=2000):
     """How much the voxels of a network agree between subjects.
 
     ::

@@ -53,12 +53,12 @@ def p_values(observed, null):
 
     ::
 
-        p = (1 + #(null >= observed)) / (1 + n_permutations)
+        p = (1 + #(null >= observed)) / (1 + n_draws)
 
     Parameters
     ----------
     observed : array of shape (...)
-    null : array of shape (n_permutations, ...)
+    null : array of shape (n_draws, ...)
 
     Returns
     -------

@@ -7,11 +7,11 @@ from anbn.core.params import GONE
 from anbn.stats import timeseries
 from anbn.stats.timeseries import spans
 
-KINDS = ("shift", "phase")
+METHODS = ("shift", "phase")
 NEAR = 5  # volumes; rolls by less would hold the coupling that is tested
 
 
-def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
+def draw(timecourses, n, *, null_method="shift", run_lengths=(), rng):
     """Surrogates of time courses; all networks are treated alike in one surrogate.
 
     Parameters
@@ -19,7 +19,7 @@ def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
     timecourses : array of shape (n_times, n_networks)
     n : int
         Surrogates.
-    kind : {"shift", "phase"}
+    null_method : {"shift", "phase"}
         ``shift``: rolled by a random number of volumes, every one equally likely but
         the nearest (less than ``NEAR`` volumes, at most an eighth of the run), of which
         only none at all is kept: so p is never less than one in as many as there are.
@@ -40,20 +40,21 @@ def draw(timecourses, n, *, kind="shift", run_lengths=(), rng):
     Raises
     ------
     ValueError
-        Unknown kind, lengths that do not add up.
+        Unknown method, lengths that do not add up.
     """
     data = np.asarray(timecourses, float)
     runs = spans(len(data), run_lengths)
-    if kind in GONE["null_method"]:
+    gone = GONE["null_method"]
+    if null_method in gone:
         raise ValueError(
-            f"null_method {kind!r} is no longer offered. {GONE['null_method'][kind]}"
+            f"null_method {null_method!r} is no longer offered. {gone[null_method]}"
         )
-    if kind not in KINDS:
+    if null_method not in METHODS:
         raise ValueError(
-            f"null_method must be one of {', '.join(KINDS)}; found {kind!r}"
+            f"null_method must be one of {', '.join(METHODS)}; found {null_method!r}"
         )
-    make = _turned if kind == "phase" else _rolled
-    needed = [len(data[run]) // 2 + 1 if kind == "phase" else 1 for run in runs]
+    make = _turned if null_method == "phase" else _rolled
+    needed = [len(data[run]) // 2 + 1 if null_method == "phase" else 1 for run in runs]
     # all numbers of a surrogate at once: the same ones whatever n is
     numbers = np.split(rng.random((n, sum(needed))), np.cumsum(needed)[:-1], axis=1)
     pairs = zip(runs, numbers, strict=True)
@@ -75,7 +76,7 @@ def rolled(data, share, run_lengths=()):
     return np.concatenate([np.roll(x, round(share * len(x)), axis=0) for x in parts])
 
 
-def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
+def least_p(n, *, null_method="shift", n_times=0, run_lengths=()):
     """The least p that n draws can give.
 
     ::
@@ -89,7 +90,7 @@ def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
     ----------
     n : int
         Draws.
-    kind : str
+    null_method : str
         ``shift`` has as many distinct draws as the rolls of its runs multiply to;
         all others are taken to have any number.
     n_times : int
@@ -102,7 +103,7 @@ def least_p(n, *, kind="shift", n_times=0, run_lengths=()):
     p : float
     """
     again = 0.0
-    if kind == "shift":
+    if null_method == "shift":
         lengths = list(run_lengths) or [n_times]
         again = n / np.prod([float(_n_rolls(length)[0]) for length in lengths])
     return float(min(1.0, (1 + again) / (1 + n)))
@@ -153,7 +154,7 @@ def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
     return np.concatenate(parts)
 
 
-def draw_one(timecourses, rng, *, basis=None, kind="shift", run_lengths=()):
+def draw_one(timecourses, rng, *, basis=None, null_method="shift", run_lengths=()):
     """One surrogate.
 
     Parameters
@@ -163,18 +164,18 @@ def draw_one(timecourses, rng, *, basis=None, kind="shift", run_lengths=()):
     basis : array of shape (n_times, n_kept), optional
         Confounds that were removed from the time courses: the surrogate is drawn from
         ``before_projection`` and loses them as well.
-    kind, run_lengths
+    null_method, run_lengths
         See ``draw``.
 
     Returns
     -------
     surrogate : array of shape (n_times, n_networks)
     """
-    options = {"kind": kind, "run_lengths": run_lengths, "rng": rng}
+    options = {"null_method": null_method, "run_lengths": run_lengths, "rng": rng}
     if basis is None:
         return draw(timecourses, 1, **options)[:, 0]
     coloured = before_projection(timecourses, basis, run_lengths)
-    return timeseries.remove(draw(coloured, 1, **options)[:, 0], basis)
+    return timeseries.residuals(draw(coloured, 1, **options)[:, 0], basis)
 
 
 def _turned(data, numbers):

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Time series: z-scores, drift, and the residuals of a projection."""
 
 import numpy as np
 from nilearn.glm.first_level import make_first_level_design_matrix
@@ -69,7 +69,7 @@ def orthonormal(confounds):
     return u[:, s > 1e-8 * s.max()]
 
 
-def remove(data, basis):
+def residuals(data, basis):
     """Residuals after one projection: ``data - basis (basis' data)``.
 
     Parameters

@@ -44,7 +44,7 @@ class ClusterError(RuntimeError):
     """A scheduler cannot be reached, or its workers cannot do what is asked."""
 
 
-def read_cluster(kind):
+def read_cluster(scheduler):
     """Section of `params/clusters.yaml` for slurm, pbs or sge, checked.
 
     Raises
@@ -54,8 +54,10 @@ def read_cluster(kind):
     """
     path = project_root() / "params" / "clusters.yaml"
     sections = params.load_yaml(path)
-    if not isinstance(sections, dict) or not isinstance(sections.get(kind), dict):
-        raise ParamError(f"{path} must hold a block {kind!r} of `name: value` lines")
+    if not isinstance(sections, dict) or not isinstance(sections.get(scheduler), dict):
+        raise ParamError(
+            f"{path} must hold a block {scheduler!r} of `name: value` lines"
+        )
     for name in sections:
         if name not in QUEUES:
             raise ParamError(
@@ -63,51 +65,53 @@ def read_cluster(kind):
                 + params.did_you_mean(name, QUEUES)
                 + f". Known: {', '.join(QUEUES)}."
             )
-    known = SECTION | ({"parallel": ("str", "smp", "")} if kind == "sge" else {})
+    known = SECTION | ({"parallel": ("str", "smp", "")} if scheduler == "sge" else {})
     known = {name: Parameter(name, *rest) for name, rest in known.items()}
-    for name in sections[kind]:
+    for name in sections[scheduler]:
         if name not in known:
             raise ParamError(
-                f"{path}: {kind}: unknown key {name!r}"
+                f"{path}: {scheduler}: unknown key {name!r}"
                 + params.did_you_mean(name, list(known))
                 + f". Known: {', '.join(known)}."
             )
     found = {
-        name: params.check(p, sections[kind].get(name, p.default), f"{path}: {kind}")
+        name: params.check(
+            p, sections[scheduler].get(name, p.default), f"{path}: {scheduler}"
+        )
         for name, p in known.items()
     }
     if not re.fullmatch(r"\d+:\d\d:\d\d", found["walltime"]):
         raise ParamError(
-            f"{path}: {kind}: walltime must be hours:minutes:seconds in quotes, found "
-            f"{found['walltime']!r}"
+            f"{path}: {scheduler}: walltime must be hours:minutes:seconds in quotes, "
+            f"found {found['walltime']!r}"
         )
     if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", found["memory"]):
         raise ParamError(
-            f"{path}: {kind}: memory must be as 16GB, found {found['memory']!r}"
+            f"{path}: {scheduler}: memory must be as 16GB, found {found['memory']!r}"
         )
     return found
 
 
-def job_cluster(kind, *, logs):
+def job_cluster(scheduler, *, logs):
     """Cluster whose workers are jobs; nothing is submitted yet.
 
     Parameters
     ----------
-    kind : str
+    scheduler : str
         slurm, pbs or sge.
     logs : Path
         Folder for what jobs print.
     """
     import dask_jobqueue
 
-    values = read_cluster(kind)
+    values = read_cluster(scheduler)
     cores, gpus, memory = values["cores"], values["gpus"], values["memory"]
     directives, options = [*values["directives"]], {}
-    if kind == "slurm":
+    if scheduler == "slurm":
         make = dask_jobqueue.SLURMCluster
         options = {"job_cpu": cores, "account": values["account"] or None}
         directives += [f"--gres=gpu:{gpus}"] * bool(gpus) + ["--no-requeue"]
-    elif kind == "pbs":
+    elif scheduler == "pbs":
         make = dask_jobqueue.PBSCluster
         spec = f"select=1:ncpus={cores}:mem={memory.replace(' ', '').lower()}"
         spec += f":ngpus={gpus}" if gpus else ""

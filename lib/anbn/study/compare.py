@@ -93,7 +93,7 @@ def _provenance(manifest, out):
     return {k: v for k, v in found.items() if k != "packages"} | packages
 
 
-def compare(a, b):
+def differences(a, b):
     """Everything that differs between two studies.
 
     Parameters
@@ -249,7 +249,7 @@ def main(arguments=None):
         sys.exit(f"error: {error}")
     (a, _), (b, _) = read
     problems = [wrong for _, wrong in read]
-    table = compare(a, b)
+    table = differences(a, b)
     print_comparison(names, a, b, problems, table)
     outputs = outputs_dir()
     label = "_vs_".join(name.replace("/", "_") for name in names)

@@ -1,7 +1,4 @@
-"""Figures of a sweep, chosen from what varies.
-
-What stands on the figures of a sweep: titles, names, units.
-"""
+"""Figures of a sweep, chosen from what varies, and what stands on them."""
 
 import re
 import textwrap

@@ -1,24 +1,9 @@
 """Methods text of a study, from its manifests alone.
 
-A statement is a function of one stage's results: it says one thing, with the numbers of
-the manifest, or nothing where the parameters make it untrue. A statement whose
-parameters a manifest does not have, as of an older notebook, is left out and told.
-
-Statements on stage 01: what the model read, brought to the BOLD clock.
-
-Each takes a ``Ran`` and returns a sentence or None.
-
-Statements on stage 02: BOLD, networks of the brain, networks of the model.
-
-Each takes a ``Ran`` and returns a sentence or None.
-
-Statements on stage 03: synchrony, anchors, atoms, encoding, organisation.
-
-Each takes a ``Ran`` and returns a sentence or None.
-
-Statements on stages 04 and 05: neurons silenced, kept, amplified, cut out.
-
-Each takes a ``Ran`` and returns a sentence or None.
+A statement is a function of one stage's results, a ``Ran``: it says one thing, with the
+numbers of the manifest, or nothing where the parameters make it untrue. A statement
+whose parameters a manifest does not have, as of an older notebook, is left out and
+told.
 """
 
 from dataclasses import dataclass, field
@@ -301,7 +286,7 @@ def _solver(p):
 def _dictionary(p):
     return (
         "sparse dictionary learning [@mairal2009dictionary] of scikit-learn "
-        f"[@pedregosa2011sklearn] (L1 penalty {p['dictionary_alpha']:g})"
+        f"[@pedregosa2011sklearn] (L1 penalty {p['dictionary_penalty']:g})"
     )
 
 
@@ -314,13 +299,13 @@ def repeats(r):
     p, left = r.params, ""
     if p["only_stable"]:
         left = " Networks that are not stable were left out."
-    if not p["n_nulls"]:
+    if not p["n_null_sets"]:
         return f"Which networks are stable was not judged.{left}"
     return (
-        f"Decompositions were repeated on {p['n_draws']} draws with replacement and on "
-        f"{p['n_halves']} splits into halves of whole documents or subjects, from "
+        f"Decompositions were repeated on {p['n_bootstrap']} draws with replacement and "
+        f"on {p['n_halves']} splits into halves of whole documents or subjects, from "
         "standardising on; a network is stable if its halves agree beyond all networks "
-        f"of {p['n_nulls']} data sets in which nothing is shared.{left}"
+        f"of {p['n_null_sets']} data sets in which nothing is shared.{left}"
     )
 
 
@@ -334,7 +319,7 @@ def labels(r):
         return (
             f"Maps were held against templates ({listed(sets)}): {n} got a name, by a "
             f"correlation of at least {p['min_template_r']:g} and p of at most "
-            f"{p['level']:g} against {p['n_permutations']:,} random maps of the same "
+            f"{p['level']:g} against {p['n_draws_null']:,} random maps of the same "
             "smoothness."
         )
 
@@ -368,10 +353,11 @@ def model_networks(r):
 
 def members(r):
     p = r.params
+    threshold = f"{p['membership_threshold']:g}"
     least = {
-        "z": f"beyond z = {p['alpha']:g}",
-        "percent": f"among the {p['alpha']:g} % largest",
-        "fdr": f"beyond an empirical null [@efron2004null] at a rate of {p['alpha']:g}",
+        "z": f"beyond z = {threshold}",
+        "percent": f"among the {threshold} % largest",
+        "fdr": f"beyond an empirical null [@efron2004null] at a rate of {threshold}",
     }[p["membership"]]
     sides = "either sign" if p["two_sided"] else "the positive side, after signs were "
     sides += "" if p["two_sided"] else "fixed by skew"
@@ -391,8 +377,8 @@ def massive(r):
 def recurrence(r):
     p = r.params
     return (
-        f"Networks were looked for again in single texts of {p['sample_tokens']} "
-        f"tokens; the null shuffles neurons in layers ({p['n_permutations']:,} draws)."
+        f"Networks were looked for again in single texts of {p['slice_tokens']} "
+        f"tokens; the null shuffles neurons in layers ({p['n_draws_null']:,} draws)."
     )
 
 
@@ -455,7 +441,7 @@ def null(r):
         "text": "responses to other text, spoken with the timing of this story",
     }[r.params["null_method"]]
     return (
-        f"Its null are {r.params['n_permutations']:,} surrogates: {drawn}. The largest "
+        f"Its null are {r.params['n_draws']:,} surrogates: {drawn}. The largest "
         "|r| over all neurons and networks gives the family-wise threshold at "
         f"{r.params['level']:g}, the |r| with each network its rate of false "
         "discoveries."
@@ -478,7 +464,7 @@ def found(r):
 
 
 def subjects(r):
-    n = r.params["n_permutations_subject"]
+    n = r.params["n_draws_subject"]
     return f"Single subjects have nulls of their own ({n:,} surrogates each)."
 
 
@@ -502,7 +488,7 @@ def atoms(r):
     return (
         f"{p['n_atoms']} atoms [@sun2024organization] were learned from responses of "
         f"{p['atoms_kind']} neurons by sparse dictionary learning "
-        f"[@mairal2009dictionary] with an L1 penalty of {p['atom_alpha']:g}, without "
+        f"[@mairal2009dictionary] with an L1 penalty of {p['atom_penalty']:g}, without "
         "brain data."
     )
 
@@ -529,12 +515,12 @@ def controls(r):
     weights = weights[p["subject_weights"]]
     return (
         "Controls are word rate alone, every comparison model of stage 01, and the "
-        f"atoms with the story rolled by {plural(p['n_shifts'], 'evenly spaced lag')}; "
+        f"atoms with the story rolled by {plural(p['n_lags'], 'evenly spaced lag')}; "
         "scores are means where the noise ceiling is at least "
         f"{p['min_ceiling']:g}. Ceilings "
         "are those of the test sets. Single people were predicted with weights fitted "
         f"to {weights}. A network counts as predicted if its gain over word timing "
-        f"exceeds that of {p['n_permutations_encoding']} rolled stories, family-wise "
+        f"exceeds that of {p['n_draws_encoding']} rolled stories, family-wise "
         "over networks."
     )
 
@@ -656,7 +642,9 @@ def kept(r):
     parts = f"the {shares} of neurons that belong most clearly to a network"
     if p["keep_components"]:
         numbers = listed(p["keep_components"])
-        parts += f", or those beyond z = {p['keep_alpha']:g} of {numbers} components"
+        parts += (
+            f", or those beyond z = {p['keep_z_threshold']:g} of {numbers} components"
+        )
     n = plural(p["n_draws"], "random control")
     return f"Kept alone were {parts} ({n} of the same layers each)."
 
@@ -689,7 +677,7 @@ def tasks(r):
     p = r.params
     n = f"the first {p['n_task_masks']} masks" if p["n_task_masks"] else "every mask"
     return (
-        f"Tasks ran under {n} and {plural(p['n_task_draws'], 'random control')} of "
+        f"Tasks ran under {n} and {plural(p['n_draws_tasks'], 'random control')} of "
         f"each, on {plural(p['task_documents'], 'document')} of each domain of up to "
         f"{p['task_tokens']} tokens."
     )

@@ -9,7 +9,7 @@ _FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", re.MULTILINE)
 _CITED = re.compile(r"\[(@[\w-]+(?:; @[\w-]+)*)\]")
 
 
-def load():
+def load_bibliography():
     """All entries.
 
     Returns

@@ -70,7 +70,7 @@ def write(study):
         )
     text, missing = methods.describe(manifests)
     keys = references.cited([p for stage in text.values() for _, p in stage])
-    entries = references.load()
+    entries = references.load_bibliography()
     numbers = {key: i + 1 for i, key in enumerate(keys)}
     current = report_checks.of_currency(study, manifests)
     stages = [

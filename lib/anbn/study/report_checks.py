@@ -4,10 +4,15 @@ from anbn.core import artifacts, params
 from anbn.study import fingerprints, pipeline
 from anbn.study.wording import listed, plural, value
 
-LOW = {  # draws below which a p-value can hardly be small
-    "n_permutations": "the group's null",
-    "n_permutations_subject": "each subject's null",
-    "n_draws": "the controls of a mask",
+# Draws below which a p-value can hardly be small, by stage, and what they are of.
+LOW = {
+    "02_fbn_extraction": {"n_draws_null": "labels and other nulls"},
+    "03_an_bn_coupling": {
+        "n_draws": "the group's null",
+        "n_draws_subject": "each subject's null",
+    },
+    "04_key_neuron_masking": {"n_draws": "the controls of a mask"},
+    "05_cutting_out": {"n_draws": "random scores"},
 }
 ENOUGH = 100
 DOCUMENTS = 10  # below which an interval over documents says little
@@ -144,7 +149,7 @@ def of_stage(manifest, stderr, missing):
         From ``methods.describe``.
     """
     found, values = [], manifest["params"]
-    for name, of in LOW.items():
+    for name, of in LOW.get(manifest["stage"], {}).items():
         n = values.get(name)
         if isinstance(n, int) and n < ENOUGH:
             found.append(

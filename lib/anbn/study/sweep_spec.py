@@ -22,7 +22,7 @@ def names():
     return found
 
 
-def load(name):
+def load_spec(name):
     path = project_root() / "params" / "sweeps" / f"{name}.yaml"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.is_file():
         there = list(names())

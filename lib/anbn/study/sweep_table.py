@@ -1,7 +1,4 @@
-"""The results of a sweep as tables: what varied, what to show, what failed.
-
-Means over the seeds of a sweep, and what each of its parameters carries.
-"""
+"""The results of a sweep as tables: what varied, means over seeds, what failed."""
 
 import html
 import itertools

@@ -59,7 +59,7 @@ def read(name, study=None):
     ParamError
         Names the file, the key, what was found and what was expected.
     """
-    spec, path = sweep_spec.load(name)
+    spec, path = sweep_spec.load_spec(name)
     study = spec.get("study") if study is None else study
     sweep_spec.known_study(study, path)
     reads = pipeline.needed(study, sweep_spec.stages(spec.get("stages"), study, path))

@@ -56,7 +56,7 @@ def check_disjoint(documents, used):
             )
 
 
-def held_out(
+def held_out_documents(
     tokenizer,
     paths,
     *,

@@ -120,7 +120,7 @@ def is_noise(text):
     )
 
 
-def remove(rows, *, tiers=False):
+def remove_marks(rows, *, tiers=False):
     """Take marks out of rows of words or of segments.
 
     Parameters

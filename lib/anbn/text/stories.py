@@ -2,8 +2,7 @@
 
 Words are a DataFrame with the columns ``word``, ``onset``, ``offset`` (seconds on the
 stimulus clock) and ``start``, ``end`` (characters in the text that the model reads).
-
-Markdown as the prose that it shows: signs of markup are no words.
+Markdown is read as the prose that it shows: signs of markup are no words.
 """
 
 import hashlib

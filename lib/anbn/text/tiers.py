@@ -205,7 +205,7 @@ def _with_words(tiers, path):
 
 def _words(tier):
     """Labels that hold a letter or digit, and are no marks."""
-    left, _ = nonwords.remove(tier.rows)
+    left, _ = nonwords.remove_marks(tier.rows)
     return left["word"][left["word"].str.contains(r"[^\W_]")]
 
 

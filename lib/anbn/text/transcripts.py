@@ -105,7 +105,7 @@ def read(path, *, missing="interpolate", tier=""):
     notes += hidden
     if not shown:
         aligner = kind in ("textgrid", "eaf", "elan", "labels", "ctm", "json")
-        rows, more = nonwords.remove(rows, tiers=aligner)
+        rows, more = nonwords.remove_marks(rows, tiers=aligner)
         left_out = left_out + more
     if left_out:
         notes.append(
@@ -218,27 +218,27 @@ def _completed(rows):
     return rows, notes
 
 
-def _find(path, kind, tier):
+def _find(path, layout, tier):
     """What the reader of a file's format finds in it."""
-    if kind in ("captions", "ass"):
-        return captions.read(path, ass=kind == "ass")
+    if layout in ("captions", "ass"):
+        return captions.read(path, ass=layout == "ass")
     of_tiers = {
         "textgrid": tiers.read_textgrid,
         "eaf": tiers.read_eaf,
         "elan": elan.read,
     }
-    if kind in of_tiers:
-        found, notes = of_tiers[kind](path)
+    if layout in of_tiers:
+        found, notes = of_tiers[layout](path)
         rows, more = tiers.choose(found, path, tier)
         return Found(rows, notes + more)
-    if kind == "json":
+    if layout == "json":
         return word_json.read(path, tier=tier)
     readers = {
         "table": word_tables.read,
         "labels": word_tables.read_labels,
         "ctm": word_tables.read_ctm,
     }
-    return readers[kind](path)
+    return readers[layout](path)
 
 
 def _by_speaker(rows):
@@ -256,7 +256,7 @@ def _by_speaker(rows):
     return rows, [f"{len(speakers)} speakers, in order of time: {', '.join(speakers)}"]
 
 
-def _in_seconds(rows, path, kind, unit):
+def _in_seconds(rows, path, layout, unit):
     """Rows with times in seconds; how long words last tells which unit they are in.
 
     Raises StimulusError where no unit fits.
@@ -269,7 +269,7 @@ def _in_seconds(rows, path, kind, unit):
     n_words = rows["word"].map(lambda text: len(orthography.split_row(str(text))))
     each = (times["offset"] - times["onset"]) / n_words.clip(lower=1)
     each = each[np.isfinite(each) & (each > 0)]
-    if kind in ("captions", "ass") or not len(each):
+    if layout in ("captions", "ass") or not len(each):
         return rows, []
     middle = float(each.median())
     known = times.to_numpy()[np.isfinite(times.to_numpy())]
@@ -280,7 +280,7 @@ def _in_seconds(rows, path, kind, unit):
     if (
         scale is None
         and whole
-        and kind == "labels"
+        and layout == "labels"
         and _within(middle, IN_100_NANOSECONDS)
     ):
         scale = 1e-7

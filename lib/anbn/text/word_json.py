@@ -1,6 +1,6 @@
 """Words in JSON as Whisper, WhisperX, whisper.cpp, Gentle, Vosk and MFA write it.
 
-Words from the pieces of a tokenizer: ``un``, ``believ``, ``able``.
+Some hold the pieces of a tokenizer (``un``, ``believ``, ``able``): they become words.
 """
 
 import json

@@ -1,9 +1,8 @@
 """Tables of words: TSV, CSV, BIDS events, Gentle's align.csv, labels, CTM.
 
-What plain text may be that is neither prose nor read: named, so it can be refused.
-
-Single times, verses and numbers are parts of prose: what counts is in how many lines
-they stand, and where.
+What plain text may be that is neither prose nor a table is named, so that it can be
+refused. Single times, verses and numbers are parts of prose: what counts is in how many
+lines they stand, and where.
 """
 
 import csv
@@ -139,11 +138,11 @@ def _cells(line, separator, n_plain=0, pairs=True):
 def has_header(line):
     """Whether a line names the columns of a table of words."""
     names = _cells(line, _separator(line, ""))
-    kinds = {kind_of(name.strip().lower())[0] for name in names}
+    kinds = {meaning_of(name.strip().lower())[0] for name in names}
     return {"word", "onset"} <= kinds and bool(kinds & {"offset", "duration"})
 
 
-def kind_of(name):
+def meaning_of(name):
     """What a column holds by its name, and the unit that the name tells."""
     letters = re.sub(r"[^a-z]", "", name)
     if re.fullmatch(NAMES["word"], letters):
@@ -253,7 +252,7 @@ def _converted(rows, chosen, units, path):
 
 def _columns(table, path):
     """The columns that hold words and times, and for each the unit it names."""
-    kinds = {column: kind_of(column) for column in table}
+    kinds = {column: meaning_of(column) for column in table}
     chosen = {}
     for kind in NAMES:
         fits = [column for column in table if kinds[column][0] == kind]
@@ -412,7 +411,7 @@ def _marked_up(text, lines):
     if ENCODED.search(text) and len(ENCODED.search(text)[0]) > len(text) / 2:
         return "encoded data"
     keys = [match[1].lower() for match in map(KEY.match, lines) if match]
-    kinds = {kind_of(key)[0] for key in keys}
+    kinds = {meaning_of(key)[0] for key in keys}
     if len(keys) > 0.8 * len(lines) and {"word", "onset"} <= kinds:
         return f"YAML ({lines[0].strip():.40}): write its words to .json or .tsv"
     words = text.split()

@@ -13,7 +13,7 @@ def test_random_effects_agree_with_scipy_and_with_all_sign_flips(rng):
     maps = rng.normal(size=(8, 30))
     maps[:, 3] += 1.8
     maps[:, 5] = 0.4  # outside every subject's brain
-    effects = inference.random_effects(maps, n_permutations=4000, rng=rng)
+    effects = inference.random_effects(maps, n_draws=4000, rng=rng)
     alive = np.arange(30) != 5
     expected = stats.ttest_1samp(maps[:, alive], 0)
     np.testing.assert_allclose(effects.t[alive], expected.statistic, rtol=1e-6)
@@ -34,7 +34,7 @@ def test_random_effects_keep_the_familywise_error(rng):
     hits, uncorrected = 0, 0
     for _ in range(100):
         maps = rng.normal(size=(10, 40)) + rng.normal(size=(10, 1))
-        effects = inference.random_effects(maps, n_permutations=60, rng=rng)
+        effects = inference.random_effects(maps, n_draws=60, rng=rng)
         hits += effects.significant.any()
         uncorrected += (2 * stats.t.sf(np.abs(effects.t), 9) <= 0.05).any()
     assert hits <= stats.binom.ppf(0.999, 100, 0.05)
@@ -64,7 +64,7 @@ def test_bootstrap_interval_agrees_with_scipy_and_covers(rng):
 def test_agreement_is_the_mean_over_pairs(rng):
     members = rng.random((5, 3, 60)) < 0.3
     members[:, 2] = False
-    found, draws = inference.agreement(members, rng=rng, n=500)
+    found, draws = inference.subject_agreement(members, rng=rng, n=500)
     for k in range(2):
         pairs = [
             2 * (a & b).sum() / (a.sum() + b.sum())
@@ -78,10 +78,10 @@ def test_agreement_is_the_mean_over_pairs(rng):
 
 def test_a_subject_drawn_twice_does_not_agree_with_itself(rng):
     apart = np.eye(6, dtype=bool)[:, None]  # no voxel in common
-    found, draws = inference.agreement(apart, rng=rng, n=200)
+    found, draws = inference.subject_agreement(apart, rng=rng, n=200)
     assert found == 0 and (draws == 0).all()
     alike = np.ones((2, 1, 4), bool)
-    found, draws = inference.agreement(alike, rng=rng, n=200)
+    found, draws = inference.subject_agreement(alike, rng=rng, n=200)
     assert found == 1 and (draws == 1).all()
     assert len(draws) < 200  # of two subjects, half of the draws have no pair
 

@@ -6,7 +6,7 @@ from anbn.brain import clock as hd
 from anbn.stats import timeseries
 
 
-def naive(word, onset, n_times, tr, start, kind, pooling, token_pooling):
+def naive(word, onset, n_times, tr, start, hrf, pooling, token_pooling):
     """The definition of the alignment matrix, entry by entry."""
 
     def share(group, member, how):
@@ -27,10 +27,10 @@ def naive(word, onset, n_times, tr, start, kind, pooling, token_pooling):
         p = share(spoken, w, pooling) * share(mine, k, token_pooling)
         for t in range(n_times):
             lag = start + t * tr - onset[w]
-            if kind == "none":
+            if hrf == "none":
                 H[t, k] = p * (0 <= -lag < tr)
             else:
-                H[t, k] = p * hd.hrf(np.array([lag]), kind)[0]
+                H[t, k] = p * hd.response_function(np.array([lag]), hrf)[0]
     return H
 
 
@@ -38,20 +38,20 @@ POOLINGS = ["mean", "sum", "last"]
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("kind", ["spm", "glover", "none"])
+@pytest.mark.parametrize("hrf", ["spm", "glover", "none"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("token_pooling", POOLINGS)
-def test_alignment_equals_the_naive_loop(seed, kind, pooling, token_pooling):
+def test_alignment_equals_the_naive_loop(seed, hrf, pooling, token_pooling):
     rng = np.random.default_rng(seed)
     tr, start = rng.uniform(0.5, 3), rng.uniform(-5, 5)
     onset = np.sort(rng.uniform(-60, 60, 40))
     onset[4] = np.nan
     word = np.sort(rng.integers(-1, 40, 60))  # some words have no token
-    options = {"n_times": 25, "tr": tr, "start": start, "kind": kind}
+    options = {"n_times": 25, "tr": tr, "start": start, "hrf": hrf}
     options |= {"pooling": pooling, "token_pooling": token_pooling}
     H = hd.alignment_matrix(word, onset, **options).toarray()
     np.testing.assert_allclose(H, naive(word, onset, **options), atol=1e-12)
-    reach = 0 if kind == "none" else hd.HRF_LENGTH
+    reach = 0 if hrf == "none" else hd.HRF_LENGTH
     outside = (onset >= start + 25 * tr) | (onset + reach < start) | np.isnan(onset)
     assert not H[:, (word < 0) | outside[word]].any()
     moved = hd.alignment_matrix(word, onset + tr, **options).toarray()
@@ -65,17 +65,17 @@ def test_words_that_cannot_be_aligned():
     with pytest.raises(ValueError, match="pooling must be mean, sum or last"):
         hd.alignment_matrix([0], [1.0], n_times=3, tr=1.0, pooling="max")
     with pytest.raises(ValueError, match="hrf must be spm, glover or none"):
-        hd.alignment_matrix([0], [1.0], n_times=3, tr=1.0, kind="gamma")
+        hd.alignment_matrix([0], [1.0], n_times=3, tr=1.0, hrf="gamma")
     with pytest.raises(ValueError, match="expected n_times >= 1 and tr > 0"):
         hd.alignment_matrix([0], [1.0], n_times=3, tr=0.0)
 
 
-@pytest.mark.parametrize("kind", ["spm", "glover", "none"])
-def test_a_response_ends_with_its_run(rng, kind):
+@pytest.mark.parametrize("hrf", ["spm", "glover", "none"])
+def test_a_response_ends_with_its_run(rng, hrf):
     """Every run is as if it were alone, but for words before the first volume."""
     lengths, tr, start = [12, 20, 9], 1.5, 3.0
     onset = np.sort(rng.uniform(-5, 70, 60))
-    options = {"tr": tr, "kind": kind, "pooling": "sum"}
+    options = {"tr": tr, "hrf": hrf, "pooling": "sum"}
     word = np.arange(60)
     H = hd.alignment_matrix(
         word, onset, n_times=41, start=start, run_lengths=lengths, **options
@@ -111,11 +111,11 @@ def test_runs_that_do_not_add_up():
 
 def test_hrf_is_nilearns_with_unit_integral():
     times = np.arange(0, 32, 0.01)
-    response = hd.hrf(times)
+    response = hd.response_function(times)
     assert response.sum() * 0.01 == pytest.approx(1, abs=1e-3)
     assert np.corrcoef(response, spm_hrf(1.0, 100)[: len(times)])[0, 1] > 0.9999
     assert 4.5 < times[response.argmax()] < 5.5
-    assert not hd.hrf(np.array([-0.1, 33.0])).any()
+    assert not hd.response_function(np.array([-0.1, 33.0])).any()
 
 
 def test_word_rate_of_a_steady_reader():
@@ -140,15 +140,15 @@ def test_remove_is_least_squares(rng):
     flat = data.reshape(50, -1)
     beta = np.linalg.lstsq(confounds, flat, rcond=None)[0]
     expected = (flat - confounds @ beta).reshape(data.shape)
-    np.testing.assert_allclose(timeseries.remove(data, basis), expected, atol=1e-10)
+    np.testing.assert_allclose(timeseries.residuals(data, basis), expected, atol=1e-10)
 
 
 def test_drift_removes_slow_and_keeps_fast():
     t = 2.0 * np.arange(200)
     slow, fast = np.cos(2 * np.pi * t / 300), np.cos(2 * np.pi * t / 20)
     basis = timeseries.orthonormal(timeseries.drift(200, 2.0))
-    assert timeseries.remove(slow, basis).std() < 0.2 * slow.std()
-    assert timeseries.remove(fast, basis).std() > 0.98 * fast.std()
+    assert timeseries.residuals(slow, basis).std() < 0.2 * slow.std()
+    assert timeseries.residuals(fast, basis).std() > 0.98 * fast.std()
 
 
 def test_zscore_of_constant_columns_is_zero(rng):

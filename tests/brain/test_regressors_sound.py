@@ -35,7 +35,7 @@ def save(path, rate, samples, n_bytes):
     return str(path)
 
 
-def naive(samples, rate, kind, sound_onset):
+def naive(samples, rate, hrf, sound_onset):
     """One bin and one volume at a time."""
     x, step = np.zeros(CLOCK["n_times"]), rate * 0.01
     n_bins = int(np.ceil(len(samples) / step))
@@ -46,10 +46,10 @@ def naive(samples, rate, kind, sound_onset):
         at, long = sound_onset + (begin + end) / 2 / rate, (end - begin) / rate
         for t in range(len(x)):
             time = CLOCK["start"] + t * CLOCK["tr"]
-            if kind == "none":
+            if hrf == "none":
                 x[t] += long * rms * (time <= at < time + CLOCK["tr"])
             else:
-                x[t] += long * rms * clock.hrf(time - at, kind)
+                x[t] += long * rms * clock.response_function(time - at, hrf)
     return x
 
 
@@ -64,14 +64,14 @@ def test_every_depth(tmp_path, rng, n_bytes, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-4 * tolerance)
 
 
-@pytest.mark.parametrize("kind", ["spm", "glover", "none"])
-def test_floats_and_responses(tmp_path, rng, kind):
+@pytest.mark.parametrize("hrf", ["spm", "glover", "none"])
+def test_floats_and_responses(tmp_path, rng, hrf):
     samples = amplitude(rng, 1000, 10)[:, 0]
     path = str(tmp_path / "a.wav")
     for dtype in (np.float32, np.float64):
         wavfile.write(path, 1000, 40 * samples.astype(dtype))
-        found = regressors.power(path, **CLOCK, hrf=kind, sound_onset=4.0)
-        expected = 40 * naive(samples, 1000, kind, 4.0)
+        found = regressors.power(path, **CLOCK, hrf=hrf, sound_onset=4.0)
+        expected = 40 * naive(samples, 1000, hrf, 4.0)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -83,7 +83,7 @@ def test_when_it_was_heard(tmp_path, rng):
     times = timeseries.frame_times(20, 1.5, 2.0)
     for onset in (0.0, 3.0, -2.0):
         found = regressors.power(path, **CLOCK, sound_onset=onset)
-        expected = 0.01 * 0.5 * clock.hrf(times - onset - 4.005)
+        expected = 0.01 * 0.5 * clock.response_function(times - onset - 4.005)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-9)
 
 

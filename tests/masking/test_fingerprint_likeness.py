@@ -44,7 +44,7 @@ def fingerprints(rng):
 
 @pytest.fixture
 def table(fingerprints, rng):
-    return fingerprint.compare(fingerprints, "ours", ["near", "far"], rng=rng)
+    return fingerprint.compare_models(fingerprints, "ours", ["near", "far"], rng=rng)
 
 
 def test_likeness_is_that_of_scipy(rng):
@@ -52,7 +52,9 @@ def test_likeness_is_that_of_scipy(rng):
     a[0, :, 0] = np.round(a[0, :, 0])  # ties
     a[0, [3, 7], 1], b[0, [7, 9], 0] = np.nan, np.nan
     pair = {"ours": list(a), "other": list(b)}
-    table = fingerprint.compare(pair, "ours", [], rng=rng).set_index(["text", "score"])
+    table = fingerprint.compare_models(pair, "ours", [], rng=rng).set_index(
+        ["text", "score"]
+    )
     known = np.delete(np.arange(50), [3, 7, 9])
     rho = [
         [abs(stats.spearmanr(x, y).statistic) for y in b[0][known].T]
@@ -65,10 +67,10 @@ def test_likeness_is_that_of_scipy(rng):
 def test_likeness_of_too_few_words(rng):
     a, b = rng.standard_normal((2, 30, 3))
     with pytest.raises(LikenessError, match="found 30 and 29 words: take both"):
-        fingerprint.compare({"a": [a, a], "b": [b[:-1], b]}, "a", [], rng=rng)
+        fingerprint.compare_models({"a": [a, a], "b": [b[:-1], b]}, "a", [], rng=rng)
     a[:8], b[-5:] = np.nan, np.nan
     with pytest.raises(LikenessError, match=r"20 words or more.*found 17"):
-        fingerprint.compare({"a": [a, a], "b": [b, b]}, "a", [], rng=rng)
+        fingerprint.compare_models({"a": [a, a], "b": [b, b]}, "a", [], rng=rng)
 
 
 def test_scores_by_hand(fingerprints, table):
@@ -94,14 +96,14 @@ def test_scores_by_hand(fingerprints, table):
 
 def test_the_same_signals_are_as_like_as_can_be(fingerprints, rng):
     pair = {"ours": fingerprints["ours"], "copy": mixed(fingerprints["ours"], 1, rng)}
-    table = fingerprint.compare(pair, "ours", ["copy"], rng=rng)
+    table = fingerprint.compare_models(pair, "ours", ["copy"], rng=rng)
     np.testing.assert_allclose(table["likeness"], 1)
     assert (table["p"] == 0.01).all() and (table["null_95"] < 0.9).all()
 
 
 def test_unrelated_signals_lie_in_the_null(rng):
     many = {"ours": series(rng, 60), "other": series(rng, 60)}
-    table = fingerprint.compare(many, "ours", [], rng=rng)
+    table = fingerprint.compare_models(many, "ours", [], rng=rng)
     for score, rows in table.groupby("score"):
         assert 0.4 < rows["p"].mean() < 0.6, score
         assert (rows["likeness"] > rows["null_95"]).mean() < 0.15
@@ -150,7 +152,7 @@ def test_roc_needs_both_kinds(table, rng):
 
 def test_what_cannot_be_compared(fingerprints, rng):
     def compare(reference="ours", related=(), prints=fingerprints):
-        return fingerprint.compare(prints, reference, related, rng=rng)
+        return fingerprint.compare_models(prints, reference, related, rng=rng)
 
     with pytest.raises(LikenessError, match="'our' and"):
         compare("our")
@@ -175,13 +177,13 @@ def test_descent_of_a_tiny_model(llama, rng):
         "fresh": LanguageModel(fresh, llama.tokenizer, "causal"),
     }
     fitting, texts = some_texts(rng, 5), some_texts(rng, 4)
-    options = {"n_networks": 3, "alpha": 1.5, "batch_size": 5}
+    options = {"n_networks": 3, "z_threshold": 1.5, "batch_size": 5}
     prints = {
         name: fingerprint.fingerprint(model, fitting, texts, **options)
         for name, model in family.items()
     }
     related = ["copy", "noised"]
-    table = fingerprint.compare(prints, "original", related, n_null=20, rng=rng)
+    table = fingerprint.compare_models(prints, "original", related, n_draws=20, rng=rng)
     mean = table.groupby(["model", "score"])["likeness"].mean()
     for score in fingerprint.SCORES:
         assert mean["copy", score] == pytest.approx(1)

@@ -40,7 +40,7 @@ def slow_noise(rng, n_voxels):
     for i in range(1, 2 * N_TIMES):
         noise[i] += 0.85 * noise[i - 1]
     basis = timeseries.orthonormal(timeseries.drift(N_TIMES, TR))
-    return timeseries.remove(noise[N_TIMES:], basis)
+    return timeseries.residuals(noise[N_TIMES:], basis)
 
 
 def fold_predictions(features, bold):
@@ -118,7 +118,7 @@ def check_words(words, monkeypatch):
 def null_scores(words, n_voxels=2000, seed=5):
     rng = np.random.default_rng(seed)
     basis = timeseries.orthonormal(timeseries.drift(N_TIMES, TR))
-    features = timeseries.remove(words.features(), basis)
+    features = timeseries.residuals(words.features(), basis)
     options = {"tr": TR, "n_folds": N_FOLDS, "alphas": ALPHAS}
     return encoding.encode({"words": features}, slow_noise(rng, n_voxels), **options).r
 

@@ -10,7 +10,7 @@ from scipy import stats
 from anbn.coupling import glm, organisation
 from anbn.stats import surrogates, timeseries
 
-phase = partial(surrogates.draw_one, kind="phase")
+phase = partial(surrogates.draw_one, null_method="phase")
 
 
 def marginal(bold, atoms):
@@ -49,7 +49,7 @@ def test_planted_network_is_consistent_beyond_surrogates(rng):
     voxels = organisation.members(bold, atoms, serving, **options)
     reference = np.mean(bold, axis=0)
     null = organisation.agreement_null(
-        bold, atoms, serving, maps, phase, n_permutations=39, rng=rng,
+        bold, atoms, serving, maps, phase, n_draws=39, rng=rng,
         reference=reference, **options,
     )  # fmt: skip
     assert null.shape == (39, 2)
@@ -67,7 +67,7 @@ def test_surrogates_are_chosen_as_the_atoms_were(rng):
     bold, atoms, maps = subjects(rng, n_subjects=2)
     serving = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], bool)
     reference = np.mean(bold, axis=0)
-    options = {"fit": marginal, "rng": rng, "n_permutations": 1}
+    options = {"fit": marginal, "rng": rng, "n_draws": 1}
     null = organisation.agreement_null(
         bold, atoms, serving, maps, lambda atoms, rng: atoms, reference=reference,
         **options,
@@ -103,7 +103,7 @@ def test_concentration_is_relative_to_random_neurons(rng):
 def test_concentration_of_random_neurons_is_none(rng):
     pool = np.array([300, 100, 200])
     counts = rng.multivariate_hypergeometric(pool, 60, size=200)
-    table = organisation.concentration(counts, pool, rng=rng, n_permutations=200)
+    table = organisation.concentration(counts, pool, rng=rng, n_draws=200)
     assert abs(table["concentration"].mean()) < 0.005
     assert (table["concentration_p"] <= 0.05).sum() <= stats.binom.ppf(0.999, 200, 0.05)
 
@@ -152,11 +152,11 @@ def test_describe_is_members_null_halves_and_table(rng):
     shared |= {"pool": np.array([9, 9]), "model": "m"}
     table = organisation.describe(
         bold, atoms, serving, maps, phase, basis, reference=np.mean(bold, 0),
-        n_permutations=19, rng=rng, percent=30, **shared,
+        n_draws=19, rng=rng, percent=30, **shared,
     )  # fmt: skip
     driven = table.iloc[0]
     assert driven["model"] == "m" and driven["p"] == pytest.approx(1 / 20)
-    fit = partial(glm.alone, basis=basis)
+    fit = partial(glm.single_regressor_t, basis=basis)
     voxels = organisation.members(bold, atoms, serving, fit=fit, percent=30)
     pairs = [
         2 * (a & b).sum() / (a.sum() + b.sum())

@@ -106,7 +106,7 @@ def test_dictionary_recovers_planted_networks(rng):
     data = rng.normal(size=(500, 6)) @ codes * loudness
     data += 0.02 * rng.normal(size=data.shape)
     found = decomposition.dictionary(
-        svd.reduce(data, 6, standardise=True), alpha=0.3, random_state=0, n_epochs=20
+        svd.reduce(data, 6, standardise=True), penalty=0.3, random_state=0, n_epochs=20
     )
     r = np.abs(
         matching.correlate(
