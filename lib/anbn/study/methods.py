@@ -303,9 +303,9 @@ def repeats(r):
         return f"Which networks are stable was not judged.{left}"
     return (
         f"Decompositions were repeated on {p['n_bootstrap']} draws with replacement "
-        f"and on {p['n_halves']} splits into halves of whole documents or subjects, from "
-        "standardising on; a network is stable if its halves agree beyond all networks "
-        f"of {p['n_null_sets']} data sets in which nothing is shared.{left}"
+        f"and on {p['n_halves']} splits into halves of whole documents or subjects, "
+        "from standardising on; a network is stable if its halves agree beyond all "
+        f"networks of {p['n_null_sets']} data sets in which nothing is shared.{left}"
     )
 
 
