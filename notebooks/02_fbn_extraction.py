@@ -78,7 +78,7 @@ only_stable: bool = False  # whether networks that are not stable are left out
 membership: str = "z"  # what membership_threshold is (one of z, percent, fdr)
 membership_threshold: float = 3.6  # z above which a neuron belongs to a network (published 1.96, 3.6); or percent; or rate (0 to 100)
 two_sided: bool = False  # whether neurons of large negative weight belong, too
-slice_tokens: int = 512  # tokens of a single text, decomposed on its own (32 to 1000000)
+slice_tokens: int = 512  # tokens of a slice of a corpus, decomposed on its own (32 to 1000000)
 n_views: int = 3  # maps of the brain to turn and cut in a browser, 1 to 4 MB each (0 to 1000)
 widgets: bool = False  # whether a NiiVue widget shows them, too, in JupyterLab (needs ipyniivue)
 scan: list[int] = []  # numbers of networks to compare, as [5, 10, 20, 40] (2 to 1000)
@@ -500,23 +500,24 @@ for name, (out_of, scaled) in variants.items():
 pd.DataFrame(shown).T.round(2)
 
 # %% [markdown]
-# Do the networks of all text come back in single texts? A match is an overlap (IoU) above
-# .2, as published. Its null shuffles the neurons within each layer: networks that sit in
+# Do the networks of all text come back in slices of it? A slice is `slice_tokens` tokens of
+# one corpus in a row, across its documents. A match is an overlap (IoU) above .2, as
+# published. Its null shuffles the neurons within each layer: networks that sit in
 # the same layers overlap by chance.
 
 # %%
 domain = documents["corpus"].to_numpy()[tokens["document"]]
 spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
-single = []
+of_slices = []
 for rows in spans.values():
     step = min(slice_tokens, len(rows))
     for first in range(rows[0], rows[-1] + 2 - step, step):
-        of_one = of_text(corpora[first : first + step], **of_model)
-        single.append(belong(of_one.networks).reshape(-1, n_layers, n_neurons))
-counts = recurrence.recurrence(members, np.stack(single))
-null = recurrence.recurrence_null(members, np.stack(single), **draws)
-ax = networks_figures.plot_recurrence(counts, null, sum(map(len, single)))
-ax.set_title(f"Networks of all text that come back in {len(single)} single texts")
+        of_slice = of_text(corpora[first : first + step], **of_model)
+        of_slices.append(belong(of_slice.networks).reshape(-1, n_layers, n_neurons))
+counts = recurrence.recurrence(members, np.stack(of_slices))
+null = recurrence.recurrence_null(members, np.stack(of_slices), **draws)
+ax = networks_figures.plot_recurrence(counts, null, sum(map(len, of_slices)))
+ax.set_title(f"Networks of all text that come back in {len(of_slices)} slices")
 artifacts.write_figure(out, "recurrence", ax.figure)
 
 # %% [markdown]

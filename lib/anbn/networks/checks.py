@@ -19,13 +19,13 @@ def check_model_networks(corpus, *, n_networks, slice_tokens, scan=()):
     Raises
     ------
     ParamError
-        If a single text, or all text for ``scan``, has too few tokens.
+        If a slice, or all text for ``scan``, has too few tokens.
     """
     n_tokens = Counter(corpus).values()
     least = min(slice_tokens, *n_tokens)
     if n_networks >= least:
         raise ParamError(
-            f"n_model_networks: {n_networks} networks cannot be found in a single text "
+            f"n_model_networks: {n_networks} networks cannot be found in a slice "
             f"of {least} tokens (slice_tokens is {slice_tokens}, the smallest corpus "
             f"has {min(n_tokens)}). Lower n_model_networks, or raise slice_tokens and "
             "corpus_tokens of stage 01."

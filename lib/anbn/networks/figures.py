@@ -82,10 +82,10 @@ def plot_scan(tables, axes=None):
 
 
 def plot_recurrence(counts, null, n_individual, ax=None):
-    """In how many networks of single texts each group network comes back.
+    """In how many networks of slices of text each network of all text comes back.
 
     ``counts`` has shape (n_networks,), ``null`` (n_draws, n_networks);
-    ``n_individual`` is the number of single networks that were compared.
+    ``n_individual`` is the number of networks of slices that were compared.
     """
     ax = axes_of(ax, 8, 3.2)
     x = np.arange(len(counts))
@@ -94,7 +94,7 @@ def plot_recurrence(counts, null, n_individual, ax=None):
     ax.plot(x, high, "_", color="k", ms=16, mew=3, label="null, 95 %", clip_on=False)
     ax.set_xticks(x)
     ax.set(xlabel="model network", ylim=(0, None))
-    ax.set_ylabel(f"matches among {n_individual}\nnetworks of single texts")
+    ax.set_ylabel(f"matches among {n_individual}\nnetworks of slices")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 

@@ -56,9 +56,9 @@ def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     Parameters
     ----------
     templates : bool array of shape (n_templates, n_layers, n_neurons)
-        Networks of a group of texts.
+        Networks of all text.
     individuals : bool array of shape (n_individuals, n_networks, n_layers, n_neurons)
-        Networks of single texts.
+        Networks of slices of the text.
     min_iou : float
         A match is an intersection over union of more; 0.2 is the published value
         (Liu et al. 2025, arXiv 2502.20408).
@@ -66,7 +66,7 @@ def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     Returns
     -------
     counts : int array of shape (n_templates,)
-        Of ``n_individuals * n_networks``. Several networks of one text may match.
+        Of ``n_individuals * n_networks``. Several networks of one slice may match.
     """
     templates, individuals = _slices(templates, individuals)
     overlap = iou(templates, individuals.reshape(-1, *templates.shape[1:]))

@@ -377,7 +377,7 @@ def massive(r):
 def recurrence(r):
     p = r.params
     return (
-        f"Networks were looked for again in single texts of {p['slice_tokens']} "
+        f"Networks were looked for again in slices of {p['slice_tokens']} "
         f"tokens; the null shuffles neurons in layers ({p['n_draws_null']:,} draws)."
     )
 
