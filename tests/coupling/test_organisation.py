@@ -8,17 +8,12 @@ import pandas as pd
 import pytest
 from nilearn.datasets import load_mni152_brain_mask
 from scipy import signal, stats
+from signals import marginal
 
 from anbn.coupling import figures, glm, organisation
 from anbn.stats import inference, surrogates, timeseries
 
 phase = partial(surrogates.draw_one, null_method="phase")
-
-
-def marginal(bold, atoms):
-    """r of each atom alone, in place of t."""
-    z = timeseries.zscore
-    return z(atoms).T @ z(bold) / len(bold)
 
 
 def slow(rng, n_times, n):

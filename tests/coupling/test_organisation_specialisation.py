@@ -6,17 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy import stats
+from signals import marginal
 
 from anbn.coupling import glm, organisation
 from anbn.stats import surrogates, timeseries
 
 phase = partial(surrogates.draw_one, null_method="phase")
-
-
-def marginal(bold, atoms):
-    """r of each atom alone, in place of t."""
-    z = timeseries.zscore
-    return z(atoms).T @ z(bold) / len(bold)
 
 
 def subjects(rng, *, n_subjects=6, n_times=120, n_voxels=90):

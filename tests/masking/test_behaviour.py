@@ -1,4 +1,4 @@
-"""Preferences and answers against naive loops and planted models."""
+"""Preferences and answers against naive loops and sure_model models."""
 
 from types import SimpleNamespace
 
@@ -54,7 +54,7 @@ class Lookup(torch.nn.Module):
 
 
 @pytest.fixture
-def planted(tokenizer):
+def sure_model(tokenizer):
     """A model sure that "sat" follows "cat" and "ran" follows "dog"."""
     ids = tokenizer.get_vocab()
     table = np.zeros((len(tokenizer),) * 2)
@@ -108,7 +108,7 @@ def test_text_before_every_sentence(llama):
     assert margin == pytest.approx(found[1].sum() - found[0].sum(), abs=1e-4)
 
 
-def test_minimal_pairs(llama, planted):
+def test_minimal_pairs(llama, sure_model):
     pairs = pd.DataFrame(
         {
             "good": ["the cat sat on a mat", "the dog ran far", "the cat ran"],
@@ -116,10 +116,10 @@ def test_minimal_pairs(llama, planted):
             "set": ["x", "x", "y"],
         }
     )
-    results = behaviour.minimal_pairs(planted, pairs)
+    results = behaviour.minimal_pairs(sure_model, pairs)
     assert results["correct"].tolist() == [True, True, False]
     # "sat" after "cat" costs 5 less; then "on" is likelier after "sat", "far" less so
-    n = len(planted.tokenizer)
+    n = len(sure_model.tokenizer)
     others = np.log((n - 1 + np.exp(2)) / n)
     np.testing.assert_allclose(results["margin"], [7 - others, 5 + others, -5], 1e-5)
     assert results["set"].tolist() == ["x", "x", "y"]
@@ -188,11 +188,11 @@ def test_multiple_choice_is_that_of_a_naive_loop(llama, questions):
     assert found["domain"].tolist() == ["x", "y"]
 
 
-def test_normalising_takes_the_advantage_from_short_choices(planted):
+def test_normalising_takes_the_advantage_from_short_choices(sure_model):
     questions = pd.DataFrame(
         {"context": ["the cat"], "choices": [["sat far away", "mat"]], "answer": [0]}
     )
-    results = behaviour.multiple_choice(planted, questions)
+    results = behaviour.multiple_choice(sure_model, questions)
     assert results["correct"][0]
     assert not results["correct_unnormalised"][0]
 
@@ -362,18 +362,18 @@ def test_domain_prompts(rng):
     assert set(firsts) == {"news", "fiction"}
 
 
-def test_models_that_cannot_be_evaluated(llama, bert, planted, questions):
+def test_models_that_cannot_be_evaluated(llama, bert, sure_model, questions):
     with pytest.raises(
         EvaluationError, match=r"surprisal needs a causal .*head='none'"
     ):
         behaviour.surprisals(bert, [[1, 2]])
     with pytest.raises(EvaluationError, match="generation needs a causal"):
         behaviour.generate(bert, ["the"])
-    planted.model.table.data[:] = torch.nan
+    sure_model.model.table.data[:] = torch.nan
     with pytest.raises(EvaluationError, match=r"no finite probability for 4 of 5 tok"):
-        behaviour.surprisals(planted, [[1, 2, 3, 4, 5]])
+        behaviour.surprisals(sure_model, [[1, 2, 3, 4, 5]])
     with pytest.raises(EvaluationError, match="no finite probability"):
-        behaviour.multiple_choice(planted, questions)
+        behaviour.multiple_choice(sure_model, questions)
     with pytest.raises(EvaluationError, match="exceed the 64 the model takes"):
         behaviour.generate(llama, ["the cat"], max_new_tokens=63)
 

@@ -13,7 +13,7 @@ from anbn.masking.fingerprint import Networks, SignalError
 from anbn.models.loading import LanguageModel
 
 
-def planted(rng, n_tokens=400, n_layers=3, n_neurons=50, per_network=6):
+def planted_activations(rng, n_tokens=400, n_layers=3, n_neurons=50, per_network=6):
     """Activations in which four groups of units follow a source each."""
     n_units = n_layers * n_neurons
     members = np.zeros((4, n_units), bool)
@@ -37,7 +37,7 @@ def permuted(language_model, order):
 
 @pytest.mark.parametrize("over", ["samples", "units"])
 def test_planted_networks_are_found(rng, over):
-    x, members, sources = planted(rng)
+    x, members, sources = planted_activations(rng)
     found = fingerprint.fit_activations(x, 4, z_threshold=2.5, over=over)
     overlap = (members @ found.members.reshape(4, -1).T.astype(int)) == 6
     assert (overlap.sum(0) == 1).all() and (overlap.sum(1) == 1).all()
@@ -48,7 +48,7 @@ def test_planted_networks_are_found(rng, over):
 
 
 def test_signals_weigh_members_alike_and_scale_does_not_matter(rng):
-    x, _, _ = planted(rng)
+    x, _, _ = planted_activations(rng)
     found = fingerprint.fit_activations(x, 4, z_threshold=2.5)
     signal = x.reshape(len(x), -1) @ found.weights.toarray().T
     expected = np.stack([x[:, m].mean(1) for m in found.members], 1)
@@ -59,7 +59,7 @@ def test_signals_weigh_members_alike_and_scale_does_not_matter(rng):
 
 
 def test_dead_units_are_no_members(rng):
-    x, members, _ = planted(rng, 1100)
+    x, members, _ = planted_activations(rng, 1100)
     flat, dead = x.reshape(len(x), -1), np.flatnonzero(~members.any(0))[:3]
     flat[:, dead[:2]] = 1e-32 * rng.laplace(size=(len(x), 1))  # alike, and so one group
     flat[:, dead[2]] = 0
@@ -71,7 +71,7 @@ def test_no_member_anywhere(rng):
     with pytest.raises(
         fingerprint.NoNetworksError, match=r"no unit has .z. > 50 in any of 4 networks"
     ):
-        fingerprint.fit_activations(planted(rng)[0], 4, z_threshold=50)
+        fingerprint.fit_activations(planted_activations(rng)[0], 4, z_threshold=50)
 
 
 def test_signals_are_means_over_words_of_means_over_members(llama, rng):

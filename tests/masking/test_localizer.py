@@ -11,7 +11,7 @@ from anbn.models import neurons
 SENTENCES = ["the cat sat on a mat", "dog ran far away today .", "a cat", "the dog sat"]
 
 
-def write(folder, change=None):
+def write_localizer(folder, change=None):
     """The ten files, with twelve distinct words a row."""
     for number, name in enumerate(localizer.FILES):
         head = ",".join(f"stim{i}" for i in range(1, 15))
@@ -24,7 +24,7 @@ def write(folder, change=None):
 
 
 def test_load_reads_all_files(tmp_path):
-    write(tmp_path)
+    write_localizer(tmp_path)
     stimuli = localizer.load_sentences(tmp_path)
     assert len(stimuli) == 40
     assert stimuli["condition"].value_counts().to_dict() == {
@@ -48,7 +48,9 @@ def test_load_reads_all_files(tmp_path):
 )
 def test_bad_stimuli_are_refused(tmp_path, change, message):
     broken = "langloc_fmri_run1_stim_set3.csv"
-    write(tmp_path, lambda name, text: change(text) if name == broken else text)
+    write_localizer(
+        tmp_path, lambda name, text: change(text) if name == broken else text
+    )
     with pytest.raises(LocalizerError, match=message):
         localizer.load_sentences(tmp_path)
     (tmp_path / broken).unlink()
@@ -133,7 +135,7 @@ def test_bad_responses_are_refused(llama, rng):
         localizer.localize(values, label)
 
 
-def planted(rng, n=80):
+def planted_responses(rng, n=80):
     """Responses of (3, 50) neurons; those of layer 1 below 10 prefer sentences."""
     is_sentence = rng.random(n) < 0.4
     responses = rng.normal(size=(n, 3, 50)) * rng.uniform(0.1, 10, (3, 50))
@@ -143,7 +145,7 @@ def planted(rng, n=80):
 
 
 def test_localize_is_welch_and_finds_what_was_planted(rng):
-    responses, is_sentence = planted(rng)
+    responses, is_sentence = planted_responses(rng)
     t = localizer.localize(responses, is_sentence)
     for layer, neuron in [(0, 0), (1, 3), (2, 5)]:
         values = responses[:, layer, neuron].astype(float)
@@ -156,7 +158,7 @@ def test_localize_is_welch_and_finds_what_was_planted(rng):
 
 
 def test_a_neuron_that_never_changes_has_no_t(rng):
-    responses, is_sentence = planted(rng)
+    responses, is_sentence = planted_responses(rng)
     responses[:, 0, 0] = 3.0
     t = localizer.localize(responses, is_sentence)
     assert t[0, 0] == 0

@@ -232,7 +232,7 @@ def test_random_is_seeded():
 
 
 @pytest.fixture
-def planted(rng):
+def planted_activations(rng):
     """Tokens x 2 layers x 300 neurons; the first 12 of layer 1 are a network."""
     activations = rng.normal(size=(600, 2, 300))
     for begin in range(24, 84, 12):  # others, in both layers, weaker and denser
@@ -242,27 +242,31 @@ def planted(rng):
     return (activations * scale).astype(np.float32)
 
 
-def test_functional_finds_a_planted_network(planted):
+def test_functional_finds_a_planted_network(planted_activations):
     options = {"n_components": 6, "random_state": 0}
-    scores = pruning.functional(planted, **options)
+    scores = pruning.functional(planted_activations, **options)
     assert set(np.argsort(-scores[1])[:12]) == set(range(12))
     assert scores[1, :12].min() > 3.6
     assert len(set(np.argsort(-scores[0])[:12]) & set(range(12))) < 6
-    again = pruning.functional(xr.DataArray(planted), **options)
+    again = pruning.functional(xr.DataArray(planted_activations), **options)
     np.testing.assert_allclose(again, scores, atol=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:FastICA did not converge")
-def test_functional_against_scikit_learn(planted):
+def test_functional_against_scikit_learn(planted_activations):
     """The exact singular vectors, for each run, and the largest |z|."""
     documents = np.repeat(np.arange(6), 100)
     scores = pruning.functional(
-        planted, documents=documents, n_texts=4, n_components=4, random_state=3
+        planted_activations,
+        documents=documents,
+        n_texts=4,
+        n_components=4,
+        random_state=3,
     )
     expected = np.zeros((2, 300))
     for run in (slice(0, 400), slice(400, 600)):
         for layer in range(2):
-            x = stats.zscore(planted[run, layer].astype(float))
+            x = stats.zscore(planted_activations[run, layer].astype(float))
             vectors = np.linalg.svd(x, full_matrices=False)[2][:4]
             ica = FastICA(fun="cube", tol=1e-4, max_iter=300, random_state=3)
             maps = stats.zscore(ica.fit_transform(vectors.T))
@@ -272,13 +276,13 @@ def test_functional_against_scikit_learn(planted):
     np.testing.assert_allclose(scores[1, :12], expected[1, :12], rtol=0.05)
 
 
-def test_functional_refuses(planted):
+def test_functional_refuses(planted_activations):
     with pytest.raises(ValueError, match=r"layer 0, tokens 0 to 99: .* 128"):
-        pruning.functional(planted[:100])
+        pruning.functional(planted_activations[:100])
     with pytest.raises(ValueError, match="every text in one piece"):
-        pruning.functional(planted, documents=np.arange(600) % 2)
+        pruning.functional(planted_activations, documents=np.arange(600) % 2)
     with pytest.raises(ValueError, match="found 5 entries"):
-        pruning.functional(planted, documents=np.arange(5))
-    planted[3, 1, 2] = np.nan
+        pruning.functional(planted_activations, documents=np.arange(5))
+    planted_activations[3, 1, 2] = np.nan
     with pytest.raises(ValueError, match=r"layer 1, tokens 0 to 599: .*NaN"):
-        pruning.functional(planted, n_components=4)
+        pruning.functional(planted_activations, n_components=4)

@@ -15,12 +15,12 @@ PROVENANCE["packages"] = {"numpy": "2.4.6", "torch": "2.13.0"}
 
 @pytest.fixture
 def outputs(outputs):
-    write(outputs / "one", FIRST)
-    write(outputs / "two", FIRST)
+    write_manifest(outputs / "one", FIRST)
+    write_manifest(outputs / "two", FIRST)
     return outputs
 
 
-def write(study, stage, params=(), summary=(), **changed):
+def write_manifest(study, stage, params=(), summary=(), **changed):
     out = study / stage
     out.mkdir(parents=True, exist_ok=True)
     manifest = {"study": study.name, "stage": stage, "simulated": False}
@@ -53,7 +53,9 @@ def test_one_parameter_differs(outputs, capsys):
     files = {"data/a.npy": {"sha256": "1", "bytes": 1}}
     summary = {"perplexity": 30.0, "n_words": 0, "extra": 1, "verdict": "text"}
     options = {"fingerprint": "g", "files": files, "summary": summary}
-    write(outputs / "two", FIRST, params={"tr": 1.5, "device": "cuda"}, **options)
+    write_manifest(
+        outputs / "two", FIRST, params={"tr": 1.5, "device": "cuda"}, **options
+    )
     code, text = run(capsys, "one", "two")
     assert code == 0 and "not simply" not in text
     table = pd.read_csv(outputs / "compare" / "one_vs_two.csv").set_index("name")
@@ -84,13 +86,13 @@ def test_one_parameter_differs(outputs, capsys):
     ],
 )
 def test_what_else_could_explain_a_difference(outputs, capsys, changed, expected):
-    write(outputs / "two", FIRST, **changed)
+    write_manifest(outputs / "two", FIRST, **changed)
     _, text = run(capsys, "one", "two")
     assert "not simply one of parameters" in text and expected in text
 
 
 def test_points_of_a_sweep(outputs, capsys):
-    write(outputs / "sweeps" / "smoke" / "runs" / "0123", FIRST)
+    write_manifest(outputs / "sweeps" / "smoke" / "runs" / "0123", FIRST)
     point = outputs / "sweeps" / "smoke" / "points" / "tr=1.5,seed=0"
     point.mkdir(parents=True)
     (point / FIRST).symlink_to(f"../../runs/0123/{FIRST}")  # as a sweep links them
@@ -110,7 +112,7 @@ def test_points_of_a_sweep(outputs, capsys):
     ],
 )
 def test_studies_that_are_not_there(outputs, name, expected):
-    write(outputs / "sweeps" / "smoke" / "points" / "p1", FIRST)
+    write_manifest(outputs / "sweeps" / "smoke" / "points" / "p1", FIRST)
     with pytest.raises(SystemExit, match="error: no results") as error:
         compare.main(["one", name])
     assert expected in str(error.value)
@@ -119,7 +121,7 @@ def test_studies_that_are_not_there(outputs, name, expected):
 
 def test_stages_that_are_not_whole_are_named(outputs, capsys):
     for stage in (SECOND, "03_an_bn_coupling"):
-        write(outputs / "one", stage)
+        write_manifest(outputs / "one", stage)
     (outputs / "two" / SECOND).mkdir()
     (outputs / "two" / SECOND / "failed.ipynb").write_text("{}")
     code, text = run(capsys, "one", "two")
@@ -131,8 +133,8 @@ def test_stages_that_are_not_whole_are_named(outputs, capsys):
 
 @pytest.mark.parametrize("damage", ["cut", "key", "provenance", "list"])
 def test_damaged_manifests_are_named(outputs, capsys, damage):
-    write(outputs / "one", SECOND)
-    write(outputs / "two", SECOND)
+    write_manifest(outputs / "one", SECOND)
+    write_manifest(outputs / "two", SECOND)
     path = outputs / "two" / SECOND / "manifest.json"
     text = path.read_text()
     manifest = json.loads(text)
@@ -151,8 +153,10 @@ def test_damaged_manifests_are_named(outputs, capsys, damage):
 
 def test_long_values_are_printed_from_where_they_differ(outputs, capsys):
     many = [f"package:one/of/many/files/{i}.txt" for i in range(9)]
-    write(outputs / "one", FIRST, params={"corpora": many})
-    write(outputs / "two", FIRST, params={"corpora": [*many[:-1], "other.txt"]})
+    write_manifest(outputs / "one", FIRST, params={"corpora": many})
+    write_manifest(
+        outputs / "two", FIRST, params={"corpora": [*many[:-1], "other.txt"]}
+    )
     _, text = run(capsys, "one", "two")
     line = next(x for x in text.splitlines() if "corpora" in x)
     assert "/files/8" not in line.split("…")[0]

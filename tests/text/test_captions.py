@@ -16,7 +16,7 @@ def stamp(seconds, point):
     return f"00:{ms // 60000:02d}:{ms // 1000 % 60:02d}{point}{ms % 1000:03d}"
 
 
-def write(tmp_path, cues, name="story.srt"):
+def write_captions(tmp_path, cues, name="story.srt"):
     """A file of (onset, offset, text)."""
     point = "." if name.endswith(".vtt") else ","
     text = "WEBVTT\n\n" * name.endswith(".vtt")
@@ -51,7 +51,9 @@ def highlighted(words, mark, gaps=True, times=(ONSET, OFFSET)):
     ],
 )
 def test_a_cue_a_word(tmp_path, name, gaps, mark):
-    found = transcripts.read(write(tmp_path, highlighted(LINE, mark, gaps), name))
+    found = transcripts.read(
+        write_captions(tmp_path, highlighted(LINE, mark, gaps), name)
+    )
     words = found.words
     assert words["word"].tolist() == LINE
     np.testing.assert_allclose(words["onset"], ONSET)
@@ -63,7 +65,7 @@ def test_a_cue_a_word(tmp_path, name, gaps, mark):
 def test_punctuation_may_stand_outside_the_highlight(tmp_path):
     cues = highlighted(["lamp", "lit"], "<u>{}</u>", times=(ONSET[:2], OFFSET[:2]))
     cues = [(on, off, f'"{said}."') for on, off, said in cues]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == ['"lamp', 'lit."']
     np.testing.assert_allclose(words["onset"], ONSET[:2])
 
@@ -71,7 +73,7 @@ def test_punctuation_may_stand_outside_the_highlight(tmp_path):
 def test_the_same_word_twice_and_the_same_line_twice(tmp_path):
     cues = highlighted(["no", "no"], "<u>{}</u>", times=(ONSET[:2], OFFSET[:2]))
     again = [(on + 2, off + 2, said) for on, off, said in cues]
-    words = transcripts.read_words(write(tmp_path, cues + again))
+    words = transcripts.read_words(write_captions(tmp_path, cues + again))
     assert words["word"].tolist() == ["no"] * 4
     np.testing.assert_allclose(words["onset"], [0.5, 0.82, 2.5, 2.82])
 
@@ -79,7 +81,7 @@ def test_the_same_word_twice_and_the_same_line_twice(tmp_path):
 def test_a_word_that_is_never_lit_is_untimed(tmp_path):
     cues = highlighted(LINE, "<u>{}</u>")
     del cues[2]  # lamp
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == LINE
     assert words["timed"].tolist() == [True, False, True, True]
     assert (words["onset"][1], words["offset"][1]) == (0.8, 1.14)
@@ -91,14 +93,16 @@ def test_a_line_of_one_word_and_one_of_two_rows(tmp_path):
         (0.5, 0.8, "<u>The</u> lamp\nwas lit."),
         (0.8, 1, "The lamp\n<u>was</u> lit."),
     ]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == ["Yes.", *LINE]
     assert words["timed"].tolist() == [True, True, False, True, False]
 
 
 @pytest.mark.parametrize("said", ["No.", "<i>No.</i>", "I <i>do</i> know."])
 def test_what_is_said_twice_is_read_twice(tmp_path, said):
-    words = transcripts.read_words(write(tmp_path, [(0, 1, said), (1, 2, said)]))
+    words = transcripts.read_words(
+        write_captions(tmp_path, [(0, 1, said), (1, 2, said)])
+    )
     assert words["onset"].iloc[len(words) // 2] == 1
     assert words["word"].tolist()[: len(words) // 2] * 2 == words["word"].tolist()
 
@@ -107,14 +111,14 @@ def test_lines_that_roll_on_without_times_of_words(tmp_path):
     cues = [(0, 2, "hello world"), (2, 2.01, "hello world")]
     cues += [(2.01, 4, "hello world\nthis is it"), (4, 4.01, "this is it")]
     cues += [(4.01, 6, "this is it\nno more")]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert stories.join_words(words) == "hello world this is it no more"
     assert words["onset"][words["timed"]].tolist() == [0, 2.01, 4.01]
 
 
 def test_lines_that_grow(tmp_path):
     cues = [(0, 1, "The"), (1, 2, "The lamp"), (2, 3, "The lamp was lit.")]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == LINE
     assert words["onset"].tolist()[:3] == [0, 1, 2]
 
@@ -125,7 +129,7 @@ def test_lines_that_grow(tmp_path):
 def test_a_piece_without_a_blank_goes_on_with_its_word(tmp_path):
     said = "that's un<00:00:01.200><c>believ</c><00:00:01.400><c>able</c>"
     said += "<00:00:01.700><c> now</c> or"
-    words = transcripts.read_words(write(tmp_path, [(0.5, 2, said)], "a.vtt"))
+    words = transcripts.read_words(write_captions(tmp_path, [(0.5, 2, said)], "a.vtt"))
     assert words["word"].tolist() == ["that's", "unbelievable", "now", "or"]
     np.testing.assert_allclose(words["onset"], [0.5, 1.025, 1.7, 1.88], atol=1e-3)
     np.testing.assert_allclose(words["offset"][:2], [1.025, 1.7], atol=1e-3)
@@ -134,7 +138,7 @@ def test_a_piece_without_a_blank_goes_on_with_its_word(tmp_path):
 
 def test_a_blank_may_end_the_piece_before(tmp_path):
     said = "<00:00:00.500>The <00:00:00.820>lamp"
-    words = transcripts.read_words(write(tmp_path, [(0.5, 2, said)], "a.vtt"))
+    words = transcripts.read_words(write_captions(tmp_path, [(0.5, 2, said)], "a.vtt"))
     assert words["word"].tolist() == ["The", "lamp"]
     assert words["onset"].tolist() == [0.5, 0.82]
 
@@ -146,7 +150,7 @@ def test_cues_that_are_pieces(tmp_path):
         (0.4, 0.6, "able"),
         (0.6, 0.9, " it"),
     ]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == ["unbelievable", "it"]
     assert words["onset"].tolist() == [0, 0.6]
     assert words["offset"].tolist() == [0.6, 0.9]
@@ -188,7 +192,7 @@ def test_what_whisper_prints(tmp_path):
     ],
 )
 def test_what_is_no_word(tmp_path, said, text, left_out):
-    found = transcripts.read(write(tmp_path, [(1, 2, said)]))
+    found = transcripts.read(write_captions(tmp_path, [(1, 2, said)]))
     assert stories.join_words(found.words) == text
     assert sorted(found.left_out.elements()) == sorted(left_out)
     assert any("no words left out" in n for n in found.notes) == bool(left_out)
@@ -196,15 +200,15 @@ def test_what_is_no_word(tmp_path, said, text, left_out):
 
 def test_cues_that_hold_no_word_at_all(tmp_path):
     cues = [(0, 1, "[MUSIC]"), (1, 2, "♪♪"), (2, 3, "Oh"), (3, 4, "(applause)")]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == ["Oh"] and words["onset"].tolist() == [2]
     with pytest.raises(StimulusError, match="holds no words"):
-        transcripts.read_words(write(tmp_path, cues[:2]))
+        transcripts.read_words(write_captions(tmp_path, cues[:2]))
 
 
 def test_captions_shown_together(tmp_path):
     cues = [(0, 2, "one two three four"), (1, 3, "five"), (1, 3, "six")]
-    words = transcripts.read_words(write(tmp_path, cues))
+    words = transcripts.read_words(write_captions(tmp_path, cues))
     assert words["word"].tolist() == "one two three four five six".split()
     assert words["onset"].is_monotonic_increasing
     assert words["onset"].tolist()[3:] == pytest.approx([11 / 15, 1, 1 + 8 / 7])
@@ -269,7 +273,7 @@ def test_layers_that_say_the_same_at_once(tmp_path):
     ],
 )
 def test_names_of_speakers(tmp_path, said, text, left_out):
-    path = write(tmp_path, [(2 * i, 2 * i + 1, s) for i, s in enumerate(said)])
+    path = write_captions(tmp_path, [(2 * i, 2 * i + 1, s) for i, s in enumerate(said)])
     found = transcripts.read(path)
     assert stories.join_words(found.words) == text
     assert left_out.items() <= found.left_out.items()
@@ -289,9 +293,14 @@ def test_names_of_speakers_in_ass(tmp_path):
 
 
 def test_times_that_are_shared_out_are_said(tmp_path):
-    found = transcripts.read(write(tmp_path, [(0, 1, "Oh"), (1, 2, "we sailed home")]))
+    found = transcripts.read(
+        write_captions(tmp_path, [(0, 1, "Oh"), (1, 2, "we sailed home")])
+    )
     assert found.notes == [
         "captions of several words: times are spread over them, and those of 2 words "
         "are not measured"
     ]
-    assert transcripts.read(write(tmp_path, [(0, 1, "Oh"), (1, 2, "we")])).notes == []
+    assert (
+        transcripts.read(write_captions(tmp_path, [(0, 1, "Oh"), (1, 2, "we")])).notes
+        == []
+    )

@@ -19,7 +19,7 @@ ANN = [("who", 0, 0.5), ("is", 0.5, 0.8), ("there", 0.8, 1.2), ("", 1.2, 12)]
 BOB = [("", 0, 1), ("only", 1, 2.5), ("me", 2.5, 3.0)]
 
 
-def write(tmp_path, tiers, sizes=None, n_tiers=None, name="a.TextGrid"):
+def write_textgrid(tmp_path, tiers, sizes=None, n_tiers=None, name="a.TextGrid"):
     text = (
         'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 12\n'
     )
@@ -54,14 +54,16 @@ def write(tmp_path, tiers, sizes=None, n_tiers=None, name="a.TextGrid"):
     ],
 )
 def test_the_tier_of_words_is_found_by_what_it_holds(tmp_path, tiers):
-    words = transcripts.read_words(write(tmp_path, tiers))
+    words = transcripts.read_words(write_textgrid(tmp_path, tiers))
     assert words["word"].tolist() == ["the", "old", "keeper"]
     assert words["onset"].tolist() == [0, 0.3, 0.6]
     assert "speaker" not in words
 
 
 def test_sentences_are_spread_where_there_are_no_words(tmp_path):
-    found = transcripts.read(write(tmp_path, [("trs", SAID), ("phones", PHONES)]))
+    found = transcripts.read(
+        write_textgrid(tmp_path, [("trs", SAID), ("phones", PHONES)])
+    )
     assert stories.join_words(found.words) == (
         "The old keeper opened the door. It was dark."
     )
@@ -72,7 +74,7 @@ def test_sentences_are_spread_where_there_are_no_words(tmp_path):
 
 @pytest.mark.parametrize("tier", ["y", "Y*", "y"])
 def test_a_tier_can_be_named(tmp_path, tier):
-    path = write(tmp_path, [("x", WORDS), ("y", LEMMAS)])
+    path = write_textgrid(tmp_path, [("x", WORDS), ("y", LEMMAS)])
     words = transcripts.read_words(path, tier=tier)
     assert words["word"].tolist() == ["the", "old", "keep"]
     with pytest.raises(
@@ -97,7 +99,7 @@ def test_a_tier_can_be_named(tmp_path, tier):
 )
 def test_where_it_cannot_be_told_the_tiers_are_listed(tmp_path, tiers):
     with pytest.raises(StimulusError, match=r"story_tier.*There are: ") as error:
-        transcripts.read_words(write(tmp_path, tiers))
+        transcripts.read_words(write_textgrid(tmp_path, tiers))
     assert all(repr(name) in str(error.value) for name, _ in tiers)
 
 
@@ -107,7 +109,7 @@ def test_where_it_cannot_be_told_the_tiers_are_listed(tmp_path, tiers):
 )
 def test_two_speakers_in_order_of_time(tmp_path, names):
     tiers = [(names[0], ANN), ("ann - phones", ANN), (names[1], BOB)]
-    found = transcripts.read(write(tmp_path, tiers))
+    found = transcripts.read(write_textgrid(tmp_path, tiers))
     words = found.words
     assert words["word"].tolist() == ["who", "is", "there", "only", "me"]
     assert words["speaker"].tolist() == ["ann"] * 3 + ["bob"] * 2
@@ -119,7 +121,9 @@ def test_two_speakers_in_order_of_time(tmp_path, names):
 
 
 def test_sizes_that_are_too_small(tmp_path):
-    path = write(tmp_path, [("a", SAID), ("words", WORDS)], {"words": 2}, n_tiers=1)
+    path = write_textgrid(
+        tmp_path, [("a", SAID), ("words", WORDS)], {"words": 2}, n_tiers=1
+    )
     found = transcripts.read(path)
     assert found.words["word"].tolist() == ["the", "old", "keeper"]
     assert "the file says 1 tiers and holds 2: all read" in found.notes
@@ -141,7 +145,7 @@ KEPT = "door a sick-bed (Why) no! 'Twas 1984 x br2 I'm (he) A+ <3 silences &".sp
 
 def test_marks_are_no_words_and_are_counted(tmp_path):
     rows = [(w, i, i + 0.5) for i, w in enumerate([*MARKS, *KEPT])]
-    found = transcripts.read(write(tmp_path, [("word", rows)]))
+    found = transcripts.read(write_textgrid(tmp_path, [("word", rows)]))
     assert found.words["word"].tolist() == KEPT
     assert sum(found.left_out.values()) == len(MARKS)
     assert found.left_out["{LG}"] == found.left_out["lg"] == 1
@@ -153,7 +157,7 @@ def test_marks_are_no_words_and_are_counted(tmp_path):
 def test_marks_over_several_rows(tmp_path):
     said = "so [MUSIC PLAYING] he ( upbeat music ) went (she said) {door slams} in"
     rows = [(w, i, i + 0.5) for i, w in enumerate(said.split())]
-    found = transcripts.read(write(tmp_path, [("word", rows)]))
+    found = transcripts.read(write_textgrid(tmp_path, [("word", rows)]))
     assert stories.join_words(found.words) == "so he went (she said) in"
     assert set(found.left_out) == {
         "[MUSIC PLAYING]",
@@ -165,13 +169,13 @@ def test_marks_over_several_rows(tmp_path):
 def test_silence_may_be_spoken(tmp_path):
     said = "in the silence he heard a noise silence and NOISE laughed".split()
     rows = [(w, i / 2, i / 2 + 0.5) for i, w in enumerate(said)]
-    found = transcripts.read(write(tmp_path, [("word", rows)]))
+    found = transcripts.read(write_textgrid(tmp_path, [("word", rows)]))
     assert stories.join_words(found.words) == (
         "in the silence he heard a noise and laughed"
     )
     rare = [(f"w{i}", i, i + 1) for i in range(300)]
     rare[200] = ("silence", 200, 201)
-    found = transcripts.read(write(tmp_path, [("word", rare)]))
+    found = transcripts.read(write_textgrid(tmp_path, [("word", rare)]))
     assert len(found.words) == 300
 
 
@@ -225,7 +229,7 @@ def test_words_of_elan_that_have_one_of_their_times(tmp_path):
 def test_marks_of_aligners_alone(tmp_path):
     said = ["pau", "we", "xx", "%fp", "sail", "#", "home"]
     rows = [(word, i, i + 1) for i, word in enumerate(said)]
-    found = transcripts.read(write(tmp_path, [("words", rows)]))
+    found = transcripts.read(write_textgrid(tmp_path, [("words", rows)]))
     assert found.words["word"].tolist() == ["we", "sail", "home"]
     assert found.left_out == {"pau": 1, "xx": 1, "%fp": 1, "#": 1}
     path = tmp_path / "a.tsv"  # a story's own words
@@ -240,6 +244,6 @@ def test_breaths_are_marks_where_they_recur(tmp_path, mark, n):
     for i in range(n):
         said.insert(4 * i + 1, mark)
     rows = [(word, i, i + 1) for i, word in enumerate(said)]
-    found = transcripts.read(write(tmp_path, [("words", rows)]))
+    found = transcripts.read(write_textgrid(tmp_path, [("words", rows)]))
     assert len(found.words) == 12 + (n == 1)
     assert found.left_out == ({mark: n} if n > 1 else {})

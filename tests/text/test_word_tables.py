@@ -19,7 +19,7 @@ SENTENCES = [
 ]
 
 
-def write(tmp_path, rows, names, name="words.csv", separator=",", form=str):
+def write_words(tmp_path, rows, names, name="words.csv", separator=",", form=str):
     lines = [names, *[[w, *map(form, times)] for w, *times in rows]]
     path = tmp_path / name
     path.write_text("\n".join(separator.join(line) for line in lines), encoding="utf-8")
@@ -42,7 +42,7 @@ def write(tmp_path, rows, names, name="words.csv", separator=",", form=str):
     ],
 )
 def test_names_of_columns(tmp_path, names):
-    words = transcripts.read_words(write(tmp_path, WORDS, names))
+    words = transcripts.read_words(write_words(tmp_path, WORDS, names))
     assert words["word"].tolist() == [w for w, *_ in WORDS]
     np.testing.assert_allclose(words["onset"], [on for _, on, _ in WORDS])
     np.testing.assert_allclose(words["offset"], [off for *_, off in WORDS])
@@ -55,7 +55,7 @@ def test_names_of_columns(tmp_path, names):
     "form", [lambda t: f"{1000 * t:.0f}", lambda t: f"{1000 * t:.1f}"]
 )
 def test_milliseconds_are_recognised(tmp_path, names, form):
-    found = transcripts.read(write(tmp_path, WORDS, names, form=form))
+    found = transcripts.read(write_words(tmp_path, WORDS, names, form=form))
     np.testing.assert_allclose(found.words["offset"], [0.7, 1.0, 1.6, 2.2])
     assert any(note.startswith("times read as milliseconds") for note in found.notes)
 
@@ -63,13 +63,15 @@ def test_milliseconds_are_recognised(tmp_path, names, form):
 def test_milliseconds_by_name_need_no_whole_numbers(tmp_path):
     names = ("word", "onset[ms]", "duration[ms]")
     rows = [("a", 250.5, 300.25), ("b", 600.0, 100.0)]
-    words = transcripts.read_words(write(tmp_path, rows, names))
+    words = transcripts.read_words(write_words(tmp_path, rows, names))
     np.testing.assert_allclose(words["offset"], [0.55075, 0.7])
 
 
 def test_whole_seconds_stay_seconds(tmp_path):
     rows = [("a", 0, 1), ("b", 1, 2), ("c", 10, 11), ("d", 300, 303)]
-    words = transcripts.read_words(write(tmp_path, rows, ("word", "onset", "offset")))
+    words = transcripts.read_words(
+        write_words(tmp_path, rows, ("word", "onset", "offset"))
+    )
     assert words["offset"].tolist() == [1, 2, 11, 303]
 
 
@@ -88,7 +90,7 @@ def test_other_units_are_refused(tmp_path, scale, why):
     rows = [(w, on * scale, off * scale) for w, on, off in WORDS * 1]
     rows += [("on", 2.3 * scale, 2.5 * scale)]
     form = (lambda t: f"{t:.0f}") if scale > 1 else (lambda t: f"{t:.6f}")
-    path = write(tmp_path, rows, ("word", "onset", "offset"), form=form)
+    path = write_words(tmp_path, rows, ("word", "onset", "offset"), form=form)
     with pytest.raises(StimulusError, match="milliseconds, samples or frames") as error:
         transcripts.read_words(path)
     assert "The" in str(error.value)
@@ -96,7 +98,7 @@ def test_other_units_are_refused(tmp_path, scale, why):
 
 @pytest.mark.parametrize("unit", ["samples", "frame"])
 def test_other_units_by_name_are_refused(tmp_path, unit):
-    path = write(tmp_path, WORDS, ("word", f"start_{unit}", f"end_{unit}"))
+    path = write_words(tmp_path, WORDS, ("word", f"start_{unit}", f"end_{unit}"))
     with pytest.raises(StimulusError, match=f"are in {unit}. Convert"):
         transcripts.read_words(path)
 
@@ -122,7 +124,7 @@ def test_each_column_is_converted_by_its_own_name(tmp_path, onset, end, is_durat
         )
         for w, on, off in WORDS
     ]
-    found = transcripts.read(write(tmp_path, rows, ("word", onset, end)))
+    found = transcripts.read(write_words(tmp_path, rows, ("word", onset, end)))
     np.testing.assert_allclose(found.words["onset"], [on for _, on, _ in WORDS])
     np.testing.assert_allclose(found.words["offset"], [off for *_, off in WORDS])
     assert found.n_clipped == 0
@@ -159,7 +161,7 @@ def test_a_row_a_sentence(tmp_path, name, separator, scale):
     names = ("text", "start", "end")
     rows = [(w, on * scale, off * scale) for w, on, off in SENTENCES]
     form = (lambda t: f"{t:.0f}") if scale > 1 else str
-    found = transcripts.read(write(tmp_path, rows, names, name, separator, form))
+    found = transcripts.read(write_words(tmp_path, rows, names, name, separator, form))
     words = found.words
     assert stories.join_words(words) == " ".join(w for w, *_ in SENTENCES)
     np.testing.assert_allclose(words["onset"][words["timed"]], [0, 4.2, 9.1])
@@ -193,7 +195,7 @@ def test_pandas_index_is_passed_over(tmp_path):
 
 
 def test_our_own_words_can_be_read_again(tmp_path):
-    path = write(tmp_path, WORDS, ("word", "onset", "offset"))
+    path = write_words(tmp_path, WORDS, ("word", "onset", "offset"))
     words = transcripts.read_words(path)
     words.to_csv(tmp_path / "again.csv")
     again = transcripts.read_words(tmp_path / "again.csv")
@@ -260,7 +262,7 @@ def test_whisper_cpp_quotes_all_words(tmp_path):
 def test_places_in_a_text_are_no_times(tmp_path):
     names = ("text", "start", "end", "start_char", "end_char")
     rows = [("a", 0.5, 1, 0, 1), ("b", 1, 2, 2, 3)]
-    words = transcripts.read_words(write(tmp_path, rows, names))
+    words = transcripts.read_words(write_words(tmp_path, rows, names))
     assert words["onset"].tolist() == [0.5, 1]
 
 
