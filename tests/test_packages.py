@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-LIB = Path(__file__).parents[1] / "lib" / "anbn"
+TESTS = Path(__file__).parent
+LIB = TESTS.parent / "lib" / "anbn"
 # A package may import those named here, directly. `study` runs notebooks and knows no
 # science of theirs; it asks `text` and `brain` which files a study reads and fetches.
 MAY_IMPORT = {
@@ -51,3 +52,17 @@ def test_packages_are_these_and_say_what_they_are():
     for name in folders:
         tree = ast.parse((LIB / name / "__init__.py").read_text(encoding="utf-8"))
         assert len(tree.body) == 1 and ast.get_docstring(tree)
+
+
+def test_tests_mirror_the_packages():
+    for package in MAY_IMPORT:
+        modules = {path.stem for path in (LIB / package).glob("*.py")}
+        tests = list((TESTS / package).glob("test_*.py"))
+        assert tests
+        for path in tests:
+            name = path.stem.removeprefix("test_")
+            parts = [
+                name,
+                *(name.rsplit("_", k)[0] for k in range(1, name.count("_") + 1)),
+            ]
+            assert modules & set(parts), f"{path}: which module of {package} is tested?"

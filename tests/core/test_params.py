@@ -23,8 +23,8 @@ def project(tmp_path, monkeypatch):
     "line, expected",
     [
         (
-            "n_permutation: 5",
-            r"unknown parameter 'n_permutation' \(did you mean 'n_perm",
+            "n_draw: 5",
+            r"unknown parameter 'n_draw' \(did you mean 'n_draws",
         ),
         ("n_draws: many", r"n_draws must be int, found 'many' \(str\)"),
         ("n_draws: 2.5", "n_draws must be int"),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -265,6 +266,25 @@ def scheduler(tmp_path):
     for process in reversed(started):
         sweep_task.end(process.pid)
         process.wait()
+
+
+def test_every_file_counts_for_what_workers_compare(project):
+    known = {sweep_task.sources_hash(project)}
+    files = [
+        Path(folder) / name
+        for folder, _, names in os.walk(project / "lib" / "anbn")
+        for name in names
+        if not folder.endswith("__pycache__")
+    ]
+    assert len(files) > 100
+    for path in [*files, *(project / "notebooks").glob("*.py")]:
+        path.write_bytes(path.read_bytes() + b"\n")
+        found = sweep_task.sources_hash(project)
+        assert found not in known, path
+        known.add(found)
+    (project / "lib" / "anbn" / "core" / "__pycache__").mkdir(exist_ok=True)
+    (project / "lib" / "anbn" / "core" / "__pycache__" / "x.pyc").write_bytes(b"x")
+    assert sweep_task.sources_hash(project) == found
 
 
 def test_on_a_scheduler(quick, scheduler):

@@ -466,7 +466,7 @@ def judge(
         nulls = (reduced.permuted(parts, layer, rng) for _ in range(n_null_sets))
     else:
         nulls = reduced.redrawn(parts, mask, n_null_sets, rng)
-    counts = {"n_draws": n_bootstrap, "n_halves": n_halves, "seed": seed}
+    counts = {"n_bootstrap": n_bootstrap, "n_halves": n_halves, "seed": seed}
     nulls = map(gather, nulls)
     return stability.judge(maps[:, used], gather(parts), fit, nulls, **counts)
 

@@ -100,7 +100,10 @@ def fingerprint(stage, values, upstream):
             name: artifacts.sha256(path)
             for name, path in imported_modules(source).items()
         },
-        "lists": {p.name: artifacts.sha256(p) for p in sorted(folder.rglob("*.txt"))},
+        "lists": {
+            p.relative_to(folder).as_posix(): artifacts.sha256(p)
+            for p in sorted(folder.rglob("*.txt"))
+        },
         "versions": artifacts.versions(artifacts.COMPUTING),
         "upstream": upstream,
         "data": {spec: _data_hash(spec) for spec in data_specs(values)},
