@@ -18,6 +18,9 @@ from anbn.stats import timeseries
 
 HRF_LENGTH = 32.0  # s
 _STEP = 0.01  # s, grid on which the response is tabulated
+SILENCE = 12.0  # s after the last word that are of the story, too
+REACH = 60.0  # s, farther off no clock is looked for
+TOLERANCE = 0.025  # of a TR: clocks that differ by less are the same
 
 
 def response_function(seconds, hrf="spm"):
@@ -153,11 +156,6 @@ def word_rate(onset, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
     options["run_lengths"] = run_lengths
     H = alignment_matrix(times, onset, **options, pooling="sum")
     return H @ np.ones(len(onset))
-
-
-SILENCE = 12.0  # s after the last word that are of the story, too
-REACH = 60.0  # s, farther off no clock is looked for
-TOLERANCE = 0.025  # of a TR: clocks that differ by less are the same
 
 
 class ClockError(ValueError):

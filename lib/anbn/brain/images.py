@@ -25,6 +25,8 @@ from anbn.brain import atlas_names
 
 BLOCK = 2**22  # voxels read at once: 16 MB
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+ROUNDING = 1e-6  # of a mask's height: what is lower is 0
+MIN_OVERLAP = 0.8  # of an atlas must lie inside every run's field of view
 
 
 class BoldError(ValueError):
@@ -389,10 +391,6 @@ def _crop(to, inside):
     box = tuple(slice(*ends) for ends in zip(low, high, strict=True))
     affine = to.affine @ from_matvec(np.eye(3), low)
     return Grid(inside[box].shape, affine), inside[box]
-
-
-ROUNDING = 1e-6  # of a mask's height: what is lower is 0
-MIN_OVERLAP = 0.8  # of an atlas must lie inside every run's field of view
 
 
 def overlap(image, other):

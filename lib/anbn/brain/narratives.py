@@ -34,6 +34,30 @@ MILKYWAYS = ("milkywayoriginal", "milkywaysynonyms", "milkywayvodka")
 TASK_OF |= dict.fromkeys(MILKYWAYS, "milkyway")
 CLIPS = "bigbang friends himym santa seinfeld shame upintheair vinny".split()
 TASK_OF |= dict.fromkeys(CLIPS, "schema")
+# first volume and number of volumes, published; of other stories: from the events.
+# lucy begins one volume before the onset in its events as they are now.
+WINDOWS = {
+    "pieman": (10, 281),
+    "black": (8, 533),
+    "forgot": (8, 558),
+    "shapesphysical": (33, 270),
+    "shapessocial": (33, 272),
+    "slumlord": (20, 602),
+    "reach": (646, 550),
+    "lucy": (1, 361),
+}
+LEADS = {"piemanpni": 8.7, "bronx": 15.2}  # s, see load_words
+EARLY = ("prettymouth", "merlin", "notthefallintact", "milkywaysynonyms")
+SPLIT = 950.0  # s of the sound file: between slumlord and reach
+URL = (  # in this order: the first that has a file
+    "https://s3.amazonaws.com/openneuro.org/ds002345",
+    "https://s3.amazonaws.com/fcp-indi/data/Projects/narratives",
+    # the code of the paper: scan_exclude.json
+    "https://raw.githubusercontent.com/snastase/narratives/"
+    "886e3c121de57957d3af7665c4b327a3985e0d17",
+)
+# stories without an align.csv
+UNALIGNED = ("notthefalllongscram", "notthefallshortscram")
 
 
 class NarrativesError(ValueError):
@@ -180,23 +204,6 @@ def find_runs(
             f"{folder}: no run of {story} is left, see above. Name other subjects."
         )
     return runs
-
-
-# first volume and number of volumes, published; of other stories: from the events.
-# lucy begins one volume before the onset in its events as they are now.
-WINDOWS = {
-    "pieman": (10, 281),
-    "black": (8, 533),
-    "forgot": (8, 558),
-    "shapesphysical": (33, 270),
-    "shapessocial": (33, 272),
-    "slumlord": (20, 602),
-    "reach": (646, 550),
-    "lucy": (1, 361),
-}
-LEADS = {"piemanpni": 8.7, "bronx": 15.2}  # s, see load_words
-EARLY = ("prettymouth", "merlin", "notthefallintact", "milkywaysynonyms")
-SPLIT = 950.0  # s of the sound file: between slumlord and reach
 
 
 def sounds_of(events):
@@ -400,17 +407,6 @@ def load_words(folder, story, subject, *, missing="interpolate", lead=None):
             stacklevel=2,
         )
     return words
-
-
-URL = (  # in this order: the first that has a file
-    "https://s3.amazonaws.com/openneuro.org/ds002345",
-    "https://s3.amazonaws.com/fcp-indi/data/Projects/narratives",
-    # the code of the paper: scan_exclude.json
-    "https://raw.githubusercontent.com/snastase/narratives/"
-    "886e3c121de57957d3af7665c4b327a3985e0d17",
-)
-# stories without an align.csv
-UNALIGNED = ("notthefalllongscram", "notthefallshortscram")
 
 
 def fetch(

@@ -21,6 +21,8 @@ WORD_RATE = "word_rate"
 SPEECH = "speech"
 PAUSE = 1.0  # s; silence that is shorter belongs to speech
 SPEECH_STEP = 0.1  # s, grid on which speech is on or off
+BIN = 0.01  # s, over which power is taken
+BLOCK = 1000  # such bins read at once
 
 
 class RegressorError(ValueError):
@@ -313,10 +315,6 @@ def run_drift(run_lengths, tr, high_pass=128.0):
         for n in run_lengths
     ]
     return scipy.linalg.block_diag(*blocks)
-
-
-BIN = 0.01  # s, over which power is taken
-BLOCK = 1000  # such bins read at once
 
 
 def power(path, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), sound_onset=0.0):

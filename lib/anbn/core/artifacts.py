@@ -43,6 +43,9 @@ COMPUTING = (
 KINDS = {"stage": str, "simulated": bool, "summary": dict, "params": dict}
 KINDS |= {"files": dict, "fingerprint": str | None}
 PLACES = ("data", "figures")
+_held = {}  # folders this process is writing -> open lock file
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"  # suffix of what an interrupted run can go on with
 
 
 def seal(manifest):
@@ -93,9 +96,6 @@ def versions(names):
     return {name: version(name) for name in names}
 
 
-_held = {}  # folders this process is writing -> open lock file
-
-
 def hold(folder, patience=20.0):
     """Keep other processes from writing a folder until it is released or we end.
 
@@ -134,10 +134,6 @@ def release(folder):
     """Let others write a folder."""
     if folder in _held:
         _held.pop(folder).close()
-
-
-MANIFEST = "manifest.json"
-PARTIAL = ".partial"  # suffix of what an interrupted run can go on with
 
 
 class ArtifactError(RuntimeError):

@@ -27,6 +27,11 @@ from anbn.core.paths import is_litter
 
 MAX_FILES = 1000
 MAX_BYTES = 4 * 2**30  # of all members, unpacked
+CHUNK = 2**14  # bytes; what a broken connection sent of one is lost
+ABSENT = (404, 410)
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # may be asked without encryption
+MD5_HOSTS = ("amazonaws.com",)  # their ETag is an MD5, of what was uploaded in one part
+PASSING = (408, 429)  # and all of 5xx: worth another try
 
 
 class ArchiveError(ValueError):
@@ -159,13 +164,6 @@ def is_md5(path, md5):
 
 def _note(path):
     return path.with_name(f".{path.name}.sha256")
-
-
-CHUNK = 2**14  # bytes; what a broken connection sent of one is lost
-ABSENT = (404, 410)
-LOOPBACK = ("127.0.0.1", "::1", "localhost")  # may be asked without encryption
-MD5_HOSTS = ("amazonaws.com",)  # their ETag is an MD5, of what was uploaded in one part
-PASSING = (408, 429)  # and all of 5xx: worth another try
 
 
 @dataclass(frozen=True)

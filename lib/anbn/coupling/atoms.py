@@ -22,6 +22,10 @@ from scipy import stats
 
 from anbn.stats import timeseries
 
+_FORGETTING = 8  # batch s of t weighs (s / t) ** 8: about the last ninth counts
+_ROUGH = 1e-2  # duality gap while atoms still move; a smaller one learns no better
+_UNUSED = 1e-6  # mean squared code below which an atom is drawn anew
+
 
 def sparse_codes(
     responses,
@@ -230,11 +234,6 @@ def _beside(atoms, responses):
             f"are, found shape {atoms.shape}"
         )
     return atoms
-
-
-_FORGETTING = 8  # batch s of t weighs (s / t) ** 8: about the last ninth counts
-_ROUGH = 1e-2  # duality gap while atoms still move; a smaller one learns no better
-_UNUSED = 1e-6  # mean squared code below which an atom is drawn anew
 
 
 def learn(

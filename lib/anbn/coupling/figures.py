@@ -14,6 +14,12 @@ from anbn.core import style
 from anbn.core.style import COLOURS, MOST_NAMES, axes_of, name_ticks
 from anbn.coupling import uncoupled
 
+OTHER_NULLS = {
+    "familywise_surrogate": "surrogate networks",
+    "familywise_shift": "shifted words",
+}
+HALVES = {"subjects": "halves of subjects", "time": "halves of the story"}
+
 
 def plot_subject_synchrony(largest, thresholds, names, ax=None):
     """Largest |r| of every subject with every network, and the subjects' thresholds.
@@ -143,13 +149,6 @@ def plot_uncoupled(table, ax=None, *, level=0.05):
     ax.set_ylabel(f"subjects found at {level:g}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
-
-
-OTHER_NULLS = {
-    "familywise_surrogate": "surrogate networks",
-    "familywise_shift": "shifted words",
-}
-HALVES = {"subjects": "halves of subjects", "time": "halves of the story"}
 
 
 def plot_reliability(table, ax=None):

@@ -18,6 +18,7 @@ from anbn.stats import inference, matching, timeseries
 
 FEATURES = ("length", "log_frequency", "content", "position", "surprisal", "entropy")
 N_ROWS = 4096  # tokens of a layer read at a time
+N_DRAWS = 250  # permutations of a layer's labels held at a time
 
 
 def _averages(tokens, n_words):
@@ -189,9 +190,6 @@ def top_words(activations, tokens, words, coupled, synchrony, *, n=10, names=Non
     top = profiles.top_tokens(signals, words[known], n=n, column="word")
     label = used if names is None else np.array(names, object)[used]
     return top.assign(network=label[top["network"].to_numpy(int)])
-
-
-N_DRAWS = 250  # permutations of a layer's labels held at a time
 
 
 def feature_effects(

@@ -21,6 +21,17 @@ from anbn.models import forward
 from anbn.models.structure import input_device
 from anbn.text.tokenization import special_tokens, tokenize
 
+_BARE = {"add_special_tokens": False, "verbose": False}
+GREEDY = {  # all said, for what is not comes from the checkpoint's own settings
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,
+}
+
 
 def surprisals(language_model, sequences, *, before="", batch_size=32):
     """Surprisal of every token of many short texts, each on its own.
@@ -245,9 +256,6 @@ def continuations(documents, *, n_choices, rng, n_context=40, n_words=12):
     )
 
 
-_BARE = {"add_special_tokens": False, "verbose": False}
-
-
 def _continuation(tokenizer, context, choice):
     """Ids of context and choice, and the first token of the choice."""
     context, choice = context.rstrip(), choice.strip()
@@ -282,17 +290,6 @@ def _check_table(frame, expected, name):
         )
     if not len(frame):
         raise EvaluationError(f"{name} is empty: nothing to evaluate")
-
-
-GREEDY = {  # all said, for what is not comes from the checkpoint's own settings
-    "do_sample": False,
-    "num_beams": 1,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 50,
-}
 
 
 def generate(

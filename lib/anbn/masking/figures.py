@@ -7,6 +7,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from anbn.core.style import COLOURS, axes_of
 
 NATS = [-3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3, 10]  # marks of an axis
+KINDS = ((True, "related", COLOURS[0]), (False, "unrelated", COLOURS[1]))
 
 
 def _plain(value, _=None):
@@ -206,9 +207,6 @@ def plot_amplify(table, base, ax=None):
     ax.set(xlabel="factor (1: unchanged)", ylabel="perplexity")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
-
-
-KINDS = ((True, "related", COLOURS[0]), (False, "unrelated", COLOURS[1]))
 
 
 def plot_likeness(table, ax=None):

@@ -26,6 +26,7 @@ from anbn.text.tokenization import special_tokens, tokenize
 
 LEAST_WORDS = 20  # a correlation over fewer says nothing
 DEAD = 1e-4  # of the median unit's s.d.: below it nothing is going on
+SCORES = ("best", "matched", "pair")
 
 
 class SignalError(ValueError):
@@ -286,9 +287,6 @@ def fingerprint(language_model, fitting, texts, n_networks, **options):
     fitted = fit(language_model, fitting, n_networks, **options)
     reading = {k: options[k] for k in ("window", "batch_size") if k in options}
     return signals(language_model, texts, fitted, **reading)
-
-
-SCORES = ("best", "matched", "pair")
 
 
 class LikenessError(ValueError):

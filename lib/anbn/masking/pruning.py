@@ -23,6 +23,8 @@ from anbn.models.structure import StructureError, find_layers, find_sites, input
 from anbn.networks import svd
 from anbn.stats import timeseries
 
+BUDGETS = ("uniform", "global")
+
 
 def output_norms(model, kind, *, ids=None):
     """How strongly a unit's activation acts on the residual stream.
@@ -340,9 +342,6 @@ def _checked(values, shape, name):
             f"{values.shape}"
         )
     return values
-
-
-BUDGETS = ("uniform", "global")
 
 
 def choose(

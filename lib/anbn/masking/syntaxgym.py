@@ -42,6 +42,17 @@ OPERATORS = {
     "|": lambda a, b: a or b,
 }
 LEVELS = ("&|", "<>=", "+-")  # what binds weakest first
+CIRCUITS = {  # the beginning of a suite's name, and its circuit in Hu et al. 2020
+    "number": "Agreement",
+    "npi": "Licensing",
+    "reflexive": "Licensing",
+    "mvrr": "Garden-path effects",
+    "npz": "Garden-path effects",
+    "subordination": "Gross syntactic state",
+    "center_embed": "Center embedding",
+    "fgd": "Long-distance dependencies",
+    "cleft": "Long-distance dependencies",
+}
 
 
 class FormulaError(ValueError):
@@ -166,19 +177,6 @@ def _error(formula, at, expected):
     return FormulaError(
         f"formula {formula!r}, character {at + 1}: expected {expected}, found {found!r}"
     )
-
-
-CIRCUITS = {  # the beginning of a suite's name, and its circuit in Hu et al. 2020
-    "number": "Agreement",
-    "npi": "Licensing",
-    "reflexive": "Licensing",
-    "mvrr": "Garden-path effects",
-    "npz": "Garden-path effects",
-    "subordination": "Gross syntactic state",
-    "center_embed": "Center embedding",
-    "fgd": "Long-distance dependencies",
-    "cleft": "Long-distance dependencies",
-}
 
 
 class SuiteError(ValueError):

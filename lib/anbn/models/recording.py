@@ -19,6 +19,7 @@ N_CHECKED = 256  # tokens that are looked at before a recording begins
 
 # modules that decide what is recorded: none may change while a recording waits
 DECIDING = ("structure", "attention", "forward", "neurons")
+STRETCH = 256  # tokens; a stretch of story reaches only a stretch of the scan
 
 
 def record(
@@ -161,9 +162,6 @@ def check_finite(recorded, dtype, model, tokens):
     raise OverflowError(
         f"activations that are not finite in {dtype}: {', '.join(wrong)}. {remedy}."
     )
-
-
-STRETCH = 256  # tokens; a stretch of story reaches only a stretch of the scan
 
 
 class Responses:

@@ -23,6 +23,13 @@ from anbn.networks import dual_regression, stability, svd, vsdbn
 from anbn.networks import stability as reduced
 from anbn.stats import timeseries
 
+METHODS = ("ica", "dictionary", "vsdbn")  # for any matrix
+NILEARN = ("canica", "dictlearning")
+BRAIN_METHODS = (*METHODS, *NILEARN)
+STARTS = 3  # of CanICA, the sparsest is taken
+MOST_PARTS = 256  # beyond it documents are dealt into so many groups of whole ones
+ROWS = 1280  # directions of all parts together, about
+
 
 @dataclass(frozen=True)
 class Decomposition:
@@ -270,14 +277,6 @@ def _learner(n_atoms, *, penalty, random_state, n_epochs):
         transform_max_iter=20000,
         random_state=random_state,
     )
-
-
-METHODS = ("ica", "dictionary", "vsdbn")  # for any matrix
-NILEARN = ("canica", "dictlearning")
-BRAIN_METHODS = (*METHODS, *NILEARN)
-STARTS = 3  # of CanICA, the sparsest is taken
-MOST_PARTS = 256  # beyond it documents are dealt into so many groups of whole ones
-ROWS = 1280  # directions of all parts together, about
 
 
 def decompose(

@@ -17,6 +17,9 @@ from anbn.stats import matching, spatial_null
 FEWEST = 4  # parts from which two halves can be compared: two each
 N_INDEX = 3  # null data sets that are drawn from, too
 BEYOND = 3  # standard deviations
+CHUNK = 1024  # samples reduced at a time; longer parts are put together from chunks
+N_EXTRA = 8  # directions beside those asked for, so that the last ones are exact too
+TINY = 1e-5  # of the largest singular value: below it is rounding, in float32
 
 
 @dataclass(frozen=True)
@@ -241,11 +244,6 @@ def scan(decompose, sizes):
             }
         )
     return pd.DataFrame(rows).set_index("n_networks")
-
-
-CHUNK = 1024  # samples reduced at a time; longer parts are put together from chunks
-N_EXTRA = 8  # directions beside those asked for, so that the last ones are exact too
-TINY = 1e-5  # of the largest singular value: below it is rounding, in float32
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from anbn.core.style import COLOURS
 from anbn.study import sweep_table, wording
 
 WIDTH = 22  # characters of a line on an axis
+GREYS = ("0.35", "0.5", "0.5", "0.6", "0.6")
+STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+MOST_LINES = 6  # values of a second parameter; with more, a heat map
+MOST_PANELS = 4  # values of a third parameter; with more, means over all others
 
 
 def title(name, table):
@@ -69,12 +73,6 @@ def short(values):
     lines = [textwrap.wrap(t.replace("\0", "\0 "), WIDTH) for t in marked]
     joined = ["\n".join(x).replace("\0 ", "").replace("\0", "") for x in lines]
     return dict(zip(values, joined, strict=True))
-
-
-GREYS = ("0.35", "0.5", "0.5", "0.6", "0.6")
-STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-MOST_LINES = 6  # values of a second parameter; with more, a heat map
-MOST_PANELS = 4  # values of a third parameter; with more, means over all others
 
 
 def plot_sweep(table, outcome, parameters):

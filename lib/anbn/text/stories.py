@@ -45,6 +45,10 @@ SIGNS = (
     ),
 )
 ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])")
+AT_LINE_END = re.compile(r"(\w[-‐])[ \t]*\n[ \t]*(\w)")
+SYLLABLE = 0.19  # s, of a simulated reader
+PAUSE_COMMA, PAUSE_STOP = 0.25, 0.55  # s
+MIN_WORDS = 6  # shorter sentences may stand in two texts by chance
 
 
 def plain(text):
@@ -71,9 +75,6 @@ def plain(text):
     text, left_out["emphasis within emphasis"] = SIGNS[-1][1].subn(r"\2\4", text)
     text = ESCAPED.sub(r"\1", text)
     return text, +left_out
-
-
-AT_LINE_END = re.compile(r"(\w[-‐])[ \t]*\n[ \t]*(\w)")
 
 
 def read_prose(path, start_at=""):
@@ -173,10 +174,6 @@ def split_words(text, *, n_words=None):
     """
     rows = [(text[a:b], a, b) for a, b in orthography.split(text)[:n_words]]
     return pd.DataFrame(rows, columns=["word", "start", "end"])
-
-
-SYLLABLE = 0.19  # s, of a simulated reader
-PAUSE_COMMA, PAUSE_STOP = 0.25, 0.55  # s
 
 
 def synthetic_timing(words, rng):
@@ -362,9 +359,6 @@ def document_hash(document):
     """Name of a document: hash of its letters and digits, case and spacing aside."""
     plain = "".join(re.findall(r"\w+", document.lower()))
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
-
-
-MIN_WORDS = 6  # shorter sentences may stand in two texts by chance
 
 
 def sentence_hashes(text):

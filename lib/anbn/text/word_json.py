@@ -14,6 +14,8 @@ from anbn.text.textfiles import READ, Found, StimulusError, decode
 BEGINS = "Ġ▁"  # a blank, as GPT-2 and SentencePiece write it
 CONTINUES = "##"  # as BERT writes it
 OF_WORDS = 1 / 3  # of all pieces: fewer that begin a word tell nothing
+SPECIAL = re.compile(r"\[_\w+\]|<\|.*\|>")  # [_BEG_], [_TT_100]
+TEXTS = ("word", "text", "punctuated_word")
 
 
 def joined(rows):
@@ -60,10 +62,6 @@ def _is_apart(before, piece):
     """Whether a piece is a word of its own: in scripts that have no blanks."""
     ends = before[-1:], piece[:1]
     return all(orthography.WITHOUT_BLANKS.match(end) for end in ends)
-
-
-SPECIAL = re.compile(r"\[_\w+\]|<\|.*\|>")  # [_BEG_], [_TT_100]
-TEXTS = ("word", "text", "punctuated_word")
 
 
 def read(path, *, tier=""):

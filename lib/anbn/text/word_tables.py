@@ -44,6 +44,28 @@ KINDS_OF_ROW = ("trial_type", "type", "tier", "tier_name")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 TIMECODE = re.compile(r"\d{1,2}[:;]\d\d[:;]\d\d[:;]\d{1,3}")  # of films: with frames
 STAMPED = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:[.,]\d+)?)")
+DECIMAL = r"\d+[.,]\d+"
+UNREAD_TIMECODE = re.compile(r"\s*\[?\d{1,2}[:;]\d\d[:;]\d\d[:;]\d{2,3}\b")
+MICRODVD = re.compile(r"\s*\{\d+\}\{\d+\}")
+RANGE = rf"[\[(]?{DECIMAL}\s?s?\s*(?:-|–|->|-->|to)\s*{DECIMAL}\s?s?[\])]?"
+RANGES = re.compile(rf"\s*{RANGE}(?:\W.*)?|.*\s{RANGE}\s*")
+PAIR = re.compile(
+    r"\s*(?:(-?\d+(?:[.,]\d+)?)[\s,;]+[^\s,;]+|[^\s,;]+[\s,;]+(-?\d+(?:[.,]\d+)?))\s*"
+)
+CLOCK = r"(\d{1,2}:)?(\d{1,3}):(\d\d)(?:[.,-]\d+)?"
+VERSE = re.compile(r"\s*\d{1,3}:\d(?!\d)")  # 1:3 of a chapter is no time
+BARE = re.compile(rf"(?<!\S){CLOCK}(?!\S)")
+IN_BRACKETS = re.compile(rf"\[{CLOCK}\]|#{CLOCK}#|<{CLOCK}>|\({CLOCK}\)")
+CHAT = re.compile(
+    r"@(?:UTF8|Begin|End|Languages|Participants)\b|[*%][A-Za-z0-9]{2,7}:\t"
+)
+KEY = re.compile(r"\s*(?:- )?([A-Za-z]\w*):(?:\s|$)")
+CONLL = re.compile(r"\d+(?:-\d+)?\t(?:[^\t]*\t){6,}[^\t]*")
+LATEX = re.compile(r"\\(?:documentclass\b|begin\{document\})")
+COMMAND = re.compile(r"\s*\\[a-z]+\*?[\[{]")  # of LaTeX, at the beginning of a line
+TAGGED = re.compile(r"\S+[/_](?:[A-Z]{2,5}[$]?|[.,:;])")
+ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{90,}")
+READABLE = "as captions (.srt, .vtt), .TextGrid, .json or a table of words"
 
 
 def read_table(path):
@@ -360,30 +382,6 @@ def read_ctm(path):
         )
     rows = pd.DataFrame(rows, columns=["word", "onset", "offset", "speaker"])
     return Found(rows, [])
-
-
-DECIMAL = r"\d+[.,]\d+"
-UNREAD_TIMECODE = re.compile(r"\s*\[?\d{1,2}[:;]\d\d[:;]\d\d[:;]\d{2,3}\b")
-MICRODVD = re.compile(r"\s*\{\d+\}\{\d+\}")
-RANGE = rf"[\[(]?{DECIMAL}\s?s?\s*(?:-|–|->|-->|to)\s*{DECIMAL}\s?s?[\])]?"
-RANGES = re.compile(rf"\s*{RANGE}(?:\W.*)?|.*\s{RANGE}\s*")
-PAIR = re.compile(
-    r"\s*(?:(-?\d+(?:[.,]\d+)?)[\s,;]+[^\s,;]+|[^\s,;]+[\s,;]+(-?\d+(?:[.,]\d+)?))\s*"
-)
-CLOCK = r"(\d{1,2}:)?(\d{1,3}):(\d\d)(?:[.,-]\d+)?"
-VERSE = re.compile(r"\s*\d{1,3}:\d(?!\d)")  # 1:3 of a chapter is no time
-BARE = re.compile(rf"(?<!\S){CLOCK}(?!\S)")
-IN_BRACKETS = re.compile(rf"\[{CLOCK}\]|#{CLOCK}#|<{CLOCK}>|\({CLOCK}\)")
-CHAT = re.compile(
-    r"@(?:UTF8|Begin|End|Languages|Participants)\b|[*%][A-Za-z0-9]{2,7}:\t"
-)
-KEY = re.compile(r"\s*(?:- )?([A-Za-z]\w*):(?:\s|$)")
-CONLL = re.compile(r"\d+(?:-\d+)?\t(?:[^\t]*\t){6,}[^\t]*")
-LATEX = re.compile(r"\\(?:documentclass\b|begin\{document\})")
-COMMAND = re.compile(r"\s*\\[a-z]+\*?[\[{]")  # of LaTeX, at the beginning of a line
-TAGGED = re.compile(r"\S+[/_](?:[A-Z]{2,5}[$]?|[.,:;])")
-ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{90,}")
-READABLE = "as captions (.srt, .vtt), .TextGrid, .json or a table of words"
 
 
 def name(text, lines):
