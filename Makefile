@@ -12,6 +12,9 @@ export JUPYTERLAB_WORKSPACES_DIR = $(JUPYTER_CONFIG_DIR)/lab/workspaces
 export IPYTHONDIR = $(JUPYTER_CONFIG_DIR)/ipython
 export TOKENIZERS_PARALLELISM = false
 
+# a stage is a notebook that begins one; 01_activation_recording is called 01 for short
+STAGES := $(strip $(foreach name,$(notdir $(shell grep -l 'begin_stage.study,' notebooks/*.py)), \
+    $(firstword $(subst _, ,$(name)))))
 BIN := .venv/bin
 ENV := .venv/.installed
 LOCKS := requirements/lock.txt requirements/lock-torch.txt requirements/lock-torch-cpu.txt
@@ -20,7 +23,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@sed 's/^$$(STAGES):/$(STAGES):/' Makefile | \
+	    awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "  STUDY=name (default quickstart): $$(ls params | grep -v -e sweeps -e README -e clusters | xargs)"
 
 env: $(ENV)  ## make .venv and install everything, hash-checked
@@ -49,7 +53,7 @@ lab: sync  ## open JupyterLab on the notebooks (ARGS="--no-browser --port 8899")
 all: $(ENV)  ## run all stages of STUDY that are not up to date
 	$(BIN)/python -m anbn.study.pipeline $(STUDY)
 
-01 02 03 04 05: $(ENV)  ## run one stage of STUDY (and the stages it reads)
+$(STAGES): $(ENV)  ## run one stage of STUDY (and the stages it reads)
 	$(BIN)/python -m anbn.study.pipeline $(STUDY) $@
 
 report: $(ENV)  ## make outputs/STUDY/report.html, print the headline numbers
@@ -100,5 +104,5 @@ clean:  ## delete the outputs of STUDY
 	@case "$(STUDY)" in "" | *[!A-Za-z0-9_-]*) echo "STUDY must be a name"; exit 2;; esac
 	rm -rf "outputs/$(STUDY)"
 
-.PHONY: help env sync lab all 01 02 03 04 05 report docs compare sweep data test lint bench lock clean test-faults test-browser \
+.PHONY: help env sync lab all $(STAGES) report docs compare sweep data test lint bench lock clean test-faults test-browser \
     binder-check

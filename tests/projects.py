@@ -3,7 +3,7 @@
 import shutil
 
 from anbn.core import artifacts, params
-from anbn.study import pipeline
+from anbn.study import notebooks
 
 HEADER = """# ---
 # jupyter:
@@ -23,8 +23,7 @@ device: str = "cpu"  # where
 import numpy as np
 from anbn.core import artifacts
 {imports}
-for name in {reads}:
-    artifacts.stage_inputs(study, name)
+{reads}
 out = artifacts.begin_stage(study, "{stage}")
 # %%
 artifacts.write_array(out / "data" / "a.npy", np.arange(value * 1000))
@@ -33,7 +32,7 @@ assert value != 13, "unlucky"
 summary = {{"value": value}}
 artifacts.finish_stage(out, summary, params=summary, simulated=False)
 """
-FIRST, SECOND, THIRD, FOURTH, FIFTH = pipeline.STAGES
+FIRST, SECOND, THIRD, FOURTH, FIFTH = notebooks.names()
 
 
 def write_project(folder):
@@ -41,10 +40,13 @@ def write_project(folder):
     shutil.copytree(params.project_root() / "lib", folder / "lib")
     (folder / "notebooks").mkdir()
     (folder / "params" / "mine").mkdir(parents=True)
-    for stage, reads in pipeline.STAGES.items():
+    for stage, reads in notebooks.inputs().items():
         text = HEADER.format(
             stage=stage,
-            reads=reads,
+            reads="\n".join(
+                f'{"if 1: " * (not needed)}artifacts.stage_inputs(study, "{name}")'
+                for name, needed in reads.items()
+            ),
             imports="from anbn.masking import intervene" * (stage == FOURTH),
         )
         (folder / "notebooks" / f"{stage}.py").write_text(text)

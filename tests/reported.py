@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 
 from anbn.core import artifacts, params
-from anbn.study import pipeline
+from anbn.study import notebooks
 
-FIRST, SECOND, THIRD, FOURTH, FIFTH = pipeline.STAGES
+FIRST, SECOND, THIRD, FOURTH, FIFTH = notebooks.names()
 SUMMARY = {
     FIRST: {
         "n_tokens": 1910,

@@ -21,7 +21,7 @@ device: str = "auto"  # where
 import os, time
 import numpy as np
 from anbn.core import artifacts
-before = [artifacts.stage_inputs(study, name) for name in {reads}]
+before = [{reads}]
 note = f"{stage} {{study}} {{os.environ['OMP_NUM_THREADS']}}\\n"
 with open("started.txt", "a") as file:
     file.write(note)
@@ -93,3 +93,9 @@ FOUR = GRID + "[6, 7]}\n"
 
 def write(project, text, name="s"):
     (project / "params" / "sweeps" / f"{name}.yaml").write_text(text)
+
+
+def stage_notebook(name, reads, pause):
+    """A notebook that reads some stages and takes a while."""
+    reads = ", ".join(f'artifacts.stage_inputs(study, "{r}")' for r in reads)
+    return STAGE.format(stage=name, reads=reads, pause=pause)

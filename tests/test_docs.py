@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from anbn.core import params, params_docs
-from anbn.study import pipeline
+from anbn.study import notebooks
 
 ROOT = params.project_root()
 
@@ -19,7 +19,7 @@ def test_params_readme_is_current():
     assert found == params_docs.document(), "run `make docs`"
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_every_parameter_has_a_row_of_five_cells(stage):
     section = params_docs.document().split(f"## {stage}\n")[1].split("\n## ")[0]
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line]

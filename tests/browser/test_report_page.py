@@ -13,7 +13,7 @@ from browsing import lacking
 from reported import run
 
 from anbn.core.paths import project_root
-from anbn.study import pipeline, report
+from anbn.study import notebooks, report
 
 pytestmark = pytest.mark.browser
 
@@ -49,7 +49,7 @@ def page_path(tmp_path_factory):
     """Report of a study with warnings, all stages, long values and wide figures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANBN_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
-        for stage in pipeline.STAGES:
+        for stage in notebooks.names():
             run(stage, study="a11y", size=(9, 3), n_draws=20)
         path, _ = report.write("a11y")
     return path

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from anbn.core import params
-from anbn.study import pipeline
+from anbn.study import notebooks, pipeline
 
 STAGE = "03_an_bn_coupling"
 
@@ -64,7 +64,7 @@ def test_unknown_study_suggests(monkeypatch):
         params.read("quikstart", STAGE)
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_every_shipped_study_is_valid(stage):
     folder = params.project_root() / "params"
     studies = [p.name for p in folder.iterdir() if p.is_dir() and p.name != "sweeps"]
@@ -75,7 +75,7 @@ def test_every_shipped_study_is_valid(stage):
 
 
 def test_a_study_may_have_some_stages_only():
-    stages = list(pipeline.STAGES)
+    stages = notebooks.names()
     assert pipeline.stages_of("quickstart") == stages
     assert pipeline.stages_of("volumes") == stages[:2]
     assert (
@@ -83,7 +83,7 @@ def test_a_study_may_have_some_stages_only():
     )  # so that its name is complained of
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_parameters_cells_document_every_parameter(stage):
     for parameter in params.declared(stage).values():
         assert parameter.comment, f"{stage}: {parameter.name} has no comment"
@@ -95,7 +95,7 @@ def test_parameters_cells_document_every_parameter(stage):
         assert params.check(parameter, parameter.default, stage) == parameter.default
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_papermill_can_read_the_parameters(stage, tmp_path):
     import jupytext
     import nbformat

@@ -13,7 +13,7 @@ import pytest
 from projects import FIRST, SECOND
 
 from anbn.core import artifacts, params
-from anbn.study import pipeline
+from anbn.study import notebooks, pipeline
 
 REAL = params.project_root()
 
@@ -77,7 +77,7 @@ def test_killed_at_any_moment(project, make, tally, n=24):
         # what counts as done is whole, and equal to the undisturbed
         now = result(outputs)
         # (without a fingerprint a stage is not done: killed between two writes)
-        done = {k: v for k, v in now.items() if k in pipeline.STAGES and v[1]}
+        done = {k: v for k, v in now.items() if k in notebooks.names() and v[1]}
         good = all(expected[k] == v for k, v in done.items())
         tally("SIGKILL", "right result" if good else "otherwise", f"{i}: {now}")
     done = subprocess.run(make, capture_output=True, text=True)
@@ -145,7 +145,7 @@ def test_a_clock_that_goes_backwards(project, tally, start):
         timeout=120,
     )
     good = done.returncode == 0 and len(result(project / "outputs")) == 10
-    good &= pipeline.run_study("mine", list(pipeline.STAGES)) == 0
+    good &= pipeline.run_study("mine", notebooks.names()) == 0
     tally("clock", "right result" if good else "otherwise", done.stderr[-900:])
 
 

@@ -9,7 +9,7 @@ import jupytext
 import pytest
 
 from anbn.core import artifacts, params
-from anbn.study import fingerprints, pipeline
+from anbn.study import fingerprints, notebooks, pipeline
 
 SUMMARY = {
     "01_activation_recording": "n_tokens n_words n_layers n_neurons perplexity "
@@ -26,7 +26,7 @@ SUMMARY = {
 }
 
 
-@pytest.mark.parametrize("stage", [*pipeline.STAGES, "90_sweep_report"])
+@pytest.mark.parametrize("stage", [*notebooks.names(), "90_sweep_report"])
 def test_form(stage):
     notebook = jupytext.read(params.notebook_path(stage))
     assert notebook.metadata.kernelspec.name == "python3"
@@ -38,10 +38,12 @@ def test_form(stage):
     assert "| reads | writes |" in title and "Cost:" in title and "arXiv" in title
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_pipeline_knows_what_a_notebook_reads(stage):
     text = fingerprints.notebook_source(stage)
-    assert re.findall(r'stage_inputs\(study, "(\w+)"\)', text) == pipeline.STAGES[stage]
+    assert re.findall(r'stage_inputs\(study, "(\w+)"\)', text) == list(
+        notebooks.inputs()[stage]
+    )
 
 
 def test_all_models_are_loaded_before_anything_is_recorded():
@@ -60,7 +62,7 @@ def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
     outputs = Path(ran) if ran else tmp_path
     monkeypatch.setenv("ANBN_OUTPUTS", str(outputs))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    assert pipeline.run_study("ci", list(pipeline.STAGES)) == (0 if ran else 5)
+    assert pipeline.run_study("ci", notebooks.names()) == (0 if ran else 5)
     for stage, names in SUMMARY.items():
         out = outputs / "ci" / stage
         manifest = json.loads((out / "manifest.json").read_text())
@@ -72,7 +74,7 @@ def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
         assert "Warning" not in text.replace("ConvergenceWarning", "")
     s3, s4, s5 = (
         json.loads((outputs / "ci" / stage / "manifest.json").read_text())["summary"]
-        for stage in list(pipeline.STAGES)[2:]
+        for stage in notebooks.names()[2:]
     )
     assert s3["false_networks_found"] == 0
     assert s3["map_dice_mean"] > 0.5
@@ -84,4 +86,4 @@ def test_ci_study_end_to_end(tmp_path, monkeypatch, capsys):
     assert s5["ppl_base"] < s5["ppl_cut"] < s5["ppl_random"]
     assert 0.1 < s5["parameters_cut"] < 0.25
     assert s5["auc_best"] > 0.9
-    assert pipeline.run_study("ci", list(pipeline.STAGES)) == 0
+    assert pipeline.run_study("ci", notebooks.names()) == 0

@@ -2,20 +2,20 @@
 
 import pytest
 from projects import FIRST, SECOND, THIRD
-from sweeping import FOUR, STAGE, WITHOUT_PAPERMILL, write
+from sweeping import FOUR, WITHOUT_PAPERMILL, stage_notebook, write
 
-from anbn.study import pipeline
+from anbn.study import notebooks
 
 
 @pytest.fixture
 def real(project):
     """The project with three fast stages; its sweep `s` has four points."""
-    for stage, reads in pipeline.STAGES.items():
+    for stage, reads in notebooks.inputs().items():
         path = project / "params" / "mine" / f"{stage}.yaml"
         path.unlink()
         if stage in (FIRST, SECOND, THIRD):
             path.write_text("value: 2\n")
-            text = STAGE.format(stage=stage, reads=reads, pause=0.5)
+            text = stage_notebook(stage, reads, 0.5)
             (project / "notebooks" / f"{stage}.py").write_text(text)
     (project / "params" / "sweeps").mkdir()
     write(project, FOUR)

@@ -7,19 +7,19 @@ from reported import FIFTH, FIRST, FOURTH, SECOND, SUMMARY, THIRD, manifest_of
 
 from anbn.core import params
 from anbn.core.artifacts import ArtifactError
-from anbn.study import methods, pipeline, references
+from anbn.study import methods, notebooks, references
 
 
 def text_of(stage, **others):
     """Methods text of one stage, of which nothing may be missing."""
-    manifests = {s: manifest_of(s) for s in pipeline.STAGES if s < stage}
+    manifests = {s: manifest_of(s) for s in notebooks.names() if s < stage}
     manifests[stage] = manifest_of(stage, **others)
     text, missing = methods.describe(manifests)
     assert not missing[stage]
     return " ".join(paragraph for _, paragraph in text[stage])
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_the_present_notebooks_tell_all_that_is_said(stage):
     assert len(text_of(stage)) > 200
 
@@ -30,7 +30,7 @@ def test_what_was_left_out_of_a_transcript_is_told():
     assert "the ends of 12 words clipped to the next onset" in text
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_every_statement_is_one_for_every_choice(stage):
     """No parameter that has choices can take one that the text does not know."""
     for parameter in params.declared(stage).values():
@@ -39,14 +39,16 @@ def test_every_statement_is_one_for_every_choice(stage):
             text_of(stage, **{parameter.name: value})
 
 
-@pytest.mark.parametrize("stage", pipeline.STAGES)
+@pytest.mark.parametrize("stage", notebooks.names())
 def test_numbers_are_those_of_the_manifest(stage):
     """Other numbers in the manifest give other numbers in the text, and no others."""
     text = text_of(stage)
     words = re.sub(r"\[@[^]]*\]|R2|[a-z_]+\d\w*", " ", text)
     found = {n.rstrip(".,").replace(",", "") for n in re.findall(r"\d[\d.,]*", words)}
-    given = _numbers([manifest_of(s)["params"] for s in pipeline.STAGES if s <= stage])
-    given |= _numbers([SUMMARY[s] for s in pipeline.STAGES if s <= stage])
+    given = _numbers(
+        [manifest_of(s)["params"] for s in notebooks.names() if s <= stage]
+    )
+    given |= _numbers([SUMMARY[s] for s in notebooks.names() if s <= stage])
     assert not {n for n in found if float(n) not in given}
 
 

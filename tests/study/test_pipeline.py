@@ -13,12 +13,12 @@ import pytest
 from projects import FIFTH, FIRST, FOURTH, SECOND, THIRD, contents
 
 from anbn.core import artifacts, params
-from anbn.study import fingerprints, pipeline
+from anbn.study import fingerprints, notebooks, pipeline, report, sweeps
 
 
 def now():
     found = {}
-    for stage, reads in pipeline.STAGES.items():
+    for stage, reads in notebooks.inputs().items():
         values = params.read("mine", stage)
         upstream = {r: found[r] for r in reads}
         found[stage] = fingerprints.fingerprint(stage, values, upstream)
@@ -90,7 +90,7 @@ def test_every_form_of_import_is_followed(project, line):
 ROOT = params.project_root()
 NOTEBOOKS = {
     stage: fingerprints.notebook_source(stage)
-    for stage in [*pipeline.STAGES, "90_sweep_report"]
+    for stage in [*notebooks.names(), "90_sweep_report"]
 }
 PACKAGES = sorted(p.name for p in (ROOT / "lib" / "anbn").iterdir() if p.is_dir())
 PACKAGES = [name for name in PACKAGES if name != "__pycache__"]
@@ -155,18 +155,18 @@ def test_data_files_count(project):
     (project / "story.txt").touch()
     assert changed(before) == []
     (project / "story.txt").write_text("two")
-    assert changed(before) == list(pipeline.STAGES)
+    assert changed(before) == notebooks.names()
 
 
 def test_run_skip_and_rerun(project, capsys):
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 5
-    for stage in pipeline.STAGES:
+    assert pipeline.run_study("mine", notebooks.names()) == 5
+    for stage in notebooks.names():
         out = project / "outputs" / "mine" / stage
         names = {p.name for p in out.iterdir()}
         assert {"notebook.ipynb", "notebook.html", "manifest.json", "data"} <= names
         assert not names & {"running.ipynb", "source.ipynb", "failed.ipynb"}
         assert "value = 2" in (out / "notebook.ipynb").read_text()
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 0
+    assert pipeline.run_study("mine", notebooks.names()) == 0
     assert capsys.readouterr().out.count("up to date") == 5
     (project / "outputs" / "mine" / FOURTH / "data" / "a.npy").unlink()
     assert pipeline.run_study("mine", [FIFTH]) == 0  # does not read the fourth
@@ -190,7 +190,7 @@ def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
     assert not (out / SECOND / "notebook.ipynb").exists()
     assert not (out / THIRD).exists()
     (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 2")
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 4
+    assert pipeline.run_study("mine", notebooks.names()) == 4
     assert not (out / SECOND / "failed.ipynb").exists()
 
 
@@ -209,7 +209,7 @@ def test_bad_calls_run_nothing(project, arguments):
 
 
 def test_sigkill_at_any_moment_ends_in_the_same_result(project):
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 5
+    assert pipeline.run_study("mine", notebooks.names()) == 5
     expected = contents(project)
     shutil.rmtree(project / "outputs")
     moments = random.Random(0)
@@ -225,7 +225,7 @@ def test_sigkill_at_any_moment_ends_in_the_same_result(project):
             assert json.loads(manifest.read_text())["stage"] == manifest.parent.name
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert contents(project) == expected
-    assert pipeline.run_study("mine", list(pipeline.STAGES)) == 0
+    assert pipeline.run_study("mine", notebooks.names()) == 0
     assert not list((project / "outputs").rglob(".tmp-*"))
 
 
@@ -243,13 +243,67 @@ def test_two_runs_of_one_study_do_not_mix(project):
 def test_a_study_may_leave_out_what_a_stage_can_do_without(project):
     (project / "params" / "mine" / f"{THIRD}.yaml").unlink()
     text = (project / "notebooks" / f"{FOURTH}.py").read_text()
-    (project / "notebooks" / f"{FOURTH}.py").write_text(
-        text.replace(f", '{THIRD}'", "")
-    )
+    (project / "notebooks" / f"{FOURTH}.py").write_text(text.replace("if 1:", "if 0:"))
     assert pipeline.run_study("mine", [FOURTH]) == 3
     (project / "params" / "mine" / f"{SECOND}.yaml").unlink()
     with pytest.raises(params.ParamError):
         pipeline.run_study("mine", [FOURTH])
+
+
+MINE = """
+study: str = "mine"  # name
+value: int = 1  # a number (0 to 99)
+
+# %%
+from anbn.core import artifacts
+_, first = artifacts.stage_inputs(study, "01_activation_recording")
+out = artifacts.begin_stage(study, "06_mine")
+# %%
+summary = {"double": 2 * first["summary"]["value"] + value}
+artifacts.finish_stage(out, summary, params={"value": value}, simulated=False)
+"""
+
+
+def test_a_notebook_and_its_parameters_are_a_stage(project, capsys):
+    """Nothing else is told of it: it runs, is reported, and may be swept over."""
+    header = (project / "notebooks" / f"{FIRST}.py").read_text().split("\nstudy:")[0]
+    (project / "notebooks" / "06_mine.py").write_text(header + MINE)
+    (project / "params" / "mine" / "06_mine.yaml").write_text("value: 3")
+    assert notebooks.names()[-1] == "06_mine"
+    assert notebooks.needed("mine", ["06_mine"]) == {FIRST: [], "06_mine": [FIRST]}
+    pipeline.main(["mine", "06"])
+    manifest = artifacts.read_manifest(project / "outputs" / "mine" / "06_mine")
+    assert manifest["summary"] == {"double": 7}
+    pipeline.main(["mine", "06_mine"])
+    assert "06_mine: up to date" in capsys.readouterr().out
+    page, _ = report.write("mine")
+    assert "06_mine" in page.read_text()
+    (project / "params" / "sweeps").mkdir()
+    spec = "study: mine\nstages: [06]\ngrid: {06_mine.value: [4, 5]}\n"
+    (project / "params" / "sweeps" / "s.yaml").write_text(spec)
+    assert list(sweeps.read("s").reads) == [FIRST, "06_mine"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("06_mine", "07_mine"), "06_mine.py begins the stage '07_mine'"),
+        (("01_activation_recording", "01_activation"), "reads the stage '01_activ"),
+        (("01_activation_recording", "06_mine"), "reads the stage '06_mine', which is"),
+        (('"01_activation_recording"', "study"), "line 7: stage_inputs must name a"),
+        (("_, first =", "_ first ="), "06_mine.py: invalid syntax"),
+    ],
+)
+def test_a_notebook_that_is_no_stage_is_named(project, change, expected):
+    (project / "notebooks" / "06_mine.py").write_text(MINE.replace(*change))
+    with pytest.raises(params.ParamError, match=expected):
+        notebooks.names()
+
+
+def test_notebooks_that_begin_no_stage_are_left_alone(project):
+    before = notebooks.inputs()
+    (project / "notebooks" / "scratch.py").write_text("%matplotlib inline\nx = 1")
+    assert notebooks.inputs() == before
 
 
 def test_two_notebooks_do_not_write_one_stage(project, monkeypatch):

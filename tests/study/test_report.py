@@ -14,7 +14,7 @@ from reported import FIFTH, FIGURES, FIRST, FOURTH, SECOND, THIRD, run, values_o
 
 from anbn.core import artifacts, params
 from anbn.core.artifacts import ArtifactError
-from anbn.study import fingerprints, pipeline, report, report_notebook
+from anbn.study import fingerprints, notebooks, pipeline, report, report_notebook
 
 EVIL = '<script>alert("x")</script>'
 
@@ -51,11 +51,11 @@ def text_of(page):
 
 
 def test_all_stages_on_one_page(outputs):
-    for stage in pipeline.STAGES:
+    for stage in notebooks.names():
         run(stage)
     page = page_of()
     text = text_of(page)
-    for stage in pipeline.STAGES:
+    for stage in notebooks.names():
         title, _ = report_notebook.title_and_question(
             report_notebook.cells_of(outputs / "mine" / stage)
         )
@@ -97,7 +97,7 @@ class Outline(HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_nothing(outputs):
-    for stage in pipeline.STAGES:
+    for stage in notebooks.names():
         run(stage)
     outline = Outline()
     outline.feed(page_of())

@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 from projects import FIRST, SECOND
-from sweeping import FOUR, STAGE, TWELVE, write
+from sweeping import FOUR, TWELVE, stage_notebook, write
 
 from anbn.core import artifacts
 from anbn.study import clusters, sweep_plan, sweep_task, sweeps
@@ -226,7 +226,7 @@ def test_two_at_once_and_a_disk_too_small(quick, monkeypatch):
 
 
 def test_a_failed_report_leaves_the_table(quick):
-    report = STAGE.format(stage="90_sweep_report", reads=[], pause=0)
+    report = stage_notebook("90_sweep_report", [], 0)
     path = quick / "notebooks" / "90_sweep_report.py"
     path.write_text(report.replace("value: int = 1", "value: int = 13"))
     code = "from anbn.study import sweep_runner; sweep_runner.main(['s'])"

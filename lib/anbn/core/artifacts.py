@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 
-from anbn.core.paths import project_root, stage_dir, tidy
+from anbn.core.paths import project_root, stage_dir, stage_number, tidy
 
 # libraries whose versions decide a number
 COMPUTING = (
@@ -376,7 +376,7 @@ def read_manifest(out):
     ArtifactError
         If it is missing, edited by hand or damaged.
     """
-    again = f"Run `make {out.name[:2]} STUDY={out.parent.name}` to redo it."
+    again = f"Run `make {stage_number(out.name)} STUDY={out.parent.name}` to redo it."
     try:
         manifest = read_json(out / MANIFEST)
     except ArtifactError as error:
@@ -395,7 +395,7 @@ def stage_inputs(study, stage):
         If the stage has not run, or one of its files is missing or was changed.
     """
     out = stage_dir(study, stage)
-    again = f"Run `make {stage[:2]} STUDY={study}`"
+    again = f"Run `make {stage_number(stage)} STUDY={study}`"
     if not (out / MANIFEST).is_file():
         raise ArtifactError(f"stage {stage} of study {study!r} has not run. {again}.")
     manifest = read_manifest(out)

@@ -43,6 +43,11 @@ def project_root():
     return root
 
 
+def stage_number(stage):
+    """What a stage is called for short: "01" of "01_activation_recording"."""
+    return stage.partition("_")[0]
+
+
 def stage_dir(study, stage):
     """Output folder of one stage of one study (``ANBN_OUTPUTS`` moves ``outputs/``).
 

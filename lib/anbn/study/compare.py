@@ -9,8 +9,8 @@ import pandas as pd
 
 from anbn.core import artifacts
 from anbn.core.params import EXECUTION_KNOBS, did_you_mean
-from anbn.core.paths import outputs_dir
-from anbn.study import pipeline
+from anbn.core.paths import outputs_dir, stage_number
+from anbn.study import notebooks
 
 COLUMNS = ("part", "stage", "name", "a", "b", "difference", "ratio")
 ABSENT = "-"  # in a table: one of the two does not have it
@@ -49,7 +49,7 @@ def _studies():
     found = {}
     for pattern in ("*", "sweeps/*/points/*"):
         for folder in sorted(outputs.glob(pattern)):
-            if any((folder / stage).is_dir() for stage in pipeline.STAGES):
+            if any((folder / stage).is_dir() for stage in notebooks.names()):
                 parts = folder.relative_to(outputs).parts
                 name = f"{parts[1]}/{parts[3]}" if len(parts) > 1 else parts[0]
                 found[name] = folder
@@ -67,8 +67,8 @@ def manifests(folder, name):
     """
     found, problems = {}, {}
     point = "/" in name
-    asked = [] if point else pipeline.stages_of(name)
-    for stage in pipeline.STAGES:
+    asked = [] if point else notebooks.of_study(name)
+    for stage in notebooks.names():
         out = folder / stage
         if (out / artifacts.MANIFEST).is_file():
             try:
@@ -80,7 +80,9 @@ def manifests(folder, name):
         elif (out / "failed.ipynb").is_file():
             problems[stage] = f"failed, see {os.path.relpath(out / 'failed.ipynb')}"
         elif out.is_dir() or out.is_symlink() or stage in asked:
-            again = "make sweep" if point else f"make {stage[:2]} STUDY={name}"
+            again = (
+                "make sweep" if point else f"make {stage_number(stage)} STUDY={name}"
+            )
             problems[stage] = f"has not run (`{again}`)"
     return found, problems
 
@@ -109,7 +111,7 @@ def differences(a, b):
         (b / a). Results are listed also where they are equal.
     """
     rows = []
-    for stage in (s for s in pipeline.STAGES if s in a and s in b):
+    for stage in (s for s in notebooks.names() if s in a and s in b):
         one, other = a[stage], b[stage]
         for part, key in (("parameter", "params"), ("version", "provenance")):
             for name, x, y in _pairs(one[key], other[key]):
@@ -121,7 +123,7 @@ def differences(a, b):
         n_other = sum(files[0][f]["sha256"] != files[1][f]["sha256"] for f in shared)
         counts = f"{n_other} of {len(shared)} shared files differ"
         rows.append(("files", stage, counts, *map(len, files), None, None))
-    for stage in pipeline.STAGES:
+    for stage in notebooks.names():
         summaries = [m.get(stage, {}).get("summary", {}) for m in (a, b)]
         for name, x, y in _pairs(*summaries):
             rows.append(("result", stage, name, x, y, *_against(x, y)))
@@ -151,16 +153,19 @@ def caveats(a, b, table):
     versions = table[table["part"] == "version"]
     commits = versions[versions["name"] == "commit"]
     for (x, y), rows in commits.groupby(["a", "b"], dropna=False):
-        where = ", ".join(s[:2] for s in rows["stage"])
+        where = ", ".join(stage_number(s) for s in rows["stage"])
         reasons.append(f"other code: commit {x} against {y} (stages {where})")
     for label, study in (("A", a), ("B", b)):
-        commit = {s[:2]: str(m["provenance"].get("commit")) for s, m in study.items()}
+        commit = {
+            stage_number(s): str(m["provenance"].get("commit"))
+            for s, m in study.items()
+        }
         dirty = [s for s, c in commit.items() if c.endswith("-dirty") or c == "None"]
         if dirty:
             reasons.append(
                 f"{label} ran on code that no commit holds (stages {', '.join(dirty)})"
             )
-        by_hand = [s[:2] for s, m in study.items() if not m["fingerprint"]]
+        by_hand = [stage_number(s) for s, m in study.items() if not m["fingerprint"]]
         if by_hand:
             reasons.append(f"{label} ran by hand (stages {', '.join(by_hand)})")
     others = sorted(set(versions["name"]) - {"commit"})
@@ -184,7 +189,7 @@ def print_comparison(names, a, b, problems, table):
     for label, name, wrong in zip("AB", names, problems, strict=True):
         for stage, what in wrong.items():
             print(f"  {label} ({name}), {stage}: {what}")
-    for stage in (s for s in pipeline.STAGES if (s in a) != (s in b)):
+    for stage in (s for s in notebooks.names() if (s in a) != (s in b)):
         print(f"  {stage}: results only in {'A' if stage in a else 'B'}")
     parts = {"parameter": "Parameters", "run": "How it was run", "version": "Versions"}
     for part, heading in parts.items():
@@ -196,7 +201,11 @@ def print_comparison(names, a, b, problems, table):
         _print(rows, ["stage", "name", "a", "b"])
     print("\nOutput files: ", end="")
     counts = table[table["part"] == "files"]
-    print("; ".join(f"{r.stage[:2]}: {r.name}" for r in counts.itertuples(index=False)))
+    print(
+        "; ".join(
+            f"{stage_number(r.stage)}: {r.name}" for r in counts.itertuples(index=False)
+        )
+    )
     print("\nResults")
     _print(table[table["part"] == "result"], list(COLUMNS[1:]))
     reasons = caveats(a, b, table)
@@ -208,7 +217,9 @@ def print_comparison(names, a, b, problems, table):
 def _print(rows, columns):
     if len(rows):
         shown = rows[columns].astype(object).copy()
-        shown["stage"] = rows["stage"].str.replace(r"\b(\d\d)_\w+", r"\1", regex=True)
+        shown["stage"] = rows["stage"].str.replace(
+            r"\b([^\s_]+)_\w+", r"\1", regex=True
+        )
         pairs = [_abridged(x, y) for x, y in zip(rows["a"], rows["b"], strict=True)]
         shown[["a", "b"]] = pairs
         for name in {"difference", "ratio"} & set(columns):

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import ticker
 
 from anbn.core import params
+from anbn.core.paths import stage_number
 from anbn.core.style import COLOURS
 from anbn.study import sweep_table, wording
 
@@ -23,7 +24,7 @@ def title(name, table):
     ran = sweep_table.done(table)
     counted = int(ran[name].notna().sum())
     what = wording.summary_name(name.split(":")[1])
-    text = f"{what} (stage {name[:2]}), {counted} of {len(table)} points"
+    text = f"{what} (stage {stage_number(name)}), {counted} of {len(table)} points"
     return text + simulated(ran)
 
 
@@ -45,7 +46,7 @@ def axis_label(column):
     except (OSError, KeyError, params.ParamError):
         comment = ""
     unit = re.match(r"(s|mm|Hz|volumes)\b", comment)
-    return f"{name}{f' ({unit[1]})' if unit else ''}, stage {stage[:2]}"
+    return f"{name}{f' ({unit[1]})' if unit else ''}, stage {stage_number(stage)}"
 
 
 def unit(outcome):

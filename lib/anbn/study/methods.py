@@ -9,6 +9,7 @@ told.
 from dataclasses import dataclass, field
 
 from anbn.core.artifacts import ArtifactError
+from anbn.core.paths import stage_number
 from anbn.study.wording import listed, number, percent, plural, source, value
 from anbn.text.linguistics import frequency_known
 
@@ -805,8 +806,10 @@ def describe(manifests):
             manifest["simulated"],
             dict(ran),
         )
-        text[stage], missing[stage] = _paragraphs(stage, STATEMENTS[stage], of_stage)
-        ran[stage[:2]] = of_stage
+        text[stage], missing[stage] = _paragraphs(
+            stage, STATEMENTS.get(stage, {}), of_stage
+        )
+        ran[stage_number(stage)] = of_stage
     return text, missing
 
 

@@ -17,23 +17,15 @@ from pathlib import Path
 
 from anbn.brain import bids, narratives
 from anbn.core import artifacts, downloads, params
-from anbn.core.paths import NARRATIVES, data_dir, project_root, resolve, stage_dir
-from anbn.study import fingerprints
-
-# What each stage reads of earlier ones (its notebook's `stage_inputs` calls).
-STAGES = {
-    "01_activation_recording": [],
-    "02_fbn_extraction": ["01_activation_recording"],
-    "03_an_bn_coupling": ["01_activation_recording", "02_fbn_extraction"],
-    "04_key_neuron_masking": [
-        "01_activation_recording",
-        "02_fbn_extraction",
-        "03_an_bn_coupling",
-    ],
-    "05_cutting_out": ["01_activation_recording", "03_an_bn_coupling"],
-}
-# Read only by studies that have parameters for them.
-OPTIONAL = ("03_an_bn_coupling",)
+from anbn.core.paths import (
+    NARRATIVES,
+    data_dir,
+    project_root,
+    resolve,
+    stage_dir,
+    stage_number,
+)
+from anbn.study import fingerprints, notebooks
 
 
 class StageError(RuntimeError):
@@ -147,14 +139,14 @@ def remove_leftovers(study):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def run_study(study, stages):
+def run_study(study, wanted):
     """Run the given stages of a study, and the earlier ones they read, where needed.
 
     Parameters
     ----------
     study : str
         A folder of ``params/``.
-    stages : list of str
+    wanted : list of str
         Names of stages, in order.
 
     Returns
@@ -162,7 +154,7 @@ def run_study(study, stages):
     n_run : int
         How many stages were executed.
     """
-    reads = needed(study, stages)
+    reads = notebooks.needed(study, wanted)
     # all parameters are checked before anything runs
     values = {stage: params.read(study, stage) for stage in reads}
     found, n_run = {}, 0
@@ -187,29 +179,6 @@ def run_study(study, stages):
     return n_run
 
 
-def needed(study, stages):
-    """Stages to run for these, in order, each with the stages it reads.
-
-    Returns
-    -------
-    reads : dict of str to list of str
-    """
-    there = stages_of(study)
-    reads = {
-        s: [r for r in STAGES[s] if r in there or r not in OPTIONAL] for s in STAGES
-    }
-    wanted = set(stages)
-    for stage in reversed(STAGES):
-        wanted |= set(reads[stage]) if stage in wanted else set()
-    return {stage: reads[stage] for stage in STAGES if stage in wanted}
-
-
-def stages_of(study):
-    """Stages that a study has parameters for; all, if it has none at all."""
-    folder = project_root() / "params" / study
-    return [s for s in STAGES if (folder / f"{s}.yaml").is_file()] or list(STAGES)
-
-
 def fetch_data(study, subjects=()):
     """Fetch, or find, every file a study's parameters name, and say where it is.
 
@@ -219,7 +188,7 @@ def fetch_data(study, subjects=()):
     subjects : list of str
         Of the Narratives data, instead of the study's own.
     """
-    values = {stage: params.read(study, stage) for stage in stages_of(study)}
+    values = {stage: params.read(study, stage) for stage in notebooks.of_study(study)}
     story = values.get("01_activation_recording", {}).get("story", "")
     if story.startswith(NARRATIVES) and "02_fbn_extraction" in values:
         from anbn.brain import narratives
@@ -237,28 +206,33 @@ def fetch_data(study, subjects=()):
             print(f"{spec}\n  {resolve(spec)}")
 
 
+def _wanted(study, given, parser):
+    """Full names of the stages asked for, by number or name; all without any."""
+    every = notebooks.names()
+    for name in given:
+        if not any(name in (stage, stage_number(stage)) for stage in every):
+            numbers = " ".join(map(stage_number, every))
+            parser.error(f"no stage {name!r}; stages are {numbers}")
+    if not given:
+        return notebooks.of_study(study)
+    return [s for s in every if s in given or stage_number(s) in given]
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m anbn.study.pipeline", description=__doc__
     )
     parser.add_argument("study", help="a folder of params/")
-    parser.add_argument(
-        "stages", nargs="*", help="as 01 02 03 04 05; all if none is given"
-    )
+    parser.add_argument("stages", nargs="*", help="as 01 02; all if none is given")
     parser.add_argument("--data", action="store_true", help="only fetch the data")
     parser.add_argument("--subjects", default="", help="whose data to fetch")
     options = parser.parse_args(arguments)
-    numbers = [name[:2] for name in STAGES]
-    unknown = [n for n in options.stages if n not in numbers]
-    if unknown:
-        parser.error(f"no stage {unknown[0]!r}; stages are {' '.join(numbers)}")
-    there = stages_of(options.study)
-    chosen = [s for s in STAGES if s[:2] in (options.stages or [n[:2] for n in there])]
     try:
+        wanted = _wanted(options.study, options.stages, parser)
         if options.data:
             fetch_data(options.study, options.subjects.replace(",", " ").split())
         else:
-            run_study(options.study, chosen)
+            run_study(options.study, wanted)
     except (
         params.ParamError,
         artifacts.ArtifactError,

@@ -16,10 +16,10 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from anbn.core import artifacts, params
-from anbn.core.paths import stage_dir
+from anbn.core.paths import stage_dir, stage_number
 from anbn.study import (
     methods,
-    pipeline,
+    notebooks,
     references,
     report_checks,
     report_notebook,
@@ -31,13 +31,13 @@ TEMPLATE = "report.html.j2"
 
 def headlines(study, manifests):
     """Headline numbers of every stage, as lines to print."""
-    for stage in pipeline.STAGES:
+    for stage in notebooks.names():
         if stage in manifests:
             simulated = " (simulated data)" * manifests[stage]["simulated"]
             yield f"{study}/{stage}{simulated}"
             for name, value in sorted(manifests[stage]["summary"].items()):
                 yield f"  {name:34} {value}"
-        elif stage in pipeline.stages_of(study):
+        elif stage in notebooks.of_study(study):
             yield f"{study}/{stage}: has not run"
 
 
@@ -56,7 +56,7 @@ def write(study):
     ArtifactError
         If no stage has run, or a manifest or notebook is damaged.
     """
-    folders = {stage: stage_dir(study, stage) for stage in pipeline.STAGES}
+    folders = {stage: stage_dir(study, stage) for stage in notebooks.names()}
     manifests = {
         stage: artifacts.read_manifest(out)
         for stage, out in folders.items()
@@ -90,7 +90,9 @@ def write(study):
                 (stage["number"], stage["title"], _cite(text[stage["name"]], numbers))
                 for stage in stages
             ],
-            missing={stage[:2]: names for stage, names in missing.items() if names},
+            missing={
+                stage_number(stage): names for stage, names in missing.items() if names
+            },
             references=[references.describe(entries[key]) for key in keys],
             provenance=_provenance(manifests),
             parameters={s: _parameters(s, m) for s, m in manifests.items()},
@@ -130,7 +132,7 @@ def _stage(stage, out, manifest, current, missing):
     views = [n for n in views if n.endswith(".html") and (out / n).is_file()]
     return {
         "name": stage,
-        "number": stage[:2],
+        "number": stage_number(stage),
         "title": title,
         "question": question,
         "simulated": manifest["simulated"],
@@ -195,7 +197,7 @@ def _image(path):
 
 
 def _absent(study, folders, manifests):
-    there = pipeline.stages_of(study)
+    there = notebooks.of_study(study)
     return [
         {
             "name": stage,
@@ -210,10 +212,9 @@ def _absent(study, folders, manifests):
 
 def _facts(manifests):
     """Model, story and BOLD at a glance, as pairs of a name and what it is."""
-    facts, first, second = (
-        [],
-        *(manifests.get(stage) for stage in list(pipeline.STAGES)[:2]),
-    )
+    facts = []
+    first = manifests.get("01_activation_recording")
+    second = manifests.get("02_fbn_extraction")
     if first:
         p, timing = first["params"], " (simulated word times)" * first["simulated"]
         facts += [

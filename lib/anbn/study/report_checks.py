@@ -1,7 +1,8 @@
 """What a reader must know before believing a report: warnings, with their stage."""
 
 from anbn.core import artifacts, params
-from anbn.study import fingerprints, pipeline
+from anbn.core.paths import stage_number
+from anbn.study import fingerprints, notebooks
 from anbn.study.wording import listed, plural, value
 
 # Draws below which a p-value can hardly be small, by stage, and what they are of.
@@ -32,7 +33,9 @@ def of_study(study, manifests):
     warnings : list of str
     """
     found = []
-    simulated = [stage[:2] for stage, m in manifests.items() if m["simulated"]]
+    simulated = [
+        stage_number(stage) for stage, m in manifests.items() if m["simulated"]
+    ]
     if simulated:
         many = len(simulated) > 1
         stages = f"Stage{'s' * many} {listed(simulated)} rest{'s' * (not many)}"
@@ -51,7 +54,9 @@ def of_study(study, manifests):
         versions = {s: p.get("packages", {}).get(name) for s, p in made_by.items()}
         found += _differing(f"versions of {name}", versions)
     dirty = [
-        s[:2] for s, p in made_by.items() if str(p.get("commit")).endswith("dirty")
+        stage_number(s)
+        for s, p in made_by.items()
+        if str(p.get("commit")).endswith("dirty")
     ]
     if dirty:
         found.append(
@@ -64,7 +69,7 @@ def of_study(study, manifests):
 def _differing(what, by_stage):
     values = {}
     for stage, found in by_stage.items():
-        values.setdefault(str(found), []).append(stage[:2])
+        values.setdefault(str(found), []).append(stage_number(stage))
     if len(values) < 2:
         return []
     parts = [f"{found} ({listed(stages)})" for found, stages in values.items()]
@@ -75,7 +80,7 @@ def not_run(study, stage, out):
     """Why a stage has no results."""
     if (out / "failed.ipynb").is_file():
         return "It failed. The notebook up to the cell that failed is kept."
-    if stage not in pipeline.stages_of(study):
+    if stage not in notebooks.of_study(study):
         return "It is not part of this study."
     return "It has not run."
 
@@ -89,7 +94,7 @@ def of_currency(study, manifests):
         By stage.
     """
     found, now = {stage: [] for stage in manifests}, {}
-    for stage, reads in pipeline.needed(study, list(manifests)).items():
+    for stage, reads in notebooks.needed(study, list(manifests)).items():
         try:
             values = params.read(study, stage)
             upstream = {name: now[name] for name in reads}
@@ -111,7 +116,7 @@ def of_currency(study, manifests):
         elif made["fingerprint"] != now[stage]:
             found[stage].append(
                 f"Not up to date. {_changed(made, values)} To run it again: make "
-                f"{stage[:2]} STUDY={study}."
+                f"{stage_number(stage)} STUDY={study}."
             )
     return found
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from anbn.core import artifacts
-from anbn.core.paths import stage_dir
+from anbn.core.paths import stage_dir, stage_number
 from anbn.study import clusters, sweep_plan
 from anbn.study.sweep_plan import SweepError, out_of
 from anbn.study.sweep_progress import duration
@@ -33,7 +33,7 @@ def describe(folder, sweep, runs, chains, jobs):
     n_bytes, seconds = costs(folder, sweep, runs)
     print(
         f"sweep {sweep.name} of study {sweep.study}: {len(sweep.points)} points, "
-        f"stages {' '.join(stage[:2] for stage in sweep.reads)}\n"
+        f"stages {' '.join(stage_number(stage) for stage in sweep.reads)}\n"
         f"  {len(runs)} stage runs after sharing (of {sum(map(len, chains))}): "
         f"{len(runs) - len(missing)} up to date, {len(taken)} to take from "
         f"outputs/{sweep.study}, {len(todo)} to run"
@@ -60,7 +60,9 @@ def describe(folder, sweep, runs, chains, jobs):
 
 
 def _known(todo, known, text):
-    unknown = sorted({run.stage[:2] for run in todo if run.stage not in known})
+    unknown = sorted(
+        {stage_number(run.stage) for run in todo if run.stage not in known}
+    )
     if len(unknown) == len({run.stage for run in todo}):
         return "not known before one point has run (or `make all` of the study)"
     return text + (

@@ -4,6 +4,8 @@ import statistics
 import sys
 import time
 
+from anbn.core.paths import stage_number
+
 STATES = ("done", "up to date", "running", "waiting", "failed", "not run")
 RARE = ("up to date", "not run")  # shown where there are any
 
@@ -138,7 +140,7 @@ class Progress:
             label = self.labels[run.points[0]]
             gone = f"{now - self.started[key]:.0f}"
             cells = [f"{gone} s" if state == "running" else "" for state in shown]
-            table.add_row(f"  {run.stage[:2]} {label}", *cells)
+            table.add_row(f"  {stage_number(run.stage)} {label}", *cells)
         return table
 
 

@@ -5,7 +5,7 @@ import os
 import pandas as pd
 
 from anbn.core import artifacts
-from anbn.core.paths import project_root
+from anbn.core.paths import project_root, stage_number
 from anbn.study import sweep_plan, sweep_stage
 from anbn.study.sweeps import as_text
 
@@ -39,7 +39,7 @@ def gather(folder, sweep, runs, chains, answers):
         failed = [s for s, state in of_point.items() if state["status"] == "failed"]
         done = all(state["status"] == "done" for state in of_point.values())
         manifests = {
-            stage[:2]: state["manifest"]
+            stage_number(stage): state["manifest"]
             for stage, state in of_point.items()
             if state["status"] == "done"
         }
@@ -55,7 +55,7 @@ def gather(folder, sweep, runs, chains, answers):
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     row[f"{number}:{name}"] = value
         for stage, state in of_point.items():
-            row[f"notebook_{stage[:2]}"] = state["notebook"]
+            row[f"notebook_{stage_number(stage)}"] = state["notebook"]
         seconds = [m.get("seconds") for m in manifests.values()]
         row["simulated"] = (
             any(m["simulated"] for m in manifests.values()) if manifests else None
@@ -138,7 +138,7 @@ def conclude(folder, table):
     counts = table["status"].value_counts().to_dict()
     print(", ".join(f"{n} {status}" for status, n in counts.items()))
     for _, row in table[table["status"] == "failed"].iterrows():
-        notebook = row[f"notebook_{row['failed_stage'][:2]}"]
+        notebook = row[f"notebook_{stage_number(row['failed_stage'])}"]
         print(f"failed: {row['point']}: {row['error']}")
         if isinstance(notebook, str):  # none if it did not come to its first cell
             print(f"  {notebook}")

@@ -4,8 +4,8 @@ import re
 
 from anbn.core import params
 from anbn.core.params import ParamError, short
-from anbn.core.paths import project_root, tidy
-from anbn.study import pipeline
+from anbn.core.paths import project_root, stage_number, tidy
+from anbn.study import notebooks
 
 KEYS = ("study", "stages", "set", "grid", "points", "seeds", "subjects")
 BRAIN = "02_fbn_extraction"
@@ -57,21 +57,21 @@ def known_study(study, path):
 
 def stages(given, study, path):
     """Full names of the stages wanted."""
-    there = pipeline.stages_of(study)
+    there = notebooks.of_study(study)
     if given is None:
         return there
     if not isinstance(given, list) or not given:
         raise ParamError(
             f"{path}: stages must be a list that is not empty, found {short(given)}. "
-            f'Write `stages: ["{there[-1][:2]}"]`.'
+            f'Write `stages: ["{stage_number(there[-1])}"]`.'
         )
     return [_stage(one, there, f"{path}: stages", study) for one in given]
 
 
 def _stage(name, there, source, study):
     number = f"{name:02d}" if isinstance(name, int) else str(name)
-    for stage in pipeline.STAGES:
-        if number in (stage, stage[:2]):
+    for stage in notebooks.names():
+        if number in (stage, stage_number(stage)):
             if stage in there:
                 return stage
             raise ParamError(
@@ -81,8 +81,8 @@ def _stage(name, there, source, study):
             )
     raise ParamError(
         f"{source}: unknown stage {short(name)}"
-        + params.did_you_mean(number, list(pipeline.STAGES))
-        + f". Stages: {', '.join(pipeline.STAGES)}."
+        + params.did_you_mean(number, notebooks.names())
+        + f". Stages: {', '.join(notebooks.names())}."
     )
 
 

@@ -205,7 +205,7 @@ def outcomes(table, chosen=(), most=6):
     ArtifactError
         If a chosen one is no summary number of the sweep.
     """
-    known = [c for c in table if re.match(r"\d\d:", c) and is_numeric(table[c])]
+    known = [c for c in table if re.match(r"\w+:", c) and is_numeric(table[c])]
     for name in chosen:
         if name not in known:
             raise artifacts.ArtifactError(
@@ -238,7 +238,7 @@ def is_log(outcome):
 
 def notebooks(table):
     """Columns that hold the paths of notebooks."""
-    return [c for c in table if re.fullmatch(r"notebook_\d\d", c)]
+    return [c for c in table if c.startswith("notebook_")]
 
 
 def linked(table, start):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from anbn.core import params
 from anbn.core.artifacts import slug
 from anbn.core.params import ParamError
-from anbn.study import pipeline, sweep_spec
+from anbn.core.paths import stage_number
+from anbn.study import notebooks, sweep_spec
 from anbn.study.sweep_spec import BRAIN, PEOPLE, SUBJECTS
 
 MAX_POINTS = 10_000
@@ -62,7 +63,7 @@ def read(name, study=None):
     spec, path = sweep_spec.load_spec(name)
     study = spec.get("study") if study is None else study
     sweep_spec.known_study(study, path)
-    reads = pipeline.needed(study, sweep_spec.stages(spec.get("stages"), study, path))
+    reads = notebooks.needed(study, sweep_spec.stages(spec.get("stages"), study, path))
     base = {stage: params.read(study, stage) for stage in reads}
     fixed = sweep_spec.overrides(spec.get("set", {}), reads, f"{path}: set")
     axes = sweep_spec.axes(spec, reads, path)
@@ -156,7 +157,7 @@ def _labels(columns, n_points):
     """Names of the points, as `n_atoms=16,seed=0`; numbered where that is too long."""
     names = {c: c.partition(".")[2] or c for c in columns}
     short = {
-        c: f"{c[:2]}.{name}" if list(names.values()).count(name) > 1 else name
+        c: f"{stage_number(c)}.{name}" if list(names.values()).count(name) > 1 else name
         for c, name in names.items()
     }
     labels = []

@@ -1,0 +1,113 @@
+"""The stages of a study: which notebooks there are, and what each of them reads.
+
+A stage is a notebook that begins one: ``notebooks/06_mine.py`` is, if it calls
+``artifacts.begin_stage(study, "06_mine")``. What it reads of earlier stages is what its
+calls of ``artifacts.stage_inputs(study, "01_activation_recording")`` say. A call inside
+an ``if`` is of a stage that it can do without: it is read in studies that have
+parameters for it.
+"""
+
+import ast
+import functools
+
+from anbn.core.params import ParamError
+from anbn.core.paths import project_root
+
+
+def names():
+    """Names of all stages, in order."""
+    return list(inputs())
+
+
+def inputs():
+    """All stages, in the order of their names, each with what it reads.
+
+    Returns
+    -------
+    inputs : dict of str to dict of str to bool
+        By stage: the stages it reads, and whether it needs them.
+
+    Raises
+    ------
+    ParamError
+        If a notebook begins a stage that is not called like its file, or reads one that
+        is not there, does not come before it, or is not named in quotes.
+    """
+    found = {}
+    for path in sorted((project_root() / "notebooks").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "begin_stage(" not in text:
+            continue
+        try:
+            begun, reads = _calls(text)
+        except (SyntaxError, ValueError) as error:
+            raise ParamError(f"{path}: {error}") from error
+        if not begun:
+            continue
+        if begun != [path.stem]:
+            raise ParamError(
+                f"{path} begins the stage {begun[0]!r}: a stage is called like its "
+                f"file. Write begin_stage(study, {path.stem!r})."
+            )
+        for name in reads:
+            if name not in found:
+                raise ParamError(
+                    f"{path} reads the stage {name!r}, which is not before it: "
+                    f"{', '.join(found) or 'nothing'} is."
+                )
+        found[path.stem] = reads
+    return found
+
+
+@functools.cache  # a sweep asks for the same text many times
+def _calls(text):
+    """Stages that a notebook begins, and those that it reads and whether it needs them.
+
+    Only calls whose first argument is the notebook's own ``study`` count.
+    """
+    begun, reads = [], {}
+
+    def look(node, needed):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of_study = node.args and ast.unparse(node.args[0]) == "study"
+            if node.func.attr in ("begin_stage", "stage_inputs") and of_study:
+                if len(node.args) < 2 or not isinstance(node.args[1], ast.Constant):
+                    raise ValueError(
+                        f"line {node.lineno}: {node.func.attr} must name a stage in "
+                        "quotes, so that it is known before the notebook runs"
+                    )
+                name = node.args[1].value
+                if node.func.attr == "begin_stage":
+                    begun.append(name)
+                else:
+                    reads[name] = reads.get(name, False) or needed
+        for child in ast.iter_child_nodes(node):
+            look(child, needed and not isinstance(node, ast.If | ast.IfExp))
+
+    look(ast.parse(text), True)
+    return begun, reads
+
+
+def of_study(study):
+    """Stages that a study has parameters for; all, if it has none at all."""
+    folder = project_root() / "params" / study
+    every = names()
+    return [s for s in every if (folder / f"{s}.yaml").is_file()] or every
+
+
+def needed(study, stages):
+    """Stages to run for these, in order, each with the stages it reads.
+
+    Returns
+    -------
+    reads : dict of str to list of str
+    """
+    there = of_study(study)
+    reads = {
+        stage: [name for name, is_needed in each.items() if is_needed or name in there]
+        for stage, each in inputs().items()
+    }
+    wanted = set(stages)
+    for stage in reversed(reads):
+        wanted |= set(reads[stage]) if stage in wanted else set()
+    return {stage: read for stage, read in reads.items() if stage in wanted}
