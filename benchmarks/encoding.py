@@ -13,7 +13,7 @@ import numpy as np
 from himalaya.ridge import RidgeCV
 from himalaya.scoring import correlation_score
 
-from anbn.brain import clock
+from anbn.brain.hrf import HRF_LENGTH
 from anbn.core.artifacts import write_json
 from anbn.core.paths import stage_dir
 from anbn.coupling import encoding, folds
@@ -80,7 +80,7 @@ def _peer(atoms, bold, params):
     """What one would write without this library (the folds are taken from it)."""
     features = folds.delayed(atoms, DELAYS)
     run = np.zeros(len(bold), int)
-    gap = folds.gap_volumes(clock.HRF_LENGTH, TR, DELAYS)
+    gap = folds.gap_volumes(HRF_LENGTH, TR, DELAYS)
     scores = []
     for train, test in folds.contiguous_folds(len(bold), N_FOLDS, gap):
         basis = folds.drift_basis(train, run, TR, 128.0).astype(np.float32)

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from scipy.io import wavfile
 
 from anbn.brain import bids, bold, images, narratives, regressors, template_images
+from anbn.brain.confounds import read_confounds
 from anbn.core import artifacts
 from anbn.masking import selection
 from anbn.text import stories
@@ -162,7 +163,7 @@ def make(folder):
         "regions.tsv": prepare,
         "regions.csv": prepare,
         "regions.npy": prepare,
-        "confounds.tsv": lambda p: bids.read_confounds(
+        "confounds.tsv": lambda p: read_confounds(
             p, ["trans_*", "fd"], n_volumes=N_TIMES
         ),
         "mask.npz": lambda p: selection.from_file(p, shape),

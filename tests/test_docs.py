@@ -1,5 +1,6 @@
 """Documents for contributors say what is there."""
 
+import ast
 import importlib
 import re
 import subprocess
@@ -50,6 +51,43 @@ def test_contributing_names_what_is_there():
         assert re.search(
             rf"(?m)^(\S+ )*{target}( \S+)*:", (ROOT / "Makefile").read_text()
         )
+
+
+def test_docstrings_and_comments_name_what_is_there():
+    """Whatever stands as ``module.name`` is a name of a module of the library."""
+    names = {}
+    for path in (ROOT / "lib" / "anbn").glob("*/*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = {n.name for n in tree.body if hasattr(n, "name")}
+        for node in tree.body:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                found |= {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
+        names.setdefault(path.stem, set()).update(found)
+    wrong, n_found = [], 0
+    # ends of files, and a transpose
+    no_names = {
+        "bib",
+        "csv",
+        "html",
+        "json",
+        "npy",
+        "npz",
+        "parquet",
+        "py",
+        "tsv",
+        "txt",
+    }
+    no_names |= {"T", "yaml"}
+    sources = [*(ROOT / "lib").rglob("*.py"), *(ROOT / "notebooks").glob("*.py")]
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        for module, name in re.findall(
+            r"`(?:[a-z]+\.)*([a-z_]+)\.([A-Za-z_]\w*)", text
+        ):
+            if module in names and name not in no_names:
+                wrong += [f"{path}: {module}.{name}"] * (name not in names[module])
+                n_found += 1
+    assert not wrong and n_found > 100
 
 
 def test_versions_agree():

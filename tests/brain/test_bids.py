@@ -10,11 +10,10 @@ import pytest
 
 from anbn.brain.bids import (
     BidsError,
-    confound_table,
     find_runs,
     parts_of,
-    read_confounds,
 )
+from anbn.brain.confounds import confound_table, read_confounds
 
 MNI, T1W = "space-MNI152NLin2009cAsym", "space-T1w"
 

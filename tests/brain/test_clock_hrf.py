@@ -3,6 +3,7 @@ import pytest
 from nilearn.glm.first_level import spm_hrf
 
 from anbn.brain import clock as hd
+from anbn.brain.hrf import HRF_LENGTH, response_function
 from anbn.stats import timeseries
 
 
@@ -30,7 +31,7 @@ def naive(word, onset, n_times, tr, start, hrf, pooling, token_pooling):
             if hrf == "none":
                 H[t, k] = p * (0 <= -lag < tr)
             else:
-                H[t, k] = p * hd.response_function(np.array([lag]), hrf)[0]
+                H[t, k] = p * response_function(np.array([lag]), hrf)[0]
     return H
 
 
@@ -51,7 +52,7 @@ def test_alignment_equals_the_naive_loop(seed, hrf, pooling, token_pooling):
     options |= {"pooling": pooling, "token_pooling": token_pooling}
     H = hd.alignment_matrix(word, onset, **options).toarray()
     np.testing.assert_allclose(H, naive(word, onset, **options), atol=1e-12)
-    reach = 0 if hrf == "none" else hd.HRF_LENGTH
+    reach = 0 if hrf == "none" else HRF_LENGTH
     outside = (onset >= start + 25 * tr) | (onset + reach < start) | np.isnan(onset)
     assert not H[:, (word < 0) | outside[word]].any()
     moved = hd.alignment_matrix(word, onset + tr, **options).toarray()
@@ -111,11 +112,11 @@ def test_runs_that_do_not_add_up():
 
 def test_hrf_is_nilearns_with_unit_integral():
     times = np.arange(0, 32, 0.01)
-    response = hd.response_function(times)
+    response = response_function(times)
     assert response.sum() * 0.01 == pytest.approx(1, abs=1e-3)
     assert np.corrcoef(response, spm_hrf(1.0, 100)[: len(times)])[0, 1] > 0.9999
     assert 4.5 < times[response.argmax()] < 5.5
-    assert not hd.response_function(np.array([-0.1, 33.0])).any()
+    assert not response_function(np.array([-0.1, 33.0])).any()
 
 
 def test_word_rate_of_a_steady_reader():

@@ -168,6 +168,9 @@ def test_region_names(tmp_path, name, text, expected):
     [
         ("a.tsv", "index\tname\n4\tSTG\n", r"a\.tsv: no name for label 9"),
         ("a.tsv", "label\nSTG\n", "expected a column name.*found columns label"),
+        ("a.tsv", "index\tname,x\n4\tSTG\n", "expected one column name.*name,x"),
+        ("a.tsv", "name\tname\nSTG\tV1\n", "expected one column name.*name, name"),
+        ("a.tsv", "index\tname\ninf\tSTG\n", "its index: cannot convert"),
         ("a.txt", "STG\n", "expected 2 names or a column index.*found 1 names"),
     ],
 )

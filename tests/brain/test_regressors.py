@@ -6,6 +6,7 @@ import pytest
 
 from anbn.brain import clock as brain_clock
 from anbn.brain import regressors
+from anbn.brain.hrf import response_function
 from anbn.brain.regressors import RegressorError, story_regressors, table
 from anbn.stats import timeseries
 
@@ -36,7 +37,7 @@ def naive(words, values, hrf):
                 if hrf == "none":
                     x[t] += value * (time <= onset < time + CLOCK["tr"])
                 else:
-                    x[t] += value * brain_clock.response_function(time - onset, hrf)
+                    x[t] += value * response_function(time - onset, hrf)
     return x
 
 
@@ -268,10 +269,7 @@ def test_speech_is_a_boxcar_through_the_response(hrf):
     if hrf == "none":
         expected = [on[(at >= t) & (at < t + 1.5)].mean() for t in times]
     else:
-        expected = [
-            (brain_clock.response_function(t - at, hrf) * on).sum() * 0.01
-            for t in times
-        ]
+        expected = [(response_function(t - at, hrf) * on).sum() * 0.01 for t in times]
     np.testing.assert_allclose(found, expected, atol=0.07 if hrf == "none" else 0.01)
 
 

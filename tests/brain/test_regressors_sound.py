@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from anbn.brain import clock, regressors
+from anbn.brain import regressors
+from anbn.brain.hrf import response_function
 from anbn.brain.regressors import RegressorError
 from anbn.stats import timeseries
 
@@ -49,7 +50,7 @@ def naive(samples, rate, hrf, sound_onset):
             if hrf == "none":
                 x[t] += long * rms * (time <= at < time + CLOCK["tr"])
             else:
-                x[t] += long * rms * clock.response_function(time - at, hrf)
+                x[t] += long * rms * response_function(time - at, hrf)
     return x
 
 
@@ -83,7 +84,7 @@ def test_when_it_was_heard(tmp_path, rng):
     times = timeseries.frame_times(20, 1.5, 2.0)
     for onset in (0.0, 3.0, -2.0):
         found = regressors.power(path, **CLOCK, sound_onset=onset)
-        expected = 0.01 * 0.5 * clock.response_function(times - onset - 4.005)
+        expected = 0.01 * 0.5 * response_function(times - onset - 4.005)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-9)
 
 

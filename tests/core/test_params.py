@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from anbn.core import params
-from anbn.study import notebooks, pipeline
+from anbn.study import notebooks
 
 STAGE = "03_an_bn_coupling"
 
@@ -70,16 +70,16 @@ def test_every_shipped_study_is_valid(stage):
     studies = [p.name for p in folder.iterdir() if p.is_dir() and p.name != "sweeps"]
     assert {"quickstart", "alice", "ci"} <= set(studies)
     for study in studies:
-        if stage in pipeline.stages_of(study):
+        if stage in notebooks.of_study(study):
             assert params.read(study, stage)["study"] == study
 
 
 def test_a_study_may_have_some_stages_only():
     stages = notebooks.names()
-    assert pipeline.stages_of("quickstart") == stages
-    assert pipeline.stages_of("volumes") == stages[:2]
+    assert notebooks.of_study("quickstart") == stages
+    assert notebooks.of_study("volumes") == stages[:2]
     assert (
-        pipeline.stages_of("quikstart") == stages
+        notebooks.of_study("quikstart") == stages
     )  # so that its name is complained of
 
 

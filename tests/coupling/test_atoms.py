@@ -341,7 +341,7 @@ def test_responses_that_are_not_finite_are_named(rng, bad):
 
 def test_codes_tell_what_is_wrong(rng):
     responses, base = rng.normal(size=(30, 20)), rng.normal(size=(30, 4))
-    with pytest.raises(ValueError, match="alpha must be larger than 0, found -1"):
+    with pytest.raises(ValueError, match="penalty must be larger than 0, found -1"):
         atoms.sparse_codes(responses, base, -1)
     with pytest.raises(ValueError, match="30 times x n_atoms"):
         atoms.sparse_codes(responses, base[:9], 0.1)

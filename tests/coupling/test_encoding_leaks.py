@@ -8,6 +8,7 @@ import pytest
 from sklearn.model_selection import KFold
 
 from anbn.brain import clock
+from anbn.brain.hrf import HRF_LENGTH
 from anbn.coupling import encoding
 from anbn.stats import timeseries
 
@@ -45,7 +46,7 @@ def slow_noise(rng, n_voxels):
 
 def fold_predictions(features, bold):
     """What ``encode`` predicts in each fold: (train, test, predictions)."""
-    gap = encoding.gap_volumes(clock.HRF_LENGTH, TR)
+    gap = encoding.gap_volumes(HRF_LENGTH, TR)
     options = {"run": np.zeros(N_TIMES, int), "n_folds": N_FOLDS, "gap": gap}
     options |= {"tr": TR, "high_pass": 128.0, "alphas": ALPHAS}
     options |= {"n_iter": 3, "random_state": 0}

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from anbn.brain import clock
+from anbn.brain.hrf import HRF_LENGTH
 from anbn.coupling import folds
 from anbn.stats import timeseries
 
@@ -67,7 +68,7 @@ def test_gap_volumes(gap, tr, delays, expected):
 
 @pytest.mark.parametrize("tr", [0.8, 1.5, 2.0, 3.0])
 def test_gap_outlasts_the_response_of_every_word(tr):
-    gap = folds.gap_volumes(clock.HRF_LENGTH, tr)
+    gap = folds.gap_volumes(HRF_LENGTH, tr)
     onset = 10 * tr + np.linspace(0, tr, 50, endpoint=False)  # words of volume 10
     options = {"n_times": 80, "tr": tr, "pooling": "sum"}
     H = clock.alignment_matrix(np.arange(50), onset, **options)

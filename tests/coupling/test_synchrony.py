@@ -177,7 +177,7 @@ def test_threshold_and_p_agree(rng):
     p = synchrony.familywise_p(values, maxima, by_network=True)
     np.testing.assert_allclose(p, [[1, 1], [0.06, 0.06], [0.01, 0.01]])
     for by_network in (False, True):
-        with pytest.raises(ValueError, match="5 permutations are too few"):
+        with pytest.raises(ValueError, match="5 draws are too few"):
             synchrony.familywise_threshold(maxima[:5], by_network=by_network)
 
 

@@ -3,17 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from labels import labelled
 
 from anbn.masking import figures
 
 pytestmark = pytest.mark.usefixtures("close_figures")
-
-
-def labelled(ax):
-    ax.figure.canvas.draw()
-    assert ax.get_xlabel()
-    assert ax.get_yticklabels()
-    return ax
 
 
 def masks(**columns):

@@ -145,9 +145,13 @@ def test_masks_come_back_from_files(tmp_path, rng):
     ("name", "text", "message"),
     [
         ("a.csv", "layer,unit\n0,1\n", "a.csv: no column matches 'neuron'"),
-        ("a.csv", "layer,neuron\n0,1\n0,x\n", "a.csv, line 3: expected whole.* 0, x"),
-        ("a.csv", "layer,neuron\n0,1.5\n", r"a.csv, line 2.*found 0, 1.5"),
-        ("a.csv", "layer,neuron\n0,\n", "a.csv, line 2: expected whole numbers"),
+        ("a.csv", "layer,neuron\n0,1\n0,x\n", "a.csv, row 2: expected whole.* 0, x"),
+        ("a.csv", "layer,neuron\n0,1.5\n", r"a.csv, row 1.*found 0, 1.5"),
+        (
+            "a.csv",
+            "# made by hand\nlayer,neuron\n0,\n",
+            "a.csv, row 1: expected whole numbers",
+        ),
         ("a.csv", "layer,neuron\n4,1\n", "a.csv: layer 4 does not exist.*0 to 3"),
         ("a.csv", "layer,neuron\n0,-1\n", "a.csv: neuron -1 does not exist.*0 to 9"),
         ("a.csv", "layer,neuron\n0,1\n0,1\n", "a.csv: layer 0, neuron 1 comes twice"),

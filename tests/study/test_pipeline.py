@@ -3,6 +3,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -136,15 +137,25 @@ def loaded_by_notebooks():
 
 def test_other_versions_of_libraries_run_a_stage_again(project, monkeypatch, capsys):
     assert pipeline.run_study("mine", [FIRST]) == 1
-    assert pipeline.run_study("mine", [FIRST]) == 0
     real = artifacts.versions
-    monkeypatch.setattr(
-        artifacts, "versions", lambda names: real(names) | {"numpy": "9.9.9"}
+    build = {"torch": real(["torch"])["torch"].partition("+")[0] + "+cu999"}
+    monkeypatch.setattr(artifacts, "versions", lambda names: real(names) | build)
+    assert pipeline.run_study("mine", [FIRST]) == 0
+    other = {"numpy": "9.9.9"}
+    monkeypatch.setattr(artifacts, "versions", lambda names: real(names) | other)
+    page, _ = report.write("mine")
+    assert re.search(
+        r"Made with other versions: numpy [\d.]+, now 9.9.9", page.read_text()
     )
     capsys.readouterr()
     assert pipeline.run_study("mine", [FIRST]) == 1
     said = capsys.readouterr().out
     assert f"mine/{FIRST}: made with numpy" in said and "here is 9.9.9" in said
+
+
+@pytest.mark.parametrize("provenance", [None, "x", {}, {"packages": None}])
+def test_a_manifest_that_tells_no_versions(provenance):
+    assert fingerprints.other_versions({"provenance": provenance}) == {}
 
 
 def test_data_files_count(project):

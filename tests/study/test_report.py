@@ -14,7 +14,7 @@ from reported import FIFTH, FIGURES, FIRST, FOURTH, SECOND, THIRD, run, values_o
 
 from anbn.core import artifacts, params
 from anbn.core.artifacts import ArtifactError
-from anbn.study import fingerprints, notebooks, pipeline, report, report_notebook
+from anbn.study import fingerprints, notebooks, report, report_notebook
 
 EVIL = '<script>alert("x")</script>'
 
@@ -165,7 +165,7 @@ def test_stages_that_are_not_up_to_date(outputs):
     for stage in (FIRST, SECOND, THIRD):
         run(stage)
     now, folder = {}, outputs / "mine"
-    for stage, reads in pipeline.needed("mine", [THIRD]).items():
+    for stage, reads in notebooks.needed("mine", [THIRD]).items():
         values, upstream = params.read("mine", stage), {r: now[r] for r in reads}
         now[stage] = fingerprints.fingerprint(stage, values, upstream)
         change(folder / stage, fingerprint=now[stage])

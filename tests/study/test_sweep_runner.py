@@ -19,7 +19,7 @@ from projects import FIRST, SECOND
 from sweeping import FOUR, TWELVE, stage_notebook, write
 
 from anbn.core import artifacts
-from anbn.study import clusters, sweep_plan, sweep_task, sweeps
+from anbn.study import clusters, sweep_plan, sweep_runner, sweep_task, sweeps
 from anbn.study.sweep_progress import Progress, duration
 
 
@@ -285,6 +285,15 @@ def test_every_file_counts_for_what_workers_compare(project):
     (project / "lib" / "anbn" / "core" / "__pycache__").mkdir(exist_ok=True)
     (project / "lib" / "anbn" / "core" / "__pycache__" / "x.pyc").write_bytes(b"x")
     assert sweep_task.sources_hash(project) == found
+
+
+def test_workers_with_other_versions_are_refused(quick, monkeypatch):
+    settings = sweep_runner._settings(quick / "outputs" / "sweeps" / "s")
+    assert sweep_task._other_versions(settings["versions"]) == []
+    settings["versions"] |= {"numpy": "0.1", "no-such-library": "2.0"}
+    (wrong,) = [sweep_task.look(settings)["wrong"]]
+    assert "computes with numpy" in wrong and ", not 0.1" in wrong
+    assert "no-such-library none, not 2.0" in wrong
 
 
 def test_on_a_scheduler(quick, scheduler):

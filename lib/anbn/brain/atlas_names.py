@@ -73,6 +73,12 @@ def read(file, error=ValueError):
 
 def _of_table(table, file, error):
     table = table.rename(columns=str.lower)
+    columns = table.columns.tolist()
+    if columns.count("name") != 1 or columns.count("index") > 1:
+        raise error(
+            f"{file}: expected one column name (and one index, or none), found columns "
+            f"{', '.join(columns)}"
+        )
     names = table["name"].tolist()
     if any(name in ("", "n/a") for name in names):
         raise error(f"{file} cannot be read as names: a name is missing")
@@ -80,7 +86,7 @@ def _of_table(table, file, error):
         return names
     try:
         index = [int(float(cell)) for cell in table["index"]]
-    except ValueError as problem:
+    except (ValueError, OverflowError) as problem:
         raise error(f"{file} cannot be read as names, its index: {problem}") from None
     if len(set(index)) < len(index):
         raise error(f"{file} cannot be read as names: an index is there twice")

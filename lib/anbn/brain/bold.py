@@ -12,8 +12,9 @@ import numpy as np
 from nilearn.masking import unmask
 from tqdm import tqdm
 
-from anbn.brain import bids, cleaning, intersubject, sources
+from anbn.brain import cleaning, intersubject, sources
 from anbn.brain.bids import Run
+from anbn.brain.confounds import confound_table
 from anbn.brain.images import BoldError
 from anbn.core import artifacts
 from anbn.core.tables import choose, some
@@ -466,7 +467,7 @@ def _arrays(arrays, names):
 def _confound_names(run, wanted):
     """Columns of a run's table of confounds."""
     cleaning.check_there(run, wanted)
-    return list(bids.confound_table(run.confounds))
+    return list(confound_table(run.confounds))
 
 
 def _check_distinct(runs, loaded):

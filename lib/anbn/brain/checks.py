@@ -1,4 +1,4 @@
-"""What notebooks 01 and 02 ask of parameters and data before they begin."""
+"""What notebook 02 asks of parameters and data before they begin."""
 
 from anbn.brain.cleaning import MIN_VOLUMES
 from anbn.core.params import ParamError

@@ -4,7 +4,7 @@ import fnmatch
 
 import numpy as np
 
-from anbn.brain.bids import read_confounds
+from anbn.brain.confounds import read_confounds
 from anbn.brain.images import BoldError
 from anbn.core.tables import is_pattern, some
 from anbn.stats import timeseries

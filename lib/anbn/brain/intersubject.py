@@ -1,4 +1,4 @@
-"""Several subjects: what they share, and group networks in each of them."""
+"""Several subjects: what they share (ISC), and the ceiling that this sets."""
 
 import numpy as np
 

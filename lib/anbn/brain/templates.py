@@ -40,7 +40,7 @@ def load_templates(spec, mask):
         nilearn does not group), from coordinates that come with nilearn;
         ``smith2009``, ``yeo2011_7``, ``yeo2011_17``, ``msdl`` or ``difumo64``, which
         nilearn downloads once; or the path of an image or of a folder of images (see
-        ``anbn.brain.template_images.load``).
+        ``anbn.brain.template_images.load_image_templates``).
     mask : image
 
     Returns

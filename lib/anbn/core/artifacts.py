@@ -36,9 +36,12 @@ COMPUTING = (
     "transformers",
     "scikit-learn",
     "nilearn",
+    "nibabel",
     "himalaya",
+    "python-picard",
     "numpy",
     "scipy",
+    "wordfreq",
 )
 KINDS = {"stage": str, "simulated": bool, "summary": dict, "params": dict}
 KINDS |= {"files": dict, "fingerprint": str | None}

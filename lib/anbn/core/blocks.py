@@ -9,7 +9,7 @@ N_ROWS = 512  # samples of a block
 
 
 def size(data):
-    """Shape of what ``blocks`` walks through.
+    """Shape of what ``walk`` goes through.
 
     Parameters
     ----------

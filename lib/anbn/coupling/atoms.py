@@ -67,7 +67,7 @@ def sparse_codes(
     """
     responses, atoms = matrix(responses), _beside(atoms, responses)
     if not penalty > 0:
-        raise ValueError(f"alpha must be larger than 0, found {penalty}")
+        raise ValueError(f"penalty must be larger than 0, found {penalty}")
     if tol <= 0 or max_iter < 1:
         raise ValueError(
             f"expected tol > 0 and max_iter >= 1, found {tol} and {max_iter}"
@@ -99,7 +99,7 @@ def sparse_codes(
     if gap > tol:
         warnings.warn(
             f"codes are up to {gap:.1e} from the minimum after {max_iter} steps, "
-            f"expected tol {tol} at most: raise max_iter, alpha or tol",
+            f"expected tol {tol} at most: raise max_iter, penalty or tol",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -378,7 +378,7 @@ def diversity(codes, atoms, *, n_layers=1, level=0.95, block=2048):
         mass[:, neurons[begins] // of_layer] += np.add.reduceat(size, begins, axis=1)
     total = mass.sum(1)
     if not total.sum() > 0:
-        raise ValueError("codes are all 0, expected sparse ones: lower alpha")
+        raise ValueError("codes are all 0, expected sparse ones: lower penalty")
     r = np.atleast_2d(np.corrcoef(atoms, rowvar=False))
     between = np.abs(r[np.triu_indices(n_atoms, 1)])
     found, low, high = _effective(total), np.nan, np.nan

@@ -8,7 +8,8 @@ from himalaya.kernel_ridge import generate_dirichlet_samples
 from himalaya.ridge import GroupRidgeCV, RidgeCV
 from tqdm import tqdm
 
-from anbn.brain import clock, intersubject
+from anbn.brain import intersubject
+from anbn.brain.hrf import HRF_LENGTH
 from anbn.coupling.folds import (
     contiguous_folds,
     delayed,
@@ -44,7 +45,7 @@ def encode(
     subjects=(),
     tr,
     n_folds=5,
-    gap=clock.HRF_LENGTH,
+    gap=HRF_LENGTH,
     high_pass=128.0,
     runs=None,
     alphas=ALPHAS,
@@ -219,7 +220,7 @@ def ceilings(
     *,
     tr,
     n_folds=5,
-    gap=clock.HRF_LENGTH,
+    gap=HRF_LENGTH,
     high_pass=128.0,
     runs=None,
 ):
@@ -336,7 +337,7 @@ def previous_volume(
     tr,
     lag=1,
     n_folds=5,
-    gap=clock.HRF_LENGTH,
+    gap=HRF_LENGTH,
     high_pass=128.0,
     runs=None,
     n_targets_batch=100_000,

@@ -57,7 +57,7 @@ def gap_volumes(gap, tr, delays=(0,)):
     Parameters
     ----------
     gap : float
-        s, as long as the response in the features (``clock.HRF_LENGTH``).
+        s, as long as the response in the features (``hrf.HRF_LENGTH``).
     tr : float
         s.
     delays : sequence of int

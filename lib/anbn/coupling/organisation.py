@@ -102,7 +102,7 @@ def mean_overlap(bold, atoms, network_maps=None, *, fit, percent=PERCENT):
         None for regions, see ``overlap``.
     fit : callable
         ``fit(bold, atoms)`` gives t maps (n_atoms, n_voxels), with confounds removed
-        from both, fast enough for a null: ``glm.alone``.
+        from both, fast enough for a null: ``glm.single_regressor_t``.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def synchrony(responses, timecourses):
     ----------
     responses : array of shape (n_times, n_neurons), or ``unit_rows`` of it
     timecourses : array of shape (n_times, n_networks)
-        Both without confounds (``timeseries.remove``).
+        Both without confounds (``timeseries.residuals``).
 
     Returns
     -------
@@ -319,12 +319,10 @@ def familywise_threshold(maxima, *, level=0.05, by_network=False):
     threshold : float, or array of shape (n_networks,)
     """
     highest = np.sort(maxima if by_network else maxima.max(1), axis=0)
-    # the data count as one permutation: (1 + n) draws
+    # the data count as one draw: (1 + n) draws
     rank = int(np.ceil((1 - level) * (len(highest) + 1))) - 1
     if rank >= len(highest):
-        raise ValueError(
-            f"{len(highest)} permutations are too few for a level of {level}"
-        )
+        raise ValueError(f"{len(highest)} draws are too few for a level of {level}")
     return highest[rank] if by_network else float(highest[rank])
 
 

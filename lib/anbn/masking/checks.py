@@ -1,4 +1,4 @@
-"""What notebook 04 asks of parameters and data before it begins."""
+"""What notebooks 04 and 05 ask of parameters and data before they begin."""
 
 import re
 
@@ -17,7 +17,7 @@ def check_tasks(suites, documents, labels, *, task_tokens, n_choices):
     ----------
     suites : dict of str to syntaxgym.Suite
     documents : DataFrame
-        From ``holdout.held_out``, ``task_tokens`` of each.
+        From ``holdout.held_out_documents``, ``task_tokens`` of each.
     labels : dict of str to str
         The parameter ``domain_labels``.
     task_tokens, n_choices : int

@@ -82,8 +82,8 @@ def by_document(language_model, tokens, *, batch_size=8):
     language_model : LanguageModel
         With a causal head.
     tokens : DataFrame
-        From ``holdout.held_out``. Each document is read in one window, as far as the
-        model's longest; its first token is not predicted.
+        From ``holdout.held_out_documents``. Each document is read in one window, as far
+        as the model's longest; its first token is not predicted.
     batch_size : int
         Documents at a time.
 
@@ -132,7 +132,7 @@ def measure(
     ----------
     language_model : LanguageModel
     tokens, documents : DataFrame
-        From ``holdout.held_out``.
+        From ``holdout.held_out_documents``.
     trials : list of Trial
     batch_size : int
         Documents at a time; what the intact model brought to the blocks is held for so

@@ -212,7 +212,7 @@ def plot_amplify(table, base, ax=None):
 def plot_likeness(table, ax=None):
     """Likeness to the reference, a dot a text, and what chance gives.
 
-    ``table`` has the rows of one score of ``fingerprint.compare``.
+    ``table`` has the rows of one score of ``fingerprint.compare_models``.
     """
     models = [
         name for kind, *_ in KINDS for name in table["model"][table["related"] == kind]

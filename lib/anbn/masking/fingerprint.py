@@ -93,8 +93,8 @@ def fit_activations(
     """Networks of recorded activations, and their members.
 
     Every unit is standardised over tokens, so that no massive one drowns the
-    decomposition; a unit is a member where ``|z| > alpha``; and a network's signal is
-    the plain mean of its members, as they are::
+    decomposition; a unit is a member where ``|z| > z_threshold``; and a network's
+    signal is the plain mean of its members, as they are::
 
         signal = mean over members of x
 
@@ -145,8 +145,8 @@ def fit_activations(
     members = members[members.any(1)]
     if not len(members):
         raise NoNetworksError(
-            f"no unit has |z| > {z_threshold} in any of {n_networks} networks: lower "
-            "z_threshold (published: 3.6)"
+            f"no unit has |z| > {z_threshold} in any of {n_networks} networks: fewer "
+            "networks of more text may hold some, or a lower z_threshold"
         )
     weights = members / members.sum(1, keepdims=True)
     return Networks(sparse.csr_array(weights.astype(np.float32)), shape, kind)
@@ -193,7 +193,7 @@ def fit(
     window, batch_size : int
         Tokens, and windows at a time.
     **options
-        ``alpha``, ``over``, ``random_state`` of ``fit_activations``.
+        ``z_threshold``, ``over``, ``random_state`` of ``fit_activations``.
 
     Returns
     -------
@@ -375,7 +375,7 @@ def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
 
 
 def _against(ours, theirs, n_draws, rng):
-    """Rows of ``compare`` for one other model."""
+    """Rows of ``compare_models`` for one other model."""
     ranks = [_ranks(a, b) for a, b in zip(ours, theirs, strict=True)]
     signed = np.stack([_correlate(a, b) for a, b in ranks])
     rows = []
@@ -425,7 +425,7 @@ def roc(table, score="best", *, n_bootstrap=1000, rng):
     Parameters
     ----------
     table : DataFrame
-        From ``compare``.
+        From ``compare_models``.
     score : {"best", "matched", "pair"}
     n_bootstrap : int
         Texts are drawn with replacement, each with all its models. The interval is for

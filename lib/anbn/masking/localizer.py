@@ -96,7 +96,7 @@ def sentence_activations(
     ----------
     language_model : LanguageModel
     sentences : sequence of str, or DataFrame
-        As from ``load``.
+        As from ``load_sentences``.
     kind : str
         Of neuron.
     pooling : {"last", "mean"}

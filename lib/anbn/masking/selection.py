@@ -272,7 +272,7 @@ def _from_table(path, shape):
     if not whole.all():
         row = int((~whole).any(1).argmax())
         raise SelectionError(
-            f"{path}, line {chosen.index[row] + 2}: expected whole numbers, found "
+            f"{path}, row {chosen.index[row] + 1}: expected whole numbers, found "
             f"{', '.join(chosen.iloc[row])}"
         )
     twice = pd.DataFrame(values).duplicated()

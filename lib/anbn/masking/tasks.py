@@ -35,7 +35,7 @@ def prepare(suites, documents, labels, *, before="", n_choices=4, rng):
     ----------
     suites : dict of str to syntaxgym.Suite
     documents : DataFrame
-        From ``holdout.held_out``.
+        From ``holdout.held_out_documents``.
     labels : dict of str to str
         Corpus -> the word a prompt calls this kind of text.
     before : str

@@ -16,7 +16,7 @@ kind           one AN is                                    where
 ``hidden``     a dimension of the residual stream           output of the block
 =============  ===========================================  ==========================
 
-Every place is found by structure (``architecture``), never by a model's name. In a
+Every place is found by structure (``structure``), never by a model's name. In a
 mixture of experts an AN of ``ffn_hidden`` is a unit of one routed expert, zero for a
 token that was not sent to it (experts that every token passes, as in Qwen2-MoE, are not
 among them), and ``ffn_out`` is the mixture's output. Where finding fails, the parameter

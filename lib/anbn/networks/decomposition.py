@@ -178,7 +178,7 @@ def dictionary(reduction, *, penalty, random_state, n_epochs=10):
     The time course of every unit, of unit length, is a sparse sum of those of the
     networks (Mairal et al. 2009; scikit-learn)::
 
-        data ~ timecourses @ networks,  sparse networks (L1 penalty alpha)
+        data ~ timecourses @ networks,  sparse networks (L1 ``penalty``)
 
     Parameters
     ----------
@@ -233,8 +233,8 @@ def threshold(networks, value, *, by="z", two_sided=False):
     most, such = {"fdr": (1, 0.05), "percent": (100, 1)}.get(by, (np.inf, 3.6))
     if by != "z" and not 0 < value < most:
         raise ValueError(
-            f"alpha is {value}: as membership {by} it must lie between 0 and {most}, "
-            f"such as {such}"
+            f"membership_threshold is {value}: as membership {by} it must lie between "
+            f"0 and {most}, such as {such}"
         )
     z = np.asarray(networks, float)
     size = np.abs(z) if two_sided else z

@@ -30,7 +30,7 @@ def iou(a, b):
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"networks of different units, {a.shape[1:]} and {b.shape[1:]}, have no "
-            "overlap: compare their time courses (agreement_of_timecourses)"
+            "overlap: compare their time courses (timecourse_agreement)"
         )
     a, b = (
         x.reshape(len(x), int(np.prod(x.shape[1:]))).astype(np.float32) for x in (a, b)
@@ -44,8 +44,8 @@ def _members(members, name):
     members = np.asarray(members)
     if members.dtype != bool:
         raise ValueError(
-            f"{name} must say which units belong (bool, see networks.threshold), found "
-            f"{members.dtype}"
+            f"{name} must say which units belong (bool, see decomposition.threshold), "
+            f"found {members.dtype}"
         )
     return members
 
@@ -193,7 +193,7 @@ def pairwise(sets, how):
     ----------
     sets : dict of str to array
     how : callable
-        ``agreement`` or ``agreement_of_timecourses``.
+        ``member_agreement`` or ``timecourse_agreement``.
 
     Returns
     -------

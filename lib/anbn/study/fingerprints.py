@@ -49,7 +49,7 @@ def _module_file(name):
     if name != "anbn" and not name.startswith("anbn."):
         return None
     path = (project_root() / "lib").joinpath(*name.split("."))
-    for file in (path.with_suffix(".py"), path / "__init__.py"):
+    for file in (path / "__init__.py", path.with_suffix(".py")):  # Python's order
         if file.is_file():
             return file
     return None
@@ -104,7 +104,7 @@ def fingerprint(stage, values, upstream):
             p.relative_to(folder).as_posix(): artifacts.sha256(p)
             for p in sorted(folder.rglob("*.txt"))
         },
-        "versions": artifacts.versions(artifacts.COMPUTING),
+        "versions": versions(),
         "upstream": upstream,
         "data": {spec: _data_hash(spec) for spec in data_specs(values)},
     }
@@ -167,27 +167,36 @@ def _data_hash(spec):
     return found
 
 
-def other_versions(out):
+def versions():
+    """Versions of the libraries that decide a number.
+
+    The build does not count: torch is the same for a CPU and for CUDA.
+    """
+    found = artifacts.versions(artifacts.COMPUTING)
+    return {name: version.partition("+")[0] for name, version in found.items()}
+
+
+def other_versions(manifest):
     """Libraries that a stage's result was made with in another version than is here.
 
     Parameters
     ----------
-    out : Path
-        Folder of the stage.
+    manifest : dict
+        Of the stage.
 
     Returns
     -------
     others : dict of str to (str, str)
-        By library: its version then and now. Empty where there is no result.
+        By library: its version then and now.
     """
-    try:
-        made = artifacts.read_manifest(out)["provenance"]["packages"]
-    except (artifacts.ArtifactError, KeyError, TypeError):
-        return {}
+    provenance = manifest.get("provenance")
+    made = provenance.get("packages") if isinstance(provenance, dict) else None
+    made = made if isinstance(made, dict) else {}
+    then = {name: str(made.get(name)).partition("+")[0] for name in made}
     return {
-        name: (made[name], here)
-        for name, here in artifacts.versions(artifacts.COMPUTING).items()
-        if name in made and made[name] != here
+        name: (then[name], here)
+        for name, here in versions().items()
+        if name in then and then[name] != here
     }
 
 

@@ -1,9 +1,9 @@
 """Run the notebooks of a study, stage by stage, and skip what is up to date.
 
 A stage is up to date when the fingerprint in its manifest is the one it would get
-now: what its notebook says, its parameters, the modules it imports, the stages and
-data files it reads. How it runs (device, jobs, batch size) and when files were saved do
-not count.
+now: what its notebook says, its parameters, the modules it imports, the versions of the
+libraries that compute, the stages and data files it reads. How it runs (device, jobs,
+batch size) and when files were saved do not count.
 """
 
 import argparse
@@ -166,9 +166,7 @@ def run_study(study, wanted):
             if fingerprints.is_current(stage_dir(study, stage), found[stage]):
                 print(f"{study}/{stage}: up to date", flush=True)
                 continue
-            others = fingerprints.other_versions(stage_dir(study, stage))
-            for name, (made, here) in others.items():
-                print(f"{study}/{stage}: made with {name} {made}, here is {here}")
+            _say_other_versions(study, stage)
             log = os.path.relpath(stage_dir(study, stage) / "stage.log")
             print(f"{study}/{stage}: running (progress in {log})", flush=True)
             start = time.perf_counter()
@@ -177,6 +175,15 @@ def run_study(study, wanted):
             seconds = time.perf_counter() - start
             print(f"{study}/{stage}: done in {seconds:.0f} s", flush=True)
     return n_run
+
+
+def _say_other_versions(study, stage):
+    try:
+        manifest = artifacts.read_manifest(stage_dir(study, stage))
+    except artifacts.ArtifactError:  # there is none, or it is damaged
+        return
+    for name, (made, here) in fingerprints.other_versions(manifest).items():
+        print(f"{study}/{stage}: made with {name} {made}, here is {here}")
 
 
 def fetch_data(study, subjects=()):
@@ -191,8 +198,6 @@ def fetch_data(study, subjects=()):
     values = {stage: params.read(study, stage) for stage in notebooks.of_study(study)}
     story = values.get("01_activation_recording", {}).get("story", "")
     if story.startswith(NARRATIVES) and "02_fbn_extraction" in values:
-        from anbn.brain import narratives
-
         of_brain = values["02_fbn_extraction"]
         narratives.fetch_story(
             data_dir("narratives"),

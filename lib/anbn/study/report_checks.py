@@ -134,6 +134,11 @@ def _changed(made, values):
     told = [f"Parameters changed since: {listed(differ)}."] if differ else []
     told += [f"Parameters that no longer exist: {listed(gone)}."] if gone else []
     told += [f"Parameters added since: {listed(new)}."] if new else []
+    others = [
+        f"{name} {then}, now {here}"
+        for name, (then, here) in fingerprints.other_versions(made).items()
+    ]
+    told += [f"Made with other versions: {listed(others)}."] if others else []
     if not told:
         told = [
             "Its parameters are the same; its notebook, the library, the data or a "

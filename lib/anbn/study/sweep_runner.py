@@ -116,6 +116,7 @@ def _settings(folder):
         "python": sys.executable,
         "environment": environment,
         "sources": sweep_task.sources_hash(root),
+        "versions": fingerprints.versions(),
         "token": token,
         "token_file": str(folder / RUNNING),
         "topic": f"anbn-sweep-{token}",

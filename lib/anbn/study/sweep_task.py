@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -59,8 +60,26 @@ def look(settings):
         )
     elif sources_hash(root) != settings["sources"]:
         wrong = f"another version of the library or notebooks stands at {root} there."
+    elif others := _other_versions(settings["versions"]):
+        wrong = (
+            f"it computes with {', '.join(others)}. Give its Python the versions of "
+            "requirements/."
+        )
     host = os.uname().nodename
     return {"host": host, "cores": dask.system.CPU_COUNT, "wrong": wrong}
+
+
+def _other_versions(wanted):
+    """What this worker computes with in another version; builds do not count."""
+    others = []
+    for name, expected in wanted.items():
+        try:
+            here = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            here = "none"
+        if here != expected:
+            others.append(f"{name} {here}, not {expected}")
+    return others
 
 
 def run_stage(job, settings, *upstream):
