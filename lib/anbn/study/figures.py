@@ -23,8 +23,9 @@ def title(name, table):
     """What a figure shows, of how many points, and whether the data is simulated."""
     ran = sweep_table.done(table)
     counted = int(ran[name].notna().sum())
-    what = wording.summary_name(name.split(":")[1])
-    text = f"{what} (stage {stage_number(name)}), {counted} of {len(table)} points"
+    number, _, summary = name.partition(":")
+    what = wording.summary_name(summary)
+    text = f"{what} (stage {number}), {counted} of {len(table)} points"
     return text + simulated(ran)
 
 
