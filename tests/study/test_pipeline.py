@@ -311,6 +311,26 @@ def test_a_notebook_that_is_no_stage_is_named(project, change, expected):
         notebooks.names()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        'stage_inputs(study, "01_activation_recording")',
+        'stage_inputs(stage="01_activation_recording", study=study)',
+        'artifacts.stage_inputs(study, stage="01_activation_recording")',
+    ],
+)
+def test_every_form_of_a_call_is_found(project, call):
+    text = MINE.replace(
+        'artifacts.stage_inputs(study, "01_activation_recording")', call
+    )
+    assert call in text
+    path = project / "notebooks" / "06_mine.py"
+    path.write_text(text)
+    assert notebooks.inputs()["06_mine"] == {FIRST: True}
+    path.write_text(text.replace(f"_, first = {call}", f"if value:\n    {call}"))
+    assert notebooks.inputs()["06_mine"] == {FIRST: False}
+
+
 def test_notebooks_that_begin_no_stage_are_left_alone(project):
     before = notebooks.inputs()
     (project / "notebooks" / "scratch.py").write_text("%matplotlib inline\nx = 1")

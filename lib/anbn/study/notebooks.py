@@ -68,24 +68,35 @@ def _calls(text):
     begun, reads = [], {}
 
     def look(node, needed):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            of_study = node.args and ast.unparse(node.args[0]) == "study"
-            if node.func.attr in ("begin_stage", "stage_inputs") and of_study:
-                if len(node.args) < 2 or not isinstance(node.args[1], ast.Constant):
+        function = _called(node)
+        if function in ("begin_stage", "stage_inputs"):
+            given = dict(zip(("study", "stage"), node.args, strict=False))
+            given |= {keyword.arg: keyword.value for keyword in node.keywords}
+            study, stage = given.get("study"), given.get("stage")
+            if isinstance(study, ast.Name) and study.id == "study":
+                if not isinstance(stage, ast.Constant):
                     raise ValueError(
-                        f"line {node.lineno}: {node.func.attr} must name a stage in "
-                        "quotes, so that it is known before the notebook runs"
+                        f"line {node.lineno}: {function} must name a stage in quotes, so "
+                        "that it is known before the notebook runs"
                     )
-                name = node.args[1].value
-                if node.func.attr == "begin_stage":
-                    begun.append(name)
+                if function == "begin_stage":
+                    begun.append(stage.value)
                 else:
-                    reads[name] = reads.get(name, False) or needed
+                    reads[stage.value] = reads.get(stage.value, False) or needed
         for child in ast.iter_child_nodes(node):
             look(child, needed and not isinstance(node, ast.If | ast.IfExp))
 
     look(ast.parse(text), True)
     return begun, reads
+
+
+def _called(node):
+    """Name of the function that a node calls, without its module; None for others."""
+    if not isinstance(node, ast.Call):
+        return None
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else None
 
 
 def of_study(study):
