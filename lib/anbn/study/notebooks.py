@@ -76,8 +76,8 @@ def _calls(text):
             if isinstance(study, ast.Name) and study.id == "study":
                 if not isinstance(stage, ast.Constant):
                     raise ValueError(
-                        f"line {node.lineno}: {function} must name a stage in quotes, so "
-                        "that it is known before the notebook runs"
+                        f"line {node.lineno}: {function} must name a stage in "
+                        "quotes, so that it is known before the notebook runs"
                     )
                 if function == "begin_stage":
                     begun.append(stage.value)
