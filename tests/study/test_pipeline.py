@@ -261,7 +261,7 @@ def test_a_study_may_leave_out_what_a_stage_can_do_without(project):
         pipeline.run_study("mine", [FOURTH])
 
 
-MINE = """
+MINE = """# %% tags=["parameters"]
 study: str = "mine"  # name
 value: int = 1  # a number (0 to 99)
 
@@ -277,8 +277,7 @@ artifacts.finish_stage(out, summary, params={"value": value}, simulated=False)
 
 def test_a_notebook_and_its_parameters_are_a_stage(project, capsys):
     """Nothing else is told of it: it runs, is reported, and may be swept over."""
-    header = (project / "notebooks" / f"{FIRST}.py").read_text().split("\nstudy:")[0]
-    (project / "notebooks" / "06_mine.py").write_text(header + MINE)
+    (project / "notebooks" / "06_mine.py").write_text(MINE)
     (project / "params" / "mine" / "06_mine.yaml").write_text("value: 3")
     assert notebooks.names()[-1] == "06_mine"
     assert notebooks.needed("mine", ["06_mine"]) == {FIRST: [], "06_mine": [FIRST]}

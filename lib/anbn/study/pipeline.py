@@ -76,6 +76,7 @@ def run_stage(study, stage, values, expected):
                 ),
                 parameters=values | {"study": study},
                 kernel_name="python3",
+                language="python",  # a .py without jupytext's header does not say
                 progress_bar=False,
                 coalesce_streams=True,  # a progress bar is one line, not hundreds
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
