@@ -90,6 +90,31 @@ def test_docstrings_and_comments_name_what_is_there():
     assert not wrong and n_found > 100
 
 
+def documented(docstring):
+    """Names in the section Parameters of a numpy docstring."""
+    section = re.split(r"\n\w+\n-{4,}\n", docstring.split("Parameters\n---", 1)[1])[0]
+    lines = [x for x in section.splitlines()[1:] if x and not x.startswith(" ")]
+    return {name.strip(" *") for x in lines for name in x.split(" : ")[0].split(",")}
+
+
+def test_docstrings_name_the_parameters_of_their_functions():
+    n_found = 0
+    for path in (ROOT / "lib" / "anbn").glob("*/*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            docstring = isinstance(node, ast.FunctionDef) and ast.get_docstring(node)
+            if not docstring or "Parameters\n---" not in docstring:
+                continue
+            a = node.args
+            every = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
+            names, told = {x.arg for x in every if x}, documented(docstring)
+            where = f"{path.name}: {node.name}"
+            assert told <= names, f"{where} has no {told - names}"
+            if "The rest as for" not in docstring:
+                assert names <= told, f"{where} does not say what {names - told} is"
+            n_found += 1
+    assert n_found > 250
+
+
 def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())

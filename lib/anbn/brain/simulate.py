@@ -56,6 +56,7 @@ def driver_groups(responses, n_neurons, n_groups, n_drivers, rng, *, others=()):
     n_neurons : int
         Neurons in a layer.
     n_groups, n_drivers : int
+    rng : numpy Generator
     others : sequence of arrays of shape (n_times,)
         Standardised signals that are taken already: those of groups correlate with
         them, and with each other, by less than 0.3.
@@ -233,6 +234,8 @@ def simulate_bold(
     rng : numpy Generator
     resolution : int
         Voxel size, mm.
+    n_drivers : int
+        Neurons of each group of a few.
 
     Returns
     -------

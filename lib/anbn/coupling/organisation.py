@@ -103,6 +103,8 @@ def mean_overlap(bold, atoms, network_maps=None, *, fit, percent=PERCENT):
     fit : callable
         ``fit(bold, atoms)`` gives t maps (n_atoms, n_voxels), with confounds removed
         from both, fast enough for a null: ``glm.single_regressor_t``.
+    percent : float
+        See ``overlap``.
 
     Returns
     -------
@@ -132,7 +134,7 @@ def overlap_null(
 
     Parameters
     ----------
-    bold, atoms, network_maps, fit
+    bold, atoms, network_maps, fit, percent
         See ``mean_overlap``.
     draw : callable
         ``draw(atoms, rng)`` gives surrogates, such as ``surrogates.draw_one``.
@@ -394,6 +396,9 @@ def concentration(counts, pool, *, rng, n_draws=1000):
     counts : int array of shape (n_networks, n_layers)
     pool : int array of shape (n_layers,)
         Neurons that could have served (``subgroups``).
+    rng : numpy Generator
+    n_draws : int
+        Of as many neurons from the pool.
 
     Returns
     -------

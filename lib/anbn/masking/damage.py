@@ -53,6 +53,9 @@ def perplexity(table, *, by_domain=False, rng=None, n_bootstrap=2000, level=0.95
         Adds ``low`` and ``high`` of the masks' perplexity (NaN for draws of controls):
         an interval over documents of the nats lost on them, added to the intact
         model's, so that it does not tell how documents differ for any model.
+    n_bootstrap : int
+    level : float
+        Share of draws of documents inside the interval.
 
     Returns
     -------

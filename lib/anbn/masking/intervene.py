@@ -171,6 +171,8 @@ def amplify(model, mask, kind, *, factor=1.0, plus=0.0, **where):
 
     Parameters
     ----------
+    model, mask, kind, **where
+        As for ``silence``.
     factor, plus : float
     """
     if not np.isfinite([factor, plus]).all() or (kind == "qk" and plus):

@@ -147,6 +147,7 @@ def beyond(arrays, *, by="fdr", level=0.05, share=0.01):
         q at most ``level``; |synchrony| at the family-wise threshold or beyond; the
         ``share`` of all neurons with the largest |synchrony| with each network, be it
         significant or not.
+    level, share : float
 
     Returns
     -------

@@ -61,6 +61,8 @@ def mean_interval(values, *, level=0.95):
     Parameters
     ----------
     values : array of shape (n_draws,)
+    level : float
+        Coverage of the interval.
 
     Returns
     -------
@@ -86,6 +88,8 @@ def wilson(share, n, *, level=0.95):
     share : float or array
         0 to 1; where all or no items are right, the interval still has a width.
     n : int or array
+    level : float
+        Coverage of the interval.
 
     Returns
     -------
@@ -345,6 +349,8 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng, level=0.
         Voxels that count.
     rng : numpy Generator
         Of the bootstrap over subjects.
+    level : float
+        Coverage of the intervals.
 
     Returns
     -------

@@ -198,7 +198,9 @@ def outcomes(table, chosen=(), most=6):
     ----------
     table : DataFrame
     chosen : list of str
-        Columns; none for the first `most` of those that differ between points.
+        Columns; none for the first of those that differ between points.
+    most : int
+        Of these.
 
     Raises
     ------

@@ -63,6 +63,7 @@ def tokenize_corpora(tokenizer, paths, n_tokens, document_tokens):
 
     Parameters
     ----------
+    tokenizer : transformers tokenizer
     paths : list of path-like
         Plain-text corpora, see ``stories.read_corpus``.
     n_tokens : int
