@@ -13,8 +13,8 @@ export IPYTHONDIR = $(JUPYTER_CONFIG_DIR)/ipython
 export TOKENIZERS_PARALLELISM = false
 
 # a stage is a notebook that begins one; 01_activation_recording is called 01 for short
-STAGES := $(strip $(foreach name,$(notdir $(shell grep -l 'begin_stage.study,' notebooks/*.py)), \
-    $(firstword $(subst _, ,$(name)))))
+BEGUN := $(notdir $(shell grep -l 'begin_stage.study,' notebooks/[0-9]*.py))
+STAGES := $(sort $(foreach name,$(BEGUN),$(firstword $(subst _, ,$(name)))))
 BIN := .venv/bin
 ENV := .venv/.installed
 LOCKS := requirements/lock.txt requirements/lock-torch.txt requirements/lock-torch-cpu.txt

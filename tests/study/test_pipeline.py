@@ -330,6 +330,16 @@ def test_every_form_of_a_call_is_found(project, call):
     assert notebooks.inputs()["06_mine"] == {FIRST: False}
 
 
+def test_numbers_tell_stages_apart(project):
+    for name in ("06_mine", "06_yours"):
+        text = MINE.replace("06_mine", name)
+        (project / "notebooks" / f"{name}.py").write_text(text)
+    with pytest.raises(
+        params.ParamError, match=r"06_yours.py: 06 is the stage 06_mine"
+    ):
+        notebooks.names()
+
+
 def test_notebooks_that_begin_no_stage_are_left_alone(project):
     before = notebooks.inputs()
     (project / "notebooks" / "scratch.py").write_text("%matplotlib inline\nx = 1")

@@ -1,4 +1,4 @@
-"""What notebook 02 asks of parameters and data before they begin."""
+"""What notebook 02 asks of parameters and data before it begins."""
 
 from anbn.brain.cleaning import MIN_VOLUMES
 from anbn.core.params import ParamError

@@ -11,7 +11,7 @@ import ast
 import functools
 
 from anbn.core.params import ParamError
-from anbn.core.paths import project_root
+from anbn.core.paths import project_root, stage_number
 
 
 def names():
@@ -30,8 +30,9 @@ def inputs():
     Raises
     ------
     ParamError
-        If a notebook begins a stage that is not called like its file, or reads one that
-        is not there, does not come before it, or is not named in quotes.
+        If a notebook begins a stage that is not called like its file, or by the number
+        of another one, or reads one that is not there, does not come before it, or is
+        not named in quotes.
     """
     found = {}
     for path in sorted((project_root() / "notebooks").glob("*.py")):
@@ -49,6 +50,13 @@ def inputs():
                 f"{path} begins the stage {begun[0]!r}: a stage is called like its "
                 f"file. Write begin_stage(study, {path.stem!r})."
             )
+        number = stage_number(path.stem)
+        for other in found:
+            if stage_number(other) == number:
+                raise ParamError(
+                    f"{path}: {number} is the stage {other} already, and numbers of "
+                    "stages tell them apart. Call it by another one."
+                )
         for name in reads:
             if name not in found:
                 raise ParamError(
