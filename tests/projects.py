@@ -41,14 +41,12 @@ def write_project(folder):
     (folder / "notebooks").mkdir()
     (folder / "params" / "mine").mkdir(parents=True)
     for stage, reads in notebooks.inputs().items():
-        text = HEADER.format(
-            stage=stage,
-            reads="\n".join(
-                f'{"if 1: " * (not needed)}artifacts.stage_inputs(study, "{name}")'
-                for name, needed in reads.items()
-            ),
-            imports="from anbn.masking import intervene" * (stage == FOURTH),
-        )
+        calls = []
+        for name, needed in reads.items():
+            call = f'artifacts.stage_inputs(study, "{name}")'
+            calls.append(call if needed else f"if 1: {call}")
+        imports = "from anbn.masking import intervene" if stage == FOURTH else ""
+        text = HEADER.format(stage=stage, reads="\n".join(calls), imports=imports)
         (folder / "notebooks" / f"{stage}.py").write_text(text)
         (folder / "params" / "mine" / f"{stage}.yaml").write_text("value: 2\n")
 

@@ -85,8 +85,9 @@ def test_docstrings_and_comments_name_what_is_there():
             r"`(?:[a-z]+\.)*([a-z_]+)\.([A-Za-z_]\w*)", text
         ):
             if module in names and name not in no_names:
-                wrong += [f"{path}: {module}.{name}"] * (name not in names[module])
                 n_found += 1
+                if name not in names[module]:
+                    wrong.append(f"{path}: {module}.{name}")
     assert not wrong and n_found > 100
 
 

@@ -291,7 +291,7 @@ def test_workers_with_other_versions_are_refused(quick, monkeypatch):
     settings = sweep_runner._settings(quick / "outputs" / "sweeps" / "s")
     assert sweep_task._other_versions(settings["versions"]) == []
     settings["versions"] |= {"numpy": "0.1", "no-such-library": "2.0"}
-    (wrong,) = [sweep_task.look(settings)["wrong"]]
+    wrong = sweep_task.look(settings)["wrong"]
     assert "computes with numpy" in wrong and ", not 0.1" in wrong
     assert "no-such-library none, not 2.0" in wrong
 

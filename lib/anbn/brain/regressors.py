@@ -327,15 +327,8 @@ def power(path, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), sound_onse
     ----------
     path : str
         WAV of integers or floats, as ``anbn.core.paths.resolve`` takes it.
-    n_times : int
-    tr : float
-        s.
-    start : float
-        Time of the first kept volume on the story's clock (s).
-    hrf : {"spm", "glover", "none"}
-        See ``clock.alignment_matrix``.
-    run_lengths : sequence of int
-        Volumes of each run, () for one: a response ends with its run.
+    n_times, tr, start, hrf, run_lengths
+        As for ``story_regressors``.
     sound_onset : float
         Time of the file's first sample on the story's clock (s).
 
