@@ -50,11 +50,14 @@ lab: sync  ## open JupyterLab on the notebooks (ARGS="--no-browser --port 8899")
 	JUPYTER_PATH= JUPYTER_CONFIG_PATH= $(BIN)/jupyter lab \
 	    --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-all: $(ENV)  ## run all stages of STUDY that are not up to date
-	$(BIN)/python -m anbn.study.pipeline $(STUDY)
+# where stages run: here, one after another, or [SCHEDULER=tcp://...|slurm|pbs|sge] [JOBS=n]
+WHERE = $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(JOBS),--jobs "$(JOBS)") $(ARGS)
+
+all: $(ENV)  ## run all stages of STUDY that are not up to date [JOBS=n] [SCHEDULER=slurm]
+	$(BIN)/python -m anbn.study.pipeline $(STUDY) $(WHERE)
 
 $(STAGES): $(ENV)  ## run one stage of STUDY (and the stages it reads)
-	$(BIN)/python -m anbn.study.pipeline $(STUDY) $@
+	$(BIN)/python -m anbn.study.pipeline $(STUDY) $@ $(WHERE)
 
 report: $(ENV)  ## make outputs/STUDY/report.html, print the headline numbers
 	@$(BIN)/python -m anbn.study.report $(STUDY)
@@ -63,9 +66,8 @@ compare: $(ENV)  ## what differs between studies A and B (a point of a sweep: SW
 	@$(BIN)/python -m anbn.study.compare "$(A)" "$(B)"
 
 sweep: $(ENV)  ## run params/sweeps/SWEEP.yaml [SCHEDULER=tcp://...|slurm] [JOBS=n]
-	@$(BIN)/python -m anbn.study.sweep_runner $(SWEEP) \
-	    $(if $(filter-out file,$(origin STUDY)),--study "$(STUDY)") \
-	    $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(JOBS),--jobs "$(JOBS)") $(ARGS)
+	@$(BIN)/python -m anbn.study.pipeline $(if $(filter-out file,$(origin STUDY)),"$(STUDY)") \
+	    --sweep $(SWEEP) $(WHERE)
 
 data: $(ENV)  ## fetch what STUDY needs from outside (Narratives: of SUBJECTS="sub-001 ...")
 	$(BIN)/python -m anbn.study.pipeline $(STUDY) --data --subjects="$(SUBJECTS)"

@@ -76,9 +76,7 @@ def run_stage(study, stage, values, expected):
     if code:
         (out / artifacts.MANIFEST).unlink(missing_ok=True)
         (out / "running.ipynb").unlink()
-        raise StageError(
-            f"{study}/{stage}, cell 2: {(out / 'failed.ipynb').read_text()}"
-        )
+        raise StageError(f"cell 2: {(out / 'failed.ipynb').read_text()}")
     (out / "running.ipynb").rename(out / "notebook.ipynb")
     (out / "notebook.html").write_text("page")
     manifest = artifacts.read_manifest(out) | {"fingerprint": expected}

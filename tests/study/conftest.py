@@ -25,9 +25,7 @@ def real(project):
 @pytest.fixture
 def quick(real):
     """The same without papermill."""
-    path = real / "lib" / "anbn" / "study" / "pipeline.py"
+    path = real / "lib" / "anbn" / "study" / "execute.py"
     text = path.read_text().replace("def run_stage(", "def by_papermill(")
-    path.write_text(
-        text.replace("\n@contextmanager", WITHOUT_PAPERMILL + "\n@contextmanager", 1)
-    )
+    path.write_text(text.replace("\ndef run(", WITHOUT_PAPERMILL + "\ndef run(", 1))
     return real

@@ -9,7 +9,7 @@ import pytest
 from sweep_tables import ALPHA, ATOMS, HRF, KINDS, results, write
 
 from anbn.core import artifacts, params
-from anbn.study import figures, pipeline, sweep_table
+from anbn.study import execute, figures, sweep_table
 from anbn.study import sweep_table as tables
 
 SCORE, LOSS = "03:encoding_r_mean", "04:ppl_masked_networks"
@@ -142,7 +142,7 @@ def test_report_runs_as_the_sweep_runs_it(tmp_path, monkeypatch, case):
     write(tmp_path / "made", table, varied)
     stage = "90_sweep_report"
     values = {name: p.default for name, p in params.declared(stage).items()}
-    pipeline.run_stage("made", stage, values | {"study": "made"}, "fingerprint")
+    execute.run_stage("made", stage, values | {"study": "made"}, "fingerprint")
     out = tmp_path / "made" / stage
     manifest = json.loads((out / "manifest.json").read_text())
     summary = manifest["summary"]

@@ -14,7 +14,7 @@ import pytest
 from projects import FIFTH, FIRST, FOURTH, SECOND, THIRD, contents
 
 from anbn.core import artifacts, params
-from anbn.study import fingerprints, notebooks, pipeline, report, sweeps
+from anbn.study import engine, fingerprints, notebooks, pipeline, report, sweeps
 
 
 def now():
@@ -241,7 +241,7 @@ def test_sigkill_at_any_moment_ends_in_the_same_result(project):
 
 
 def test_two_runs_of_one_study_do_not_mix(project):
-    with pipeline.study_lock("mine"):
+    with pipeline.only_one(project / "outputs" / "mine"):
         done = subprocess.run(
             [sys.executable, "-m", "anbn.study.pipeline", "mine"],
             capture_output=True,
@@ -249,6 +249,27 @@ def test_two_runs_of_one_study_do_not_mix(project):
         )
     assert done.returncode == 1
     assert "is being run by another process" in done.stderr
+
+
+def test_jobs_side_by_side_end_in_the_same_result(project, capfd):
+    """On two workers, that notebooks may give their subjects to."""
+    assert pipeline.run_study("mine", notebooks.names()) == 5
+    expected = contents(project)
+    shutil.rmtree(project / "outputs")
+    path = project / "notebooks" / f"{FIRST}.py"
+    path.write_text(path.read_text() + "import os\nprint(os.environ['ANBN_WORKERS'])\n")
+    assert pipeline.run_study("mine", notebooks.names(), jobs=2) == 5
+    assert (
+        "tcp://"
+        in (project / "outputs" / "mine" / FIRST / "notebook.ipynb").read_text()
+    )
+    assert contents(project) == expected
+    assert pipeline.run_study("mine", notebooks.names(), jobs=2) == 0
+    (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 13")
+    with pytest.raises(engine.EngineError, match=f"mine/{SECOND}, cell .*unlucky"):
+        pipeline.run_study("mine", notebooks.names(), jobs=2)
+    assert not (project / "outputs" / "mine" / SECOND / "manifest.json").exists()
+    assert f"{THIRD} of mine: not run" in capfd.readouterr().out
 
 
 def test_a_study_may_leave_out_what_a_stage_can_do_without(project):

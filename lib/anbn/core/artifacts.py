@@ -46,7 +46,7 @@ COMPUTING = (
 KINDS = {"stage": str, "simulated": bool, "summary": dict, "params": dict}
 KINDS |= {"files": dict, "fingerprint": str | None}
 PLACES = ("data", "figures")
-_held = {}  # folders this process is writing -> open lock file
+_held = {}  # locks of folders this process is writing -> open file
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # suffix of what an interrupted run can go on with
 
@@ -99,7 +99,7 @@ def versions(names):
     return {name: version(name) for name in names}
 
 
-def hold(folder, patience=20.0):
+def hold(folder, patience=20.0, name=".lock"):
     """Keep other processes from writing a folder until it is released or we end.
 
     Parameters
@@ -108,15 +108,17 @@ def hold(folder, patience=20.0):
         May be held already, by this process.
     patience : float
         Seconds: the kernel of a killed run takes a second to notice.
+    name : str
+        Of the lock: that of who writes, or of who runs who writes.
 
     Raises
     ------
     TimeoutError
         If another process holds it.
     """
-    if folder in _held:
+    if folder / name in _held:
         return
-    file = open(folder / ".lock", "w")
+    file = open(folder / name, "w")
     give_up = time.monotonic() + patience
     while True:
         try:
@@ -130,13 +132,13 @@ def hold(folder, patience=20.0):
                     "open in JupyterLab: run it to its end or shut its kernel down."
                 ) from None
             time.sleep(0.2)
-    _held[folder] = file
+    _held[folder / name] = file
 
 
-def release(folder):
+def release(folder, name=".lock"):
     """Let others write a folder."""
-    if folder in _held:
-        _held.pop(folder).close()
+    if folder / name in _held:
+        _held.pop(folder / name).close()
 
 
 class ArtifactError(RuntimeError):

@@ -1,6 +1,8 @@
-"""Where a sweep runs: this machine, a Dask scheduler, or the jobs of a cluster.
+"""Where stages run: on this machine, with a Dask scheduler, or as jobs of a cluster.
 
-Workers take one stage at a time. `params/clusters.yaml` describes the jobs of clusters.
+Jobs of a cluster are those of dask-jobqueue; `params/clusters.yaml` holds its keywords.
+A worker that we start has one slot for a stage and, beside it, one for a subject of a
+stage that runs elsewhere (``anbn.core.workers``).
 """
 
 import logging
@@ -15,28 +17,36 @@ from anbn.core import params
 from anbn.core.params import ParamError, Parameter
 from anbn.core.paths import project_root
 
-QUEUES = ("slurm", "pbs", "sge")
+QUEUES = {  # SCHEDULER= -> the class of dask-jobqueue
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+}
+COUNTED = [  # keys that dask-jobqueue would take wrong
+    Parameter("jobs", "int", 8, "at most so many at a time (1 to 100000)"),
+    Parameter("cores", "int", 4, "of a job (1 to 100000)"),
+    Parameter("memory", "str", "16GB", "of a job"),
+    Parameter("walltime", "str", "04:00:00", "of a job"),
+]
+REPLACED = {  # keys of earlier versions of params/clusters.yaml
+    "gpus": 'job_extra_directives, as ["--gres=gpu:1"] for Slurm',
+    "setup": "job_script_prologue",
+    "directives": "job_extra_directives",
+    "parallel": 'job_extra_directives, as ["-pe smp 4"]',
+}
 ADDRESS = r"(\w+://)?[^\s/]+:\d+"
 MEMORY_PER_JOB = 6e9  # bytes, of a job on this machine
 THREADS_PER_JOB = 2
 CONNECT = 10.0  # s, to reach a scheduler
 WORKERS_WITHIN = 30.0  # s, for a scheduler that has none to get one
-# Ctrl-C comes to workers, too: they leave it to the sweep.
+SLOTS = {"stage": 1, "subject": 1}  # of a worker
+# Ctrl-C comes to workers, too: they leave it to who started the study.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-# A worker may die many times before its stage is blamed for it.
-ALLOWED_FAILURES = 100
-SECTION = {  # of params/clusters.yaml: type, default, range
-    "queue": ("str", "", ""),
-    "account": ("str", "", ""),
-    "cores": ("int", 4, "(1 to 100000)"),
-    "memory": ("str", "16GB", ""),
-    "gpus": ("int", 0, "(0 to 1000)"),
-    "walltime": ("str", "04:00:00", ""),
-    "jobs": ("int", 8, "(1 to 100000)"),
-    "python": ("str", "", ""),
-    "interface": ("str", "", ""),
-    "setup": ("list[str]", [], ""),
-    "directives": ("list[str]", [], ""),
+QUIET = {
+    "distributed.scheduler.allowed-failures": 100,  # of workers, before a stage's own
+    "distributed.scheduler.worker-saturation": 1.0,  # what waits is not on workers
+    "distributed.logging.distributed": "critical",
+    "distributed.worker.preload": [IGNORE_CTRL_C],
 }
 
 
@@ -44,102 +54,80 @@ class ClusterError(RuntimeError):
     """A scheduler cannot be reached, or its workers cannot do what is asked."""
 
 
-def read_cluster(scheduler):
-    """Section of `params/clusters.yaml` for slurm, pbs or sge, checked.
+def check_scheduler(name):
+    """Raise ClusterError if this can be no place to run a study."""
+    if name not in ("local", *QUEUES) and not re.fullmatch(ADDRESS, name):
+        known = f"local, {', '.join(QUEUES)}, or an address as tcp://host:8786"
+        raise ClusterError(f"SCHEDULER={name}: must be {known}")
+
+
+def job_cluster(scheduler, *, logs):
+    """Cluster whose workers are jobs, cores of a job, most jobs at a time.
+
+    Nothing is submitted yet.
+
+    Parameters
+    ----------
+    scheduler : str
+        One of ``QUEUES``: a section of ``params/clusters.yaml``.
+    logs : Path
+        Folder for what jobs print.
 
     Raises
     ------
     ParamError
-        Unreadable file, unknown key, wrong type.
+        If the file cannot be read, or dask-jobqueue does not take what it says.
     """
+    import dask_jobqueue
+
     path = project_root() / "params" / "clusters.yaml"
     sections = params.load_yaml(path)
     if not isinstance(sections, dict) or not isinstance(sections.get(scheduler), dict):
         raise ParamError(
             f"{path} must hold a block {scheduler!r} of `name: value` lines"
         )
-    for name in sections:
-        if name not in QUEUES:
-            raise ParamError(
-                f"{path}: unknown section {name!r}"
-                + params.did_you_mean(name, QUEUES)
-                + f". Known: {', '.join(QUEUES)}."
-            )
-    known = SECTION | ({"parallel": ("str", "smp", "")} if scheduler == "sge" else {})
-    known = {name: Parameter(name, *rest) for name, rest in known.items()}
-    for name in sections[scheduler]:
-        if name not in known:
-            raise ParamError(
-                f"{path}: {scheduler}: unknown key {name!r}"
-                + params.did_you_mean(name, list(known))
-                + f". Known: {', '.join(known)}."
-            )
-    found = {
-        name: params.check(
-            p, sections[scheduler].get(name, p.default), f"{path}: {scheduler}"
-        )
-        for name, p in known.items()
+    given, source = sections[scheduler], f"{path}: {scheduler}"
+    for name in given:
+        if name in REPLACED:
+            raise ParamError(f"{source}: {name} is now {REPLACED[name]}")
+    checked = {
+        p.name: params.check(p, given.get(p.name, p.default), source) for p in COUNTED
     }
-    if not re.fullmatch(r"\d+:\d\d:\d\d", found["walltime"]):
+    if not re.fullmatch(r"\d+:\d\d:\d\d", checked["walltime"]):
         raise ParamError(
-            f"{path}: {scheduler}: walltime must be hours:minutes:seconds in quotes, "
-            f"found {found['walltime']!r}"
+            f"{source}: walltime must be hours:minutes:seconds in quotes, found "
+            f"{checked['walltime']!r}"
         )
-    if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", found["memory"]):
-        raise ParamError(
-            f"{path}: {scheduler}: memory must be as 16GB, found {found['memory']!r}"
-        )
-    return found
-
-
-def job_cluster(scheduler, *, logs):
-    """Cluster whose workers are jobs; nothing is submitted yet.
-
-    Parameters
-    ----------
-    scheduler : str
-        slurm, pbs or sge.
-    logs : Path
-        Folder for what jobs print.
-    """
-    import dask_jobqueue
-
-    values = read_cluster(scheduler)
-    cores, gpus, memory = values["cores"], values["gpus"], values["memory"]
-    directives, options = [*values["directives"]], {}
+    given = given | checked
+    jobs = given.pop("jobs")
+    slots = ",".join(f"{name}={n}" for name, n in SLOTS.items())
+    ours = {
+        "processes": 1,  # a job is one worker
+        "job_name": "anbn",
+        "log_directory": str(logs),
+        "scheduler_options": {"dashboard_address": None, "dashboard": False},
+        "worker_extra_args": ["--no-dashboard", "--resources", slots],
+    }
     if scheduler == "slurm":
-        make = dask_jobqueue.SLURMCluster
-        options = {"job_cpu": cores, "account": values["account"] or None}
-        directives += [f"--gres=gpu:{gpus}"] * bool(gpus) + ["--no-requeue"]
-    elif scheduler == "pbs":
-        make = dask_jobqueue.PBSCluster
-        spec = f"select=1:ncpus={cores}:mem={memory.replace(' ', '').lower()}"
-        spec += f":ngpus={gpus}" if gpus else ""
-        options = {"resource_spec": spec, "account": values["account"] or None}
-    else:
-        make = dask_jobqueue.SGECluster
-        share = re.sub(r"[\d.]+ ?", "", memory)[0]  # SGE counts memory by core
-        each = float(re.match(r"[\d.]+", memory)[0]) / cores
-        options = {"resource_spec": f"h_vmem={each:.3g}{share}"}
-        options["project"] = values["account"] or None
-        directives += [f"-pe {values['parallel']} {cores}"]
-        directives += [f"-l gpu={gpus}"] * bool(gpus)
-    return make(
-        cores=1,  # a worker takes one stage at a time; its process has the threads
-        processes=1,
-        memory=memory.replace(" ", ""),
-        walltime=values["walltime"],
-        queue=values["queue"] or None,
-        python=values["python"] or sys.executable,
-        interface=values["interface"] or None,
-        job_name="anbn-sweep",
-        job_script_prologue=values["setup"],
-        job_extra_directives=directives,
-        log_directory=str(logs),
-        scheduler_options={"dashboard_address": None, "dashboard": False},
-        worker_extra_args=["--no-dashboard"],
-        **options,
-    )
+        ours["job_extra_directives"] = ["--no-requeue"]  # Dask sends a stage again
+        ours["job_extra_directives"] += given.pop("job_extra_directives", [])
+    try:
+        cluster = getattr(dask_jobqueue, QUEUES[scheduler])(**ours | given)
+        cluster.job_script()
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = str(error).partition(". ")[0]  # after it dask-jobqueue tells all it has
+        name = f"dask_jobqueue.{QUEUES[scheduler]}"
+        raise ParamError(f"{source}: {name} does not take it: {what}") from error
+    return cluster, given["cores"], jobs
+
+
+def job_script(scheduler, *, logs):
+    """The job that a cluster would be given."""
+    if scheduler not in QUEUES:
+        raise ClusterError(f"--job-script needs --scheduler {', '.join(QUEUES)}")
+    cluster, _, _ = job_cluster(scheduler, logs=logs)
+    with cluster:
+        return cluster.job_script()
 
 
 def local_size(jobs=None):
@@ -185,12 +173,12 @@ def visible_gpus():
 
 @contextmanager
 def open_client(scheduler, jobs, *, logs):
-    """Client of the place where a sweep runs; closed, with its workers, in the end.
+    """Client of the place where stages run; closed, with its workers, in the end.
 
     Parameters
     ----------
     scheduler : str
-        ``local``, ``slurm``, ``pbs``, ``sge``, or the address of a scheduler.
+        ``local``, one of ``QUEUES``, or the address of a scheduler.
     jobs : int or None
         At most so many at a time; None for what fits.
     logs : Path
@@ -199,8 +187,8 @@ def open_client(scheduler, jobs, *, logs):
     Yields
     ------
     client : distributed.Client
-    threads : int or None
-        Of each job; None if workers must be asked.
+    threads : int
+        Of each job.
     gpus : list of str
 
     Raises
@@ -211,20 +199,14 @@ def open_client(scheduler, jobs, *, logs):
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    quiet = {
-        "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-        "distributed.scheduler.worker-saturation": 1.0,  # what waits is not on workers
-        "distributed.logging.distributed": "critical",
-        "distributed.worker.preload": [IGNORE_CTRL_C],
-    }
     check_scheduler(scheduler)
-    with dask.config.set(quiet):
+    with dask.config.set(QUIET):
         if scheduler == "local":
             jobs, threads, memory, gpus = local_size(jobs)
             cluster = distributed.LocalCluster(
                 n_workers=jobs,
-                threads_per_worker=1,
-                processes=True,
+                threads_per_worker=len(SLOTS),
+                resources=SLOTS,
                 memory_limit=memory,
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
@@ -232,56 +214,39 @@ def open_client(scheduler, jobs, *, logs):
             with cluster, distributed.Client(cluster) as client:
                 yield client, threads, gpus
         elif scheduler in QUEUES:
-            values = read_cluster(scheduler)
-            with job_cluster(scheduler, logs=logs) as cluster:
+            cluster, threads, most = job_cluster(scheduler, logs=logs)
+            with cluster:
                 # adapt, not scale: a job that hits its walltime is replaced
-                cluster.adapt(minimum_jobs=1, maximum_jobs=jobs or values["jobs"])
+                cluster.adapt(minimum_jobs=1, maximum_jobs=jobs or most)
                 with distributed.Client(cluster) as client:
-                    yield client, values["cores"], []
+                    yield client, threads, []
         else:
-            with _connect(scheduler) as client:
-                yield client, None, []
+            try:
+                client = distributed.Client(scheduler, timeout=CONNECT)
+            except (OSError, TimeoutError, ValueError) as error:
+                raise ClusterError(
+                    f"no Dask scheduler answers at {scheduler}. Start one, `dask "
+                    f"scheduler`, and workers, `dask worker {scheduler} --nthreads 1`, "
+                    "or leave SCHEDULER out to run on this machine. "
+                    f"({type(error).__name__})"
+                ) from error
+            with client:
+                yield client, threads_of(client), []
 
 
-def check_scheduler(name):
-    """Raise ClusterError if this can be no place to run a sweep."""
-    if name not in ("local", *QUEUES) and not re.fullmatch(ADDRESS, name):
-        known = f"local, {', '.join(QUEUES)}, or an address as tcp://host:8786"
-        raise ClusterError(f"SCHEDULER={name}: must be {known}")
+def has_slots(client):
+    """Whether the workers are ours: with slots for stages and subjects."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return all("stage" in worker["resources"] for worker in workers)
 
 
-def _connect(address):
-    import distributed
-
-    try:
-        return distributed.Client(address, timeout=CONNECT, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ClusterError(
-            f"no Dask scheduler answers at {address}. Start one, `dask scheduler`, and "
-            f"workers, `dask worker {address} --nthreads 1`, or leave SCHEDULER out to "
-            f"run on this machine. ({type(error).__name__})"
-        ) from error
-
-
-def check_workers(client, look, settings):
-    """See whether workers can do what is asked, and how many threads a job has.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    look : callable
-        Runs on each worker: settings -> ``{"host", "cores", "wrong"}``.
-    settings : dict
-
-    Returns
-    -------
-    threads : int
-        Cores of a host over the jobs it takes at a time, the fewest of all hosts.
+def threads_of(client):
+    """Threads of a job: cores of a host over its workers, the fewest of all hosts.
 
     Raises
     ------
     ClusterError
-        If there are no workers, or one sees another project or other outputs.
+        If there are no workers.
     """
     try:
         client.wait_for_workers(1, timeout=WORKERS_WITHIN)
@@ -291,14 +256,14 @@ def check_workers(client, look, settings):
             f"the scheduler at {address} has no workers. Start some: `{sys.executable} "
             f"-m dask worker {address} --nthreads 1`"
         ) from error
-    seen = client.run(look, settings)
-    for worker, answer in seen.items():
-        if answer["wrong"]:
-            raise ClusterError(
-                f"worker {worker} on {answer['host']}: {answer['wrong']}"
-            )
+
+    def cores_here():  # sent as its code: workers may lack this library
+        from dask import system
+
+        return system.CPU_COUNT
+
+    cores = client.run(cores_here)
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    jobs = {}
-    for worker, answer in seen.items():
-        jobs[answer["host"]] = jobs.get(answer["host"], 0) + workers[worker]["nthreads"]
-    return max(1, min(a["cores"] // jobs[a["host"]] for a in seen.values()))
+    hosts = [worker["host"] for worker in workers.values()]
+    jobs = {name: hosts.count(worker["host"]) for name, worker in workers.items()}
+    return max(1, min(cores[name] // jobs[name] for name in cores))

@@ -1,146 +1,48 @@
-"""Run the notebooks of a study, stage by stage, and skip what is up to date.
+"""Run the notebooks of a study or of a sweep, and skip what is up to date.
 
 A stage is up to date when the fingerprint in its manifest is the one it would get
 now: what its notebook says, its parameters, the modules it imports, the versions of the
 libraries that compute, the stages and data files it reads. How it runs (device, jobs,
-batch size) and when files were saved do not count.
+batch size) and when files were saved do not count. After an interruption, a failure or
+a change the same command does only what is missing; what fails does not stop what does
+not read it.
 """
 
 import argparse
 import fcntl
 import os
 import shutil
+import signal
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from anbn.brain import bids, narratives
-from anbn.core import artifacts, downloads, params
-from anbn.core.paths import (
-    NARRATIVES,
-    data_dir,
-    project_root,
-    resolve,
-    stage_dir,
-    stage_number,
+from anbn.brain import bids
+from anbn.core import artifacts, params
+from anbn.core.paths import stage_number
+from anbn.study import (
+    clusters,
+    engine,
+    fingerprints,
+    notebooks,
+    sweep_results,
+    sweeps,
+    task,
 )
-from anbn.study import fingerprints, notebooks
+from anbn.study.progress import Progress
+from anbn.study.sweep_results import REPORT
+
+EXPECTED = (  # errors that are told without their origin
+    params.ParamError,
+    artifacts.ArtifactError,
+    clusters.ClusterError,
+    engine.EngineError,
+    bids.BidsError,
+    OSError,
+)
 
 
-class StageError(RuntimeError):
-    """A stage's notebook did not run to its end."""
-
-
-def run_stage(study, stage, values, expected):
-    """Execute one stage's notebook by papermill, export HTML, complete its manifest.
-
-    Parameters
-    ----------
-    study, stage : str
-        It is written to ``stage_dir(study, stage)``.
-    values : dict
-        The notebook's parameters, checked.
-    expected : str
-        Its fingerprint.
-
-    Raises
-    ------
-    StageError
-        If a cell fails or the kernel dies. What ran so far stands in ``failed.ipynb``.
-    """
-    import jupytext
-    import nbformat
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    # A kernel of the user's home must not shadow the one of this environment.
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ["ANBN_UNATTENDED"] = "1"  # figures instead of widgets
-    out = stage_dir(study, stage)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "failed.ipynb"):
-        (out / name).unlink(missing_ok=True)
-    running, source = out / "running.ipynb", out / "source.ipynb"
-    start = time.perf_counter()
-    try:
-        nbformat.write(jupytext.read(params.notebook_path(stage)), source)
-        with open(out / "stage.log", "w", encoding="utf-8") as log:
-            papermill.execute_notebook(
-                # papermill formats braces in paths
-                *(
-                    str(p).replace("{", "{{").replace("}", "}}")
-                    for p in (source, running)
-                ),
-                parameters=values | {"study": study},
-                kernel_name="python3",
-                language="python",  # a .py without jupytext's header does not say
-                progress_bar=False,
-                coalesce_streams=True,  # a progress bar is one line, not hundreds
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-                stdout_file=log,
-                stderr_file=log,
-                cwd=str(project_root()),
-            )
-        html, _ = HTMLExporter(exclude_input_prompt=True).from_filename(str(running))
-        with artifacts.atomic(out / "notebook.html") as temporary:
-            temporary.write_text(html, encoding="utf-8")
-        os.replace(running, out / "notebook.ipynb")
-        artifacts.write_manifest(
-            out,
-            artifacts.read_manifest(out)
-            | {"fingerprint": expected, "seconds": round(time.perf_counter() - start)}
-            | {"html": artifacts.sha256(out / "notebook.html")},
-        )
-    except BaseException as error:
-        (out / artifacts.MANIFEST).unlink(missing_ok=True)
-        if running.is_file():
-            os.replace(running, out / "failed.ipynb")
-        where = f"The notebook up to there: {os.path.relpath(out / 'failed.ipynb')}"
-        if isinstance(error, papermill.PapermillExecutionError):
-            what = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
-            raise StageError(f"{study}/{stage}, {what}\n{where}") from error
-        # the last two come from a kernel that does not even begin
-        if type(error) in (DeadKernelError, RuntimeError, TimeoutError):
-            what = f"its kernel died: out of memory or disk, or killed ({error})"
-            raise StageError(f"{study}/{stage}, {what}\n{where}") from error
-        if isinstance(error, OSError):  # of a full disk, which does not say where
-            raise StageError(f"{out} could not be written: {error}") from error
-        raise
-    finally:
-        source.unlink(missing_ok=True)
-
-
-@contextmanager
-def study_lock(study):
-    """Let one process at a time write a study.
-
-    Raises
-    ------
-    SystemExit
-        If another process holds it. The lock ends with its process, however that ends.
-    """
-    path = stage_dir(study, ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(
-                f"study {study!r} is being run by another process ({path} is locked)"
-            )
-        yield
-
-
-def remove_leftovers(study):
-    """Remove temporary files that a killed run left in a study's folder."""
-    for path in stage_dir(study, "").rglob(".tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def run_study(study, wanted):
+def run_study(study, wanted, *, scheduler="local", jobs=1):
     """Run the given stages of a study, and the earlier ones they read, where needed.
 
     Parameters
@@ -149,67 +51,168 @@ def run_study(study, wanted):
         A folder of ``params/``.
     wanted : list of str
         Names of stages, in order.
+    scheduler, jobs
+        See ``run``.
 
     Returns
     -------
     n_run : int
         How many stages were executed.
+
+    Raises
+    ------
+    EngineError
+        If a stage failed.
     """
-    reads = notebooks.needed(study, wanted)
-    # all parameters are checked before anything runs
-    values = {stage: params.read(study, stage) for stage in reads}
-    found, n_run = {}, 0
-    with study_lock(study):
-        remove_leftovers(study)
-        for stage in reads:
-            upstream = {name: found[name] for name in reads[stage]}
-            found[stage] = fingerprints.fingerprint(stage, values[stage], upstream)
-            if fingerprints.is_current(stage_dir(study, stage), found[stage]):
-                print(f"{study}/{stage}: up to date", flush=True)
-                continue
-            _say_other_versions(study, stage)
-            log = os.path.relpath(stage_dir(study, stage) / "stage.log")
-            print(f"{study}/{stage}: running (progress in {log})", flush=True)
-            start = time.perf_counter()
-            run_stage(study, stage, values[stage], found[stage])
-            n_run += 1
-            seconds = time.perf_counter() - start
-            print(f"{study}/{stage}: done in {seconds:.0f} s", flush=True)
-    return n_run
+    answers = run(sweeps.of_study(study, wanted), scheduler=scheduler, jobs=jobs)
+    return sum(answer["ran"] for answer in answers.values())
 
 
-def _say_other_versions(study, stage):
-    try:
-        manifest = artifacts.read_manifest(stage_dir(study, stage))
-    except artifacts.ArtifactError:  # there is none, or it is damaged
-        return
-    for name, (made, here) in fingerprints.other_versions(manifest).items():
-        print(f"{study}/{stage}: made with {name} {made}, here is {here}")
-
-
-def fetch_data(study, subjects=()):
-    """Fetch, or find, every file a study's parameters name, and say where it is.
+def run(sweep, *, scheduler="local", jobs=None, only_check=False):
+    """Run what is missing of a study or sweep; of a sweep, make table and report, too.
 
     Parameters
     ----------
-    study : str
-    subjects : list of str
-        Of the Narratives data, instead of the study's own.
+    sweep : anbn.study.sweeps.Sweep
+    scheduler : str
+        ``local``, ``slurm``, ``pbs``, ... or an address.
+    jobs : int, optional
+        At most so many stages at a time; else what fits. One on this machine is run
+        in this process.
+    only_check : bool
+
+    Returns
+    -------
+    answers : dict of str to dict
+        Of every task, by fingerprint; see ``task.answer``.
+
+    Raises
+    ------
+    EngineError
+        If a stage of a study or the report of a sweep failed, the disk is too small, or
+        the scheduler is lost.
+    ClusterError
+    KeyboardInterrupt
     """
-    values = {stage: params.read(study, stage) for stage in notebooks.of_study(study)}
-    story = values.get("01_activation_recording", {}).get("story", "")
-    if story.startswith(NARRATIVES) and "02_fbn_extraction" in values:
-        of_brain = values["02_fbn_extraction"]
-        narratives.fetch_story(
-            data_dir("narratives"),
-            Path(story).stem,
-            subjects=subjects or of_brain["subjects"],
-            derivative=Path(of_brain["bids_folder"]).name,
-            space=of_brain["space"],
+    clusters.check_scheduler(scheduler)
+    n_jobs = clusters.local_size(jobs)[0] if scheduler == "local" else None
+    # all is checked before anything runs
+    tasks, chains = engine.plan(sweep)
+    missing = {key: one for key, one in tasks.items() if not one.is_done}
+    taken = {key: engine.taken_from(sweep, one) for key, one in missing.items()}
+    taken = {key: source for key, source in taken.items() if source}
+    if not sweep.is_study:
+        engine.describe(sweep, tasks, chains, missing, taken, n_jobs)
+    if only_check:
+        return {}
+    folder = engine.folder_of(sweep)
+    with only_one(folder):
+        for path in [*folder.glob(".tmp-*"), *folder.glob("runs/*/.tmp-*")]:
+            shutil.rmtree(path, ignore_errors=True)
+        if not sweep.is_study:
+            engine.lay_out(sweep, tasks, chains)
+        for key, source in taken.items():
+            engine.take(source, missing.pop(key).out)
+        answers = {key: task.answer("done") for key in tasks if key not in missing}
+        _run_missing(sweep, tasks, chains, missing, answers, scheduler, n_jobs or jobs)
+        if not sweep.is_study:
+            make_report(folder)
+    return answers
+
+
+def _run_missing(sweep, tasks, chains, missing, answers, scheduler, jobs):
+    _say_what_is_there(sweep, tasks, missing)
+    _, seconds = engine.costs(sweep, tasks)
+    names = {key: _name(sweep, one) for key, one in missing.items()}
+    expected = {k: seconds[t.stage] for k, t in missing.items() if t.stage in seconds}
+    with Progress(names, expected) as progress:
+        if jobs == 1 and scheduler == "local":
+            runs = engine.run_here(missing, progress)
+        else:
+            logs = engine.folder_of(sweep) / "jobs"
+            where = {"scheduler": scheduler, "jobs": jobs, "logs": logs}
+            runs = engine.run_on_dask(missing, progress, **where) if missing else ()
+        _write_table(sweep, tasks, chains, answers)
+        for key, answer in runs:
+            answers[key] = answer
+            progress.end(key, answer)
+            _write_table(sweep, tasks, chains, answers)
+    failed = [tasks[key] for key in missing if answers[key]["status"] == "failed"]
+    if sweep.is_study and failed:
+        texts = [_failure(one, answers[one.fingerprint]) for one in failed]
+        raise engine.EngineError("\n".join(texts))
+
+
+def _name(sweep, one):
+    label = sweep.name if sweep.is_study else sweep.points[one.points[0]].label
+    more = f" and {len(one.points) - 1} more" if len(one.points) > 1 else ""
+    return f"{one.stage} of {label}{more}"
+
+
+def _failure(one, answer):
+    notebook = one.out / "failed.ipynb"
+    where = f"\nThe notebook up to there: {os.path.relpath(notebook)}"
+    return f"{one.folder.name}/{answer['error']}" + where * notebook.is_file()
+
+
+def _say_what_is_there(sweep, tasks, missing):
+    """Of a study: what is up to date, and what was made by other versions."""
+    for key, one in tasks.items() if sweep.is_study else ():
+        if key not in missing:
+            print(f"{sweep.name}/{one.stage}: up to date", flush=True)
+            continue
+        try:
+            manifest = artifacts.read_manifest(one.out)
+        except artifacts.ArtifactError:  # there is none, or it is damaged
+            continue
+        for name, (made, here) in fingerprints.other_versions(manifest).items():
+            print(f"{sweep.name}/{one.stage}: made with {name} {made}, here is {here}")
+
+
+def _write_table(sweep, tasks, chains, answers):
+    if not sweep.is_study:
+        sweep_results.write(sweep, tasks, chains, answers)
+
+
+@contextmanager
+def only_one(folder):
+    """Let one process at a time run a study or sweep; the lock ends with its process.
+
+    Raises
+    ------
+    EngineError
+        If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise engine.EngineError(
+                f"{folder.name!r} is being run by another process "
+                f"({folder / '.lock'} is locked)"
+            ) from None
+        yield
+
+
+def make_report(folder):
+    """Execute the report's notebook on a sweep's table, unless nothing changed.
+
+    Raises
+    ------
+    EngineError
+        If it fails. The table stands.
+    """
+    if not params.notebook_path(REPORT).is_file():
+        return
+    values = {key: p.default for key, p in params.declared(REPORT).items()}
+    read = {folder.name: artifacts.sha256(folder / "results.csv")}
+    expected = fingerprints.fingerprint(REPORT, values, read)
+    found = engine.run_apart(engine.Task(folder, REPORT, values, expected, read, []))
+    if found["status"] != "done":
+        raise engine.EngineError(
+            f"the report failed, the table stands in {folder}: {found['error']}"
         )
-    for of_stage in values.values():
-        for spec in fingerprints.data_specs(of_stage):
-            print(f"{spec}\n  {resolve(spec)}")
 
 
 def _wanted(study, given, parser):
@@ -228,27 +231,53 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m anbn.study.pipeline", description=__doc__
     )
-    parser.add_argument("study", help="a folder of params/")
+    parser.add_argument("study", nargs="?", help="a folder of params/")
     parser.add_argument("stages", nargs="*", help="as 01 02; all if none is given")
-    parser.add_argument("--data", action="store_true", help="only fetch the data")
-    parser.add_argument("--subjects", default="", help="whose data to fetch")
+    parser.add_argument(
+        "--sweep", nargs="?", const="", help="of params/sweeps/; lists them without one"
+    )
+    parser.add_argument(
+        "--scheduler", default="local", help="local, slurm, pbs, ... or tcp://host:port"
+    )
+    parser.add_argument("--jobs", type=int, help="at most so many stages at a time")
+    parser.add_argument("--check", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--job-script", action="store_true", help="print the job of a cluster"
+    )
     options = parser.parse_args(arguments)
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, found {options.jobs}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        wanted = _wanted(options.study, options.stages, parser)
-        if options.data:
-            fetch_data(options.study, options.subjects.replace(",", " ").split())
-        else:
-            run_study(options.study, wanted)
-    except (
-        params.ParamError,
-        artifacts.ArtifactError,
-        StageError,
-        OSError,
-        bids.BidsError,
-        downloads.DownloadError,
-        narratives.NarrativesError,
-    ) as error:
+        if code := _main(options, parser):
+            sys.exit(code)
+    except KeyboardInterrupt:
+        print("\nstopped. The same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except EXPECTED as error:
         sys.exit(f"error: {error}")
+
+
+def _main(options, parser):
+    where = {"scheduler": options.scheduler, "jobs": options.jobs}
+    if options.job_script:
+        print(clusters.job_script(options.scheduler, logs=Path("jobs")))
+    elif options.sweep == "":
+        for name, what in sweeps.names().items():
+            print(f"  {name:18} {what}")
+    elif options.sweep:
+        sweep = sweeps.read(options.sweep, options.study)
+        run(sweep, only_check=options.check, **where)
+        if not options.check:
+            return sweep_results.conclude(engine.folder_of(sweep))
+    elif not options.study:
+        parser.error("give a study, or --sweep")
+    else:
+        # without jobs or a scheduler no cluster is started
+        where["jobs"] = options.jobs or (1 if options.scheduler == "local" else None)
+        wanted = _wanted(options.study, options.stages, parser)
+        run_study(options.study, wanted, **where)
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,24 +6,22 @@ import pandas as pd
 
 from anbn.core import artifacts
 from anbn.core.paths import project_root, stage_number
-from anbn.study import sweep_plan, sweep_stage
+from anbn.study import engine, task
 from anbn.study.sweeps import as_text
 
 REPORT = "90_sweep_report"
 
 
-def gather(folder, sweep, runs, chains, answers):
+def gather(sweep, tasks, chains, answers):
     """Table of all points.
 
     Parameters
     ----------
-    folder : Path
-        The sweep's outputs.
     sweep : anbn.study.sweeps.Sweep
-    runs, chains
-        From ``sweep_plan.plan``.
+    tasks, chains
+        From ``engine.plan``.
     answers : dict of str to dict
-        What is known of runs, by fingerprint: ``status``, ``error``.
+        What has come back, by fingerprint; see ``task.answer``.
 
     Returns
     -------
@@ -32,93 +30,61 @@ def gather(folder, sweep, runs, chains, answers):
         column for everything swept; summary numbers as ``03:max_synchrony``;
         ``notebook_01`` ...: paths from the project's root; ``simulated``, ``seconds``.
     """
-    states = {key: state_of(folder, run, answers.get(key)) for key, run in runs.items()}
-    rows = []
-    for point, chain in zip(sweep.points, chains, strict=True):
-        of_point = {stage: states[key] for stage, key in chain.items()}
-        failed = [s for s, state in of_point.items() if state["status"] == "failed"]
-        done = all(state["status"] == "done" for state in of_point.values())
-        manifests = {
-            stage_number(stage): state["manifest"]
-            for stage, state in of_point.items()
-            if state["status"] == "done"
-        }
-        row = {
-            "point": point.label,
-            "status": "failed" if failed else "done" if done else "not run",
-            "failed_stage": failed[0] if failed else None,
-            "error": of_point[failed[0]]["error"] if failed else None,
-        }
-        row |= {column: as_text(value) for column, value in point.columns.items()}
-        for number, manifest in manifests.items():
-            for name, value in manifest["summary"].items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    row[f"{number}:{name}"] = value
-        for stage, state in of_point.items():
-            row[f"notebook_{stage_number(stage)}"] = state["notebook"]
-        seconds = [m.get("seconds") for m in manifests.values()]
-        row["simulated"] = (
-            any(m["simulated"] for m in manifests.values()) if manifests else None
-        )
-        row["seconds"] = sum(s for s in seconds if s) if any(seconds) else None
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    for name in ("failed_stage", "error", *(c for c in table if "notebook_" in c[:9])):
-        table[name] = table[name].astype("str")
-    table["simulated"] = table["simulated"].astype("boolean")
-    table["seconds"] = table["seconds"].astype("float64")
-    return table[_in_order(table, sweep)]
-
-
-def _in_order(table, sweep):
-    """Parameters, then numbers by stage, then notebooks, then the rest."""
-    first = ["point", "status", "failed_stage", "error", *sweep.points[0].columns]
+    states = {key: _state(one, answers.get(key)) for key, one in tasks.items()}
+    table = pd.DataFrame(
+        _row(point, {stage: states[key] for stage, key in chain.items()})
+        for point, chain in zip(sweep.points, chains, strict=True)
+    )
     numbers = sorted(c for c in table if ":" in c)
     notebooks = sorted(c for c in table if c.startswith("notebook_"))
-    return [*first, *numbers, *notebooks, "simulated", "seconds"]
+    swept = list(sweep.points[0].columns)
+    kinds = dict.fromkeys(["failed_stage", "error", *notebooks], "str")
+    table = table.astype(kinds | {"simulated": "boolean", "seconds": "float64"})
+    first = ["point", "status", "failed_stage", "error", *swept]
+    return table[[*first, *numbers, *notebooks, "simulated", "seconds"]]
 
 
-def state_of(folder, run, answer=None):
-    """Status of one run, from what has come back or what lies there.
+def _row(point, states):
+    """One point: its parameters, and what its stages found."""
+    statuses = [status for status, _, _, _ in states.values()]
+    status = "not run" if "not run" in statuses else "done"
+    failed = next((s for s, state in states.items() if state[0] == "failed"), None)
+    row = {"point": point.label, "status": "failed" if failed else status}
+    row |= {"failed_stage": failed, "error": states[failed][1] if failed else None}
+    row |= {column: as_text(value) for column, value in point.columns.items()}
+    manifests = {stage: state[3] for stage, state in states.items() if state[3]}
+    for stage, manifest in manifests.items():
+        for name, value in manifest["summary"].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                row[f"{stage_number(stage)}:{name}"] = value
+    for stage, state in states.items():
+        row[f"notebook_{stage_number(stage)}"] = state[2]
+    flags = [m["simulated"] for m in manifests.values()]
+    seconds = [m["seconds"] for m in manifests.values() if m.get("seconds")]
+    row["simulated"] = any(flags) if flags else None
+    row["seconds"] = sum(seconds) if seconds else None
+    return row
 
-    Parameters
-    ----------
-    folder : Path
-    run : Run
-    answer : dict, optional
-        ``status``, ``error``; without it the run counts as not run, or as failed if
-        the last sweep left it so.
 
-    Returns
-    -------
-    state : dict
-        ``status``, ``error``, ``notebook`` (path or None), ``manifest`` (or None).
-    """
-    out = sweep_plan.out_of(folder, run)
-    state = {"status": "not run", "error": None, "notebook": None, "manifest": None}
-    before = sweep_stage.read_failure(out)
-    if answer is None and before and before.get("fingerprint") == run.fingerprint:
-        answer = {"status": "failed", "error": before.get("error")}
+def _state(one, answer):
+    """Status, error, notebook (a path or None) and manifest (or None) of a task."""
+    html, failed = one.out / "notebook.html", one.out / "failed.ipynb"
     if answer is None:
-        return state
-    state |= {"status": answer["status"], "error": answer.get("error")}
-    if state["status"] == "done":
-        state["notebook"] = _path(out / "notebook.html")
+        return "not run", None, None, None
+    if answer["status"] == "done":
         try:
-            state["manifest"] = artifacts.read_manifest(out)
+            manifest = artifacts.read_manifest(one.out)
+            return "done", None, os.path.relpath(html, project_root()), manifest
         except artifacts.ArtifactError as error:  # deleted since, or not seen yet
-            state |= {"status": "failed", "error": sweep_stage.one_line(error)}
-    elif state["status"] == "failed" and (out / "failed.ipynb").is_file():
-        state["notebook"] = _path(out / "failed.ipynb")
-    return state
+            return "failed", task.one_line(str(error)), None, None
+    error = answer["error"] and task.one_line(answer["error"])
+    there = os.path.relpath(failed, project_root()) if failed.is_file() else None
+    return answer["status"], error, there, None
 
 
-def _path(path):
-    return os.path.relpath(path, project_root())
-
-
-def write(folder, sweep, table):
-    """Write ``results.parquet``, ``results.csv`` and ``sweep.json``."""
+def write(sweep, tasks, chains, answers):
+    """Write ``results.parquet``, ``results.csv`` and ``sweep.json`` of a sweep."""
+    folder, table = engine.folder_of(sweep), gather(sweep, tasks, chains, answers)
     artifacts.write_table(folder / "results.parquet", table)
     with artifacts.atomic(folder / "results.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -133,8 +99,9 @@ def write(folder, sweep, table):
     artifacts.write_json(folder / "sweep.json", about)
 
 
-def conclude(folder, table):
-    """Print how a sweep ended; the exit code."""
+def conclude(folder):
+    """Print how a sweep ended; the exit code: 0 if all points ran."""
+    table = pd.read_parquet(folder / "results.parquet")
     counts = table["status"].value_counts().to_dict()
     print(", ".join(f"{n} {status}" for status, n in counts.items()))
     for _, row in table[table["status"] == "failed"].iterrows():

@@ -1,23 +1,28 @@
 """What a sweep runs: `params/sweeps/<name>.yaml` read, checked, spelt out in points.
 
 A point is one value for every parameter of every stage: those of the base study,
-changed by what the sweep says. Everything is checked before anything runs.
+changed by what the sweep says. Everything is checked before anything runs. A study is
+a sweep with one point.
 """
 
 import itertools
 import json
+import math
 import re
 from dataclasses import dataclass
 
 from anbn.core import params
 from anbn.core.artifacts import slug
-from anbn.core.params import ParamError
-from anbn.core.paths import stage_number
-from anbn.study import notebooks, sweep_spec
-from anbn.study.sweep_spec import BRAIN, PEOPLE, SUBJECTS
+from anbn.core.params import ParamError, short
+from anbn.core.paths import project_root, stage_number, tidy
+from anbn.study import notebooks
 
 MAX_POINTS = 10_000
 MAX_LABEL = 100  # characters; with the folders around it a path stays below 255
+KEYS = ("study", "stages", "set", "grid", "points", "seeds", "subjects")
+BRAIN = "02_fbn_extraction"
+# which parameter numbers or names people is known with the BOLD
+PEOPLE = [(BRAIN, name) for name in ("n_subjects", "max_subjects", "subjects")]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,35 @@ class Sweep:
     reads: dict  # stage -> stages it reads, in order
     points: list
     varied: list  # columns that take more than one value
-    spec: dict
+    spec: dict  # what its file says; empty for a study
+    is_study: bool = False
+
+
+def of_study(study, stages):
+    """A study as a sweep with one point.
+
+    Parameters
+    ----------
+    study : str
+    stages : list of str
+        Those wanted; the stages they read are run, too.
+
+    Raises
+    ------
+    ParamError
+    """
+    reads = notebooks.needed(study, stages)
+    values = {stage: params.read(study, stage) for stage in reads}
+    return Sweep(study, study, reads, [Point(study, values, {})], [], {}, True)
+
+
+def names():
+    """Sweeps there are: name to the first line of comment in its file."""
+    found = {}
+    for path in tidy((project_root() / "params" / "sweeps").glob("*.yaml")):
+        first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
+        found[path.stem] = first.lstrip("# ")
+    return found
 
 
 def read(name, study=None):
@@ -60,31 +93,30 @@ def read(name, study=None):
     ParamError
         Names the file, the key, what was found and what was expected.
     """
-    spec, path = sweep_spec.load_spec(name)
+    spec, path = load_spec(name)
     study = spec.get("study") if study is None else study
-    sweep_spec.known_study(study, path)
-    reads = notebooks.needed(study, sweep_spec.stages(spec.get("stages"), study, path))
+    if study not in params.studies():
+        raise ParamError(
+            f"{path}: study: there is no study {short(study)}"
+            + params.did_you_mean(study, params.studies())
+            + f". Studies here: {', '.join(params.studies())}."
+        )
+    reads = notebooks.needed(study, _stages(spec.get("stages"), study, path))
     base = {stage: params.read(study, stage) for stage in reads}
-    fixed = sweep_spec.overrides(spec.get("set", {}), reads, f"{path}: set")
-    axes = sweep_spec.axes(spec, reads, path)
-    if not axes:
+    changes = {"set": [_overrides(spec.get("set", {}), reads, f"{path}: set")]}
+    changes |= _axes(spec, reads, path)
+    if len(changes) < 2:
         raise ParamError(
             f"{path}: nothing varies. Give grid, points, seeds or subjects."
         )
-    sweep_spec.said_once({"set": [fixed]} | axes, path)
-    n_points = 1
-    for choices in axes.values():
-        n_points *= len(choices)
+    _said_once(changes, path)
+    n_points = math.prod(map(len, changes.values()))
     if n_points > MAX_POINTS:
         raise ParamError(f"{path}: {n_points} points; more than {MAX_POINTS} at once")
-    settings = []
-    for combination in itertools.product(*axes.values()):
-        changes = dict(fixed)
-        for part in combination:
-            changes |= part
-        settings.append(_apply(base, changes, path))
-    varying = [key for choices in axes.values() for part in choices for key in part]
-    columns = _columns(settings, list(dict.fromkeys(varying)), "seeds" in spec)
+    settings = [
+        _apply(base, parts, path) for parts in itertools.product(*changes.values())
+    ]
+    columns = _columns(settings, changes)
     varied = [c for c in columns if len({_key(v) for v in columns[c]}) > 1]
     labels = _labels({c: columns[c] for c in varied}, len(settings))
     points = [
@@ -95,50 +127,203 @@ def read(name, study=None):
     return Sweep(name, study, reads, points, varied, spec)
 
 
-def _apply(base, changes, path):
+def load_spec(name):
+    """What a sweep's file says, its keys checked, and its path."""
+    path = project_root() / "params" / "sweeps" / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.is_file():
+        raise ParamError(
+            f"there is no sweep {name!r} (no file {path})"
+            + params.did_you_mean(name, list(names()))
+            + f". Sweeps here: {', '.join(names()) or 'none'}."
+        )
+    spec = params.load_yaml(path)
+    if not isinstance(spec, dict):
+        raise ParamError(f"{path} must hold `name: value` lines, found {short(spec)}")
+    for key in spec:
+        if key not in KEYS:
+            hint = params.did_you_mean(key, KEYS)
+            if isinstance(key, str) and "." in key:
+                hint = ". Parameters of stages go below set, grid or points"
+            raise ParamError(
+                f"{path}: unknown key {key!r}{hint}. Known: {', '.join(KEYS)}."
+            )
+    return spec, path
+
+
+def _stages(given, study, path):
+    """Full names of the stages wanted."""
+    there = notebooks.of_study(study)
+    if given is None:
+        return there
+    given = _filled(given, f"{path}: stages")
+    return [_stage(one, there, f"{path}: stages of {study}") for one in given]
+
+
+def _stage(name, there, source):
+    number = f"{name:02d}" if isinstance(name, int) else str(name)
+    for stage in notebooks.names():
+        if number in (stage, stage_number(stage)):
+            if stage in there:
+                return stage
+            raise ParamError(
+                f"{source}: stage {stage} is not run here: it is not asked for, or the "
+                f"study has no parameters for it. There are {', '.join(there)}."
+            )
+    raise ParamError(
+        f"{source}: unknown stage {short(name)}"
+        + params.did_you_mean(number, notebooks.names())
+        + f". Stages: {', '.join(notebooks.names())}."
+    )
+
+
+def _parameter(key, reads, source):
+    """(stage, declared parameter) of a key such as `03_an_bn_coupling.n_atoms`."""
+    stage, dot, name = str(key).partition(".")
+    if not dot:
+        raise ParamError(
+            f"{source}: {key!r} must be <stage>.<parameter>, as {BRAIN}.seed"
+        )
+    stage = _stage(stage, list(reads), source)
+    declared = params.declared(stage)
+    if name not in declared:
+        raise ParamError(
+            f"{source}: stage {stage} has no parameter {short(name)}"
+            + params.hint(stage, name, list(declared))
+            + f". Known: {', '.join(declared)}."
+        )
+    if name == "study":
+        raise ParamError(f"{source}: {key}: the folder is chosen by the sweep")
+    return stage, declared[name]
+
+
+def _overrides(block, reads, source):
+    """Checked values of one block: (stage, name) -> value."""
+    if not isinstance(block, dict):
+        raise ParamError(
+            f"{source} must hold `<stage>.<parameter>: value`, found {short(block)}"
+        )
+    found = {}
+    for key, value in block.items():
+        stage, parameter = _parameter(key, reads, source)
+        where = (stage, parameter.name)
+        if where in found:
+            raise ParamError(f"{source}: {'.'.join(where)} is given twice")
+        found[where] = params.check(parameter, value, f"{source}: {stage}")
+    return found
+
+
+def _axes(spec, reads, path):
+    """What is combined: name -> list of {(stage, name): value}, in order.
+
+    Whether `subjects` are numbers or names of people is only known with the BOLD: they
+    stand under the key None.
+    """
+    axes = {}
+    if "points" in spec:
+        axes["points"] = [
+            _overrides(point, reads, f"{path}: points, number {i}")
+            for i, point in enumerate(_filled(spec["points"], f"{path}: points"), 1)
+        ]
+    if "grid" in spec:
+        grid, source = spec["grid"], f"{path}: grid"
+        if not isinstance(grid, dict) or not grid:
+            raise ParamError(
+                f"{source} is empty or not a block of `<stage>.<parameter>: "
+                f"[value, value]`, found {short(grid)}"
+            )
+        for key, values in grid.items():
+            _, parameter = _parameter(key, reads, source)
+            values = _filled(values, f"{source}: {key}")
+            _check_grid(parameter, values, f"{source}: {key}")
+            axes[f"grid: {key}"] = [_overrides({key: v}, reads, source) for v in values]
+    if "seeds" in spec:
+        source = f"{path}: seeds"
+        stages = [s for s in reads if "seed" in params.declared(s)]
+        axes["seeds"] = [
+            _overrides({f"{stage}.seed": seed for stage in stages}, reads, source)
+            for seed in _filled(spec["seeds"], source)
+        ]
+    if "subjects" in spec:
+        source = f"{path}: subjects"
+        if BRAIN not in reads:
+            raise ParamError(f"{source}: stage {BRAIN} is not run here")
+        axes["subjects"] = [{None: who} for who in _filled(spec["subjects"], source)]
+    return axes
+
+
+def _filled(values, source):
+    if not isinstance(values, list) or not values:
+        raise ParamError(
+            f"{source} must be a list that is not empty, found {short(values)}. Write "
+            "it in brackets, as [0, 1]"
+        )
+    return values
+
+
+def _check_grid(parameter, values, source):
+    if parameter.name in params.EXECUTION_KNOBS:
+        raise ParamError(
+            f"{source}: {parameter.name} does not change what a stage finds: put it "
+            "under set"
+        )
+    are_lists = all(isinstance(value, list) for value in values)
+    if parameter.type.startswith("list[") and not are_lists:
+        raise ParamError(
+            f"{source} is itself a list, so a grid of it is a list of lists, as "
+            f"[[{values[0]}], [...]]; found {short(values)}"
+        )
+
+
+def _said_once(axes, path):
+    """No parameter is given by two parts of a sweep."""
+    said = {}
+    for name, choices in axes.items():
+        keys = {key for part in choices for key in part}
+        for key in PEOPLE if keys == {None} else keys:
+            if key in said:
+                raise ParamError(
+                    f"{path}: {'.'.join(key)} is given twice: by {said[key]} and by "
+                    f"{name}. Keep one."
+                )
+            said[key] = name
+
+
+def _apply(base, parts, path):
     """All parameters of one point."""
     values = {stage: dict(of_stage) for stage, of_stage in base.items()}
-    subjects = None
-    for (stage, name), value in changes.items():
-        if (stage, name) == PEOPLE:
-            subjects = value
-        else:
+    for key, value in itertools.chain(*(part.items() for part in parts)):
+        if key is not None:
+            stage, name = key
             values[stage][name] = value
-    if subjects is not None:
-        name = _subjects_parameter(subjects, values[BRAIN]["bold"], path)
-        checked = sweep_spec.overrides(
-            {f"{BRAIN}.{name}": subjects}, values, f"{path}: subjects"
-        )
+    people = [part[None] for part in parts if None in part]
+    for who in people:
+        source, bold = f"{path}: subjects", values[BRAIN]["bold"]
+        name = "n_subjects" if bold == "simulated" else "max_subjects"
+        if isinstance(who, list):
+            name = "subjects"
+            if bold != "bids":
+                raise ParamError(
+                    f"{source}: names, as {who!r}, need bold: bids; here it is {bold}. "
+                    "Give numbers of subjects."
+                )
+        checked = _overrides({f"{BRAIN}.{name}": who}, values, source)
         values[BRAIN][name] = checked[BRAIN, name]
     return values
 
 
-def _subjects_parameter(subjects, bold, path):
-    if not isinstance(subjects, list):
-        return "n_subjects" if bold == "simulated" else "max_subjects"
-    if bold != "bids":
-        raise ParamError(
-            f"{path}: subjects: names, as {subjects!r}, need bold: bids; here it is "
-            f"{bold}. Give numbers of subjects."
-        )
-    return "subjects"
-
-
-def _columns(settings, keys, seeds):
-    """Values of every column over the points, in order."""
+def _columns(settings, changes):
+    """Values over the points of all that a sweep changes, by column, in order."""
     columns = {}
-    for stage, name in keys:
-        if (stage, name) == PEOPLE:
-            bold = {values[BRAIN]["bold"] for values in settings}
-            simulated = bold == {"simulated"}
-            for key in SUBJECTS[:1] if simulated else SUBJECTS:
-                column = [values[BRAIN][key[1]] for values in settings]
-                if simulated or len({_key(v) for v in column}) > 1:
-                    columns[".".join(key)] = column
-        elif name == "seed" and seeds:
-            columns["seed"] = [values[stage]["seed"] for values in settings]
-        else:
-            columns[f"{stage}.{name}"] = [values[stage][name] for values in settings]
+    for axis, choices in changes.items():
+        if axis == "set":
+            continue
+        keys = dict.fromkeys(key for part in choices for key in part)
+        for key in PEOPLE if axis == "subjects" else keys:
+            stage, name = key
+            column = [values[stage].get(name) for values in settings]
+            if axis == "subjects" and len({_key(v) for v in column}) < 2:
+                continue  # not the one that numbers or names people here
+            columns["seed" if axis == "seeds" else f"{stage}.{name}"] = column
     return columns
 
 
@@ -156,13 +341,12 @@ def as_text(value):
 def _labels(columns, n_points):
     """Names of the points, as `n_atoms=16,seed=0`; numbered where that is too long."""
     names = {c: c.partition(".")[2] or c for c in columns}
-    short = {
-        c: f"{stage_number(c)}.{name}" if list(names.values()).count(name) > 1 else name
-        for c, name in names.items()
-    }
+    twice = {n for n in names.values() if list(names.values()).count(n) > 1}
+    for column in [c for c in columns if names[c] in twice]:  # of two stages
+        names[column] = f"{stage_number(column)}.{names[column]}"
     labels = []
     for i in range(n_points):
-        parts = [f"{short[c]}={_safe(columns[c][i])}" for c in columns]
+        parts = [f"{names[c]}={_safe(columns[c][i])}" for c in columns]
         labels.append(",".join(parts) or "point")
     return [
         label
@@ -173,24 +357,23 @@ def _labels(columns, n_points):
 
 
 def _safe(value):
+    """A value as part of a file's name; a row of whole numbers by its ends."""
     if isinstance(value, list):
         whole = len(value) > 2 and all(type(v) is int for v in value)
-        row = whole and value == list(range(value[0], value[0] + len(value)))
-        return (
-            f"{value[0]}-{value[-1]}" if row else "+".join(map(_safe, value)) or "none"
-        )
+        if whole and value == list(range(value[0], value[0] + len(value))):
+            return f"{value[0]}-{value[-1]}"
+        return "+".join(map(_safe, value)) or "none"
     text = slug(value) if isinstance(value, str) and "/" in value else str(value)
     return re.sub(r"[^A-Za-z0-9.+_-]+", "_", text) or "none"
 
 
 def _no_twins(points, path):
-    seen = {}
+    """No two points find the same."""
+    seen, knobs = {}, params.EXECUTION_KNOBS
     for point in points:
+        of_stages = point.values.values()
         key = _key(
-            {
-                stage: {k: v for k, v in of.items() if k not in params.EXECUTION_KNOBS}
-                for stage, of in point.values.items()
-            }
+            [{k: v for k, v in of.items() if k not in knobs} for of in of_stages]
         )
         if key in seen:
             what = {c: as_text(v) for c, v in point.columns.items()}

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -19,12 +18,12 @@ from projects import FIRST, SECOND
 from sweeping import FOUR, TWELVE, stage_notebook, write
 
 from anbn.core import artifacts
-from anbn.study import clusters, sweep_plan, sweep_runner, sweep_task, sweeps
-from anbn.study.sweep_progress import Progress, duration
+from anbn.study import engine, execute, fingerprints, pipeline, sweeps, task
+from anbn.study.progress import Progress, duration
 
 
 def start(project, *more):
-    command = [sys.executable, "-m", "anbn.study.sweep_runner", "s", *more]
+    command = [sys.executable, "-m", "anbn.study.pipeline", "--sweep", "s", *more]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, start_new_session=True, **options)
 
@@ -55,8 +54,7 @@ def hashes(folder):
 
 def leftovers(folder):
     names = (".tmp-*", "running.ipynb", "source.ipynb", "failed*", "*.partial")
-    found = [p for name in names for p in folder.rglob(name)]
-    return found + list(folder.glob(".running"))
+    return [p for name in names for p in folder.rglob(name)]
 
 
 def wait_for(condition, patience=60):
@@ -83,7 +81,7 @@ def processes_of(project):
     for process in psutil.process_iter():
         try:
             if process.environ().get("ANBN_ROOT") == str(project):
-                if "anbn.study.sweep_stage" in process.cmdline():
+                if "anbn.study.execute" in process.cmdline():
                     found.append(process)
         except psutil.Error:
             pass
@@ -188,16 +186,16 @@ def test_what_the_base_study_has_is_taken(quick):
     write(quick, f"study: mine\nstages: [1]\ngrid: {{{FIRST}.value: [2, 5]}}\n")
     run(quick)
     folder = results(quick)[1]
-    runs, _ = sweep_plan.plan(sweeps.read("s"))
-    first = next(iter(runs.values()))
+    tasks, _ = engine.plan(sweeps.read("s"))
+    first = next(iter(tasks.values()))
     mine = quick / "outputs" / "mine" / FIRST
     mine.parent.mkdir()
-    sweep_plan.out_of(folder, first).rename(mine)
+    first.out.rename(mine)
     (mine / "stage.log").write_text("log")
     n_before = len(noted(quick))
     assert "1 up to date, 1 to take from outputs/mine, 0 to run" in run(quick)
     assert len(noted(quick)) == n_before
-    taken = sweep_plan.out_of(folder, first)
+    taken = first.out
     assert (taken / "data" / "a.npy").samefile(mine / "data" / "a.npy")
     for name in ("manifest.json", "notebook.html", "notebook.ipynb", "stage.log"):
         assert not (taken / name).samefile(mine / name)
@@ -209,27 +207,22 @@ def test_what_the_base_study_has_is_taken(quick):
 
 
 def test_two_at_once_and_a_disk_too_small(quick, monkeypatch):
-    from anbn.study import sweep_cost, sweep_runner
-
     sweep = sweeps.read("s")
-    folder = sweep_plan.folder_of("s")
-    with sweep_runner._only_one(folder, "s"):
+    with pipeline.only_one(engine.folder_of(sweep)):
         assert "is being run by another process" in run(quick, code=1)
     assert noted(quick) == []
-    runs, chains = sweep_plan.plan(sweep)
-    monkeypatch.setattr(
-        sweep_cost, "costs", lambda *_: (dict.fromkeys(sweep.reads, 1e9), {})
-    )
-    monkeypatch.setattr(sweep_cost, "free_bytes", lambda _: 5e9)
-    with pytest.raises(sweep_plan.SweepError, match=r"needs some 6.0 GB and .* 5.0 GB"):
-        sweep_cost.describe(folder, sweep, runs, chains, 1)
+    known = dict.fromkeys(sweep.reads, 1e9), {}
+    monkeypatch.setattr(engine, "costs", lambda *_: known)
+    monkeypatch.setattr(engine, "free_bytes", lambda _: 5e9)
+    with pytest.raises(engine.EngineError, match=r"needs some 6.0 GB and .* 5.0 GB"):
+        pipeline.run(sweep, only_check=True)
 
 
 def test_a_failed_report_leaves_the_table(quick):
     report = stage_notebook("90_sweep_report", [], 0)
     path = quick / "notebooks" / "90_sweep_report.py"
     path.write_text(report.replace("value: int = 1", "value: int = 13"))
-    code = "from anbn.study import sweep_runner; sweep_runner.main(['s'])"
+    code = "from anbn.study import pipeline; pipeline.main(['--sweep', 's'])"
     env = os.environ | {"PYTHONPATH": str(quick / "lib")}  # papermill is for others
     write(quick, f"study: mine\nstages: [1]\ngrid: {{{FIRST}.value: [2, 5]}}\n")
     command = [sys.executable, "-c", code]
@@ -264,36 +257,25 @@ def scheduler(tmp_path):
     wait_for(lambda: file.stat().st_size > 0)
     yield artifacts.read_json(file)["address"]
     for process in reversed(started):
-        sweep_task.end(process.pid)
+        task.end(process.pid)
         process.wait()
 
 
-def test_every_file_counts_for_what_workers_compare(project):
-    known = {sweep_task.sources_hash(project)}
-    files = [
-        Path(folder) / name
-        for folder, _, names in os.walk(project / "lib" / "anbn")
-        for name in names
-        if not folder.endswith("__pycache__")
-    ]
-    assert len(files) > 100
-    for path in [*files, *(project / "notebooks").glob("*.py")]:
-        path.write_bytes(path.read_bytes() + b"\n")
-        found = sweep_task.sources_hash(project)
-        assert found not in known, path
-        known.add(found)
-    (project / "lib" / "anbn" / "core" / "__pycache__").mkdir(exist_ok=True)
-    (project / "lib" / "anbn" / "core" / "__pycache__" / "x.pyc").write_bytes(b"x")
-    assert sweep_task.sources_hash(project) == found
-
-
-def test_workers_with_other_versions_are_refused(quick, monkeypatch):
-    settings = sweep_runner._settings(quick / "outputs" / "sweeps" / "s")
-    assert sweep_task._other_versions(settings["versions"]) == []
-    settings["versions"] |= {"numpy": "0.1", "no-such-library": "2.0"}
-    wrong = sweep_task.look(settings)["wrong"]
-    assert "computes with numpy" in wrong and ", not 0.1" in wrong
-    assert "no-such-library none, not 2.0" in wrong
+def test_workers_that_see_something_else_are_named(quick, monkeypatch):
+    one = next(iter(engine.plan(sweeps.read("s"))[0].values()))
+    monkeypatch.setenv("ANBN_OUTPUTS", str(one.folder.parent))
+    found = execute.run(**one.job)["error"]
+    assert "does not see" in found and "ANBN_OUTPUTS" in found
+    one.folder.mkdir(parents=True)
+    versions = fingerprints.versions() | {"numpy": "0.1", "no-such-library": "2.0"}
+    found = execute.run(**one.job, versions=versions)["error"]
+    assert "computes with numpy" in found and ", not 0.1" in found
+    assert "no-such-library None, not 2.0" in found
+    found = execute.run(**one.job | {"values": one.values | {"value": 9}})["error"]
+    assert "changed since this began, or are others on" in found
+    found = task.in_process(one.job, "/nonsense", dict(os.environ))
+    assert found["status"] == "failed" and "/nonsense" in found["error"]
+    assert noted(quick) == []
 
 
 def test_on_a_scheduler(quick, scheduler):
@@ -314,16 +296,6 @@ def test_on_a_scheduler(quick, scheduler):
         process.kill()
         process.communicate()
         wait_for(lambda: not processes_of(quick), 20)
-        settings = {"root": str(quick), "token": "1", "python": "python"}
-        settings |= {"token_file": str(quick / "none"), "sources": ""}
-        with pytest.raises(clusters.ClusterError, match="does not see the file"):
-            clusters.check_workers(client, sweep_task.look, settings)
-        (quick / "none").write_text("1")
-        with pytest.raises(clusters.ClusterError, match="another version of the lib"):
-            clusters.check_workers(client, sweep_task.look, settings)
-        with pytest.raises(clusters.ClusterError, match="there is no project at /non"):
-            elsewhere = settings | {"root": "/nonsense"}
-            clusters.check_workers(client, sweep_task.look, elsewhere)
     run(quick, "--scheduler", scheduler)
     assert list(results(quick)[0]["status"]) == ["done"] * 4
 
@@ -333,7 +305,7 @@ def test_environment_of_a_stage(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/more")
     settings = {"root": "/root", "threads": 3, "gpus": ["4", "GPU-x"]}
     settings["environment"] = {"ANBN_DATA": "/data"}
-    found = sweep_task._environment({"values": {"device": "auto"}}, settings, 3)
+    found = task.environment(settings, "auto", 3)
     assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
     assert found["CUDA_VISIBLE_DEVICES"] == "GPU-x"
     assert found["PYTHONPATH"] == "/root/lib:/more"
@@ -341,31 +313,35 @@ def test_environment_of_a_stage(monkeypatch):
     assert "ANBN_CACHE" not in found
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for device in ("balanced", "cuda:1", "cpu"):  # somebody has chosen
-        found = sweep_task._environment({"values": {"device": device}}, settings, 0)
+        found = task.environment(settings, device, 0)
         assert "CUDA_VISIBLE_DEVICES" not in found
 
 
-def test_progress_on_a_terminal(quick, capsys):
-    runs, _ = sweep_plan.plan(sweeps.read("s"))
-    keys, labels = list(runs), [p.label for p in sweeps.read("s").points]
-    with Progress(runs, labels, {FIRST: 10.0}, live=True) as progress:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    names = {key: f"{FIRST} of [{key}]" for key in "abc"}
+    with Progress(names, {"a": 10.0, "b": 30.0}) as progress:
         progress.n_jobs = 2
-        assert progress.seconds_left() is None  # nothing is known of the second stage
-        progress.start(keys[0], "a")
-        progress.end(
-            keys[0], {"status": "done", "error": None, "ran": True, "seconds": 4}
-        )
-        progress.known[SECOND] = 20.0
-        assert progress.seconds_left() == pytest.approx((4 + 4 * 20) / 2)
-        progress.start(keys[1], "a")
-        wrong = {"status": "failed", "error": "x[1]", "ran": True, "seconds": 4}
-        progress.end(keys[1], wrong)
-        progress.start(keys[2], "a")
-        progress.tick()
+        progress.start("a")
+        assert "time left not known yet" in progress._view().plain
+        progress.seconds["c"] = 50.0
+        assert "some 45 s left" in progress._view().plain
+        progress.start("a")
+        progress.end("a", task.answer("done", ran=True, seconds=4.0))
+        progress.start("b")
+        assert "some 40 s left" in progress._view().plain
+        assert "of [b]" in progress._view().plain
+        progress.end("b", task.answer("failed", "x[1]", ran=True))
+        progress.end("c", task.answer("not run"))
     shown = capsys.readouterr().out
-    assert "failed: x[1]" in shown
-    assert "left" in shown
-    assert [n for n in ("waiting", "running", "done") if n not in shown] == []
+    for line in (
+        f"[0/3] {FIRST} of [a]: again, its worker died",
+        f"[1/3] {FIRST} of [a]: done in 4 s",
+        f"[2/3] {FIRST} of [b]: failed in 0 s: x[1]",
+        f"[3/3] {FIRST} of [c]: not run",
+    ):
+        assert line in shown
     assert (duration(5), duration(600), duration(7200)) == (
         "some 5 s",
         "some 10 min",
