@@ -14,7 +14,7 @@ import pytest
 from projects import FIFTH, FIRST, FOURTH, SECOND, THIRD, contents
 
 from anbn.core import artifacts, params
-from anbn.study import engine, fingerprints, notebooks, pipeline, report, sweeps
+from anbn.study import fingerprints, notebooks, pipeline, report, sweeps
 
 
 def now():
@@ -122,17 +122,17 @@ def test_an_edited_module_makes_stale_what_uses_it_and_nothing_else(project, pac
 @functools.cache
 def loaded_by_notebooks():
     """Modules of anbn that are loaded after the import cells of each notebook."""
-    found = {}
-    for stage, source in NOTEBOOKS.items():
+    started = {}
+    for stage, source in NOTEBOOKS.items():  # all at once: each takes seconds
         tree = ast.parse(source)
         imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
         code = "\n".join(map(ast.unparse, imports))
         code += "\nimport sys\nprint(*[m for m in sys.modules if m.startswith('anbn')])"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        found[stage] = set(done.stdout.split())
-    return found
+        command = [sys.executable, "-c", code]
+        started[stage] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    found = {stage: one.communicate()[0].split() for stage, one in started.items()}
+    assert all(found.values())
+    return {stage: set(names) for stage, names in found.items()}
 
 
 def test_other_versions_of_libraries_run_a_stage_again(project, monkeypatch, capsys):
@@ -187,7 +187,7 @@ def test_run_skip_and_rerun(project, capsys):
 def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
     (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 13")
     done = subprocess.run(
-        [sys.executable, "-m", "anbn.study.pipeline", "mine"],
+        [sys.executable, "-m", "anbn.study.pipeline", "mine", "03"],
         capture_output=True,
         text=True,
     )
@@ -201,7 +201,7 @@ def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
     assert not (out / SECOND / "notebook.ipynb").exists()
     assert not (out / THIRD).exists()
     (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 2")
-    assert pipeline.run_study("mine", notebooks.names()) == 4
+    assert pipeline.run_study("mine", [SECOND]) == 1
     assert not (out / SECOND / "failed.ipynb").exists()
 
 
@@ -219,25 +219,34 @@ def test_bad_calls_run_nothing(project, arguments):
     assert not (project / "outputs").exists()
 
 
-def test_sigkill_at_any_moment_ends_in_the_same_result(project):
-    assert pipeline.run_study("mine", notebooks.names()) == 5
-    expected = contents(project)
-    shutil.rmtree(project / "outputs")
-    moments = random.Random(0)
+def test_sigkill_at_any_moment_ends_in_the_same_result(quick):
+    """Without papermill; tests/faults has it with."""
     command = [sys.executable, "-m", "anbn.study.pipeline", "mine"]
-    for _ in range(5):
+    start = time.monotonic()
+    subprocess.run(command, check=True)
+    length = time.monotonic() - start
+    expected = contents(quick)
+    assert len(expected) == 3
+    shutil.rmtree(quick / "outputs")
+    moments = random.Random(0)
+    for _ in range(6):
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL
         )
-        time.sleep(moments.uniform(0.5, 5))
+        time.sleep(moments.uniform(0.1, length))
         os.kill(process.pid, signal.SIGKILL)  # its kernel is left to notice by itself
         process.wait()
-        for manifest in (project / "outputs").glob("mine/*/manifest.json"):
+        for manifest in (quick / "outputs").glob("mine/*/manifest.json"):
             assert json.loads(manifest.read_text())["stage"] == manifest.parent.name
     assert subprocess.run(command, capture_output=True).returncode == 0
-    assert contents(project) == expected
-    assert pipeline.run_study("mine", notebooks.names()) == 0
-    assert not list((project / "outputs").rglob(".tmp-*"))
+    assert contents(quick) == expected
+    assert (
+        subprocess.run(command, capture_output=True, text=True).stdout.count(
+            "up to date"
+        )
+        == 3
+    )
+    assert not list((quick / "outputs").rglob(".tmp-*"))
 
 
 def test_two_runs_of_one_study_do_not_mix(project):
@@ -251,25 +260,28 @@ def test_two_runs_of_one_study_do_not_mix(project):
     assert "is being run by another process" in done.stderr
 
 
-def test_jobs_side_by_side_end_in_the_same_result(project, capfd):
+def test_jobs_side_by_side_end_in_the_same_result(quick):
     """On two workers, that notebooks may give their subjects to."""
-    assert pipeline.run_study("mine", notebooks.names()) == 5
-    expected = contents(project)
-    shutil.rmtree(project / "outputs")
-    path = project / "notebooks" / f"{FIRST}.py"
-    path.write_text(path.read_text() + "import os\nprint(os.environ['ANBN_WORKERS'])\n")
-    assert pipeline.run_study("mine", notebooks.names(), jobs=2) == 5
-    assert (
-        "tcp://"
-        in (project / "outputs" / "mine" / FIRST / "notebook.ipynb").read_text()
-    )
-    assert contents(project) == expected
-    assert pipeline.run_study("mine", notebooks.names(), jobs=2) == 0
-    (project / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 13")
-    with pytest.raises(engine.EngineError, match=f"mine/{SECOND}, cell .*unlucky"):
-        pipeline.run_study("mine", notebooks.names(), jobs=2)
-    assert not (project / "outputs" / "mine" / SECOND / "manifest.json").exists()
-    assert f"{THIRD} of mine: not run" in capfd.readouterr().out
+    command = [sys.executable, "-m", "anbn.study.pipeline", "mine"]
+    subprocess.run(command, check=True)
+    expected = contents(quick)
+    shutil.rmtree(quick / "outputs")
+    path = quick / "notebooks" / f"{FIRST}.py"
+    workers = "\nopen('workers.txt', 'w').write(os.environ['ANBN_WORKERS'])\n"
+    path.write_text(path.read_text() + workers)
+    command += ["--jobs", "2"]
+    options = {"capture_output": True, "text": True}
+    done = subprocess.run(command, **options)
+    assert "[3/3] " in done.stdout, done.stderr
+    assert contents(quick) == expected
+    assert (quick / "workers.txt").read_text().startswith("tcp://")
+    assert subprocess.run(command, **options).stdout.count("up to date") == 3
+    (quick / "params" / "mine" / f"{SECOND}.yaml").write_text("value: 13")
+    done = subprocess.run(command, **options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"mine/{SECOND}, cell 2: AssertionError: unlucky" in done.stderr
+    assert f"{THIRD} of mine: not run" in done.stdout
+    assert not (quick / "outputs" / "mine" / SECOND / "manifest.json").exists()
 
 
 def test_a_study_may_leave_out_what_a_stage_can_do_without(project):
