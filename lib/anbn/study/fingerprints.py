@@ -1,11 +1,12 @@
 """Whether a stage is up to date: what its result depends on, as one hash."""
 
-import ast
 import functools
 import hashlib
 import json
+import modulefinder
 import os
 import re
+from pathlib import Path
 
 from anbn.core import artifacts, params
 from anbn.core.paths import ALICE, SOURCES, cache_dir, project_root, resolve, tidy
@@ -32,47 +33,16 @@ def imported_modules(source):
     modules : dict of str to Path
         By dotted name, as "anbn.coupling.encoding"; packages by their own.
     """
-    found, todo = {}, list(_imported_names(source, ""))
-    while todo:
-        name = todo.pop()
-        path = _module_file(name)
-        if path is None or name in found:
-            continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        todo += _imported_names(path.read_text(encoding="utf-8"), package)
-    return dict(sorted(found.items()))
-
-
-def _module_file(name):
-    """File of a module or package of anbn; None for anything else."""
-    if name != "anbn" and not name.startswith("anbn."):
-        return None
-    path = (project_root() / "lib").joinpath(*name.split("."))
-    for file in (path / "__init__.py", path.with_suffix(".py")):  # Python's order
-        if file.is_file():
-            return file
-    return None
+    return _imported_modules(source, str(project_root() / "lib"))
 
 
 @functools.cache  # a sweep asks for the same text many times
-def _imported_names(source, package):
-    """Dotted names that source in a package may import, with the packages they are in.
-
-    `from anbn.a import b` may mean a module b or a name in a: both are listed.
-    """
-    names = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                module = ".".join([*above, *([module] if module else [])])
-            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    parents = [n.rsplit(".", k)[0] for n in names for k in range(1, n.count(".") + 1)]
-    return tuple(dict.fromkeys([*names, *parents]))
+def _imported_modules(source, library):
+    finder = modulefinder.ModuleFinder([library])
+    code = compile(source, "<notebook>", "exec")
+    finder.scan_code(code, finder.add_module("__main__"))
+    found = {name: module.__file__ for name, module in finder.modules.items()}
+    return {name: Path(found[name]) for name in sorted(found) if found[name]}
 
 
 def fingerprint(stage, values, upstream):
