@@ -357,9 +357,11 @@ def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
         their network; ``map_dice_mean``: overlap of each planted map's upper half with
         as many of the strongest voxels of the map that carries its name (0 if none).
     """
-    coupled = (np.abs(synchrony) >= threshold).any(0)
-    n_top = max(1, len(synchrony) // 100)
-    found, recall, overlap = 0, [], []
+    reached = (np.abs(synchrony) >= threshold).any(0)
+    coupled = {name for name, r in zip(names, reached, strict=True) if r}
+    others = coupled - {*truth["few"], *truth["population"]}
+    leftover = {name for name in others if name.startswith("unlabelled")}
+    n_top, recall, overlap = max(1, len(synchrony) // 100), [], []
     for planted, drivers, true_map in zip(
         truth["few"], truth["drivers"], true_maps, strict=False
     ):
@@ -368,19 +370,15 @@ def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
             overlap.append(0.0)
             continue
         k = names.index(planted)
-        found += int(coupled[k])
         top = np.argsort(-np.abs(synchrony[:, k]), kind="stable")[:n_top]
         recall.append(np.isin(drivers, top).mean())
         core = true_map > 0.5
         strongest = maps[k] >= np.sort(maps[k])[-core.sum()]
         overlap.append(2 * (core & strongest).sum() / (core.sum() + strongest.sum()))
-    coupled_names = [name for name, c in zip(names, coupled, strict=True) if c]
-    others = set(coupled_names) - {*truth["few"], *truth["population"]}
-    leftover = {name for name in others if name.startswith("unlabelled")}
     return {
-        "planted_networks_found": found,
+        "planted_networks_found": len(coupled & {*truth["few"]}),
         "planted_networks_total": len(truth["few"]),
-        "population_networks_coupled": len({*coupled_names} & {*truth["population"]}),
+        "population_networks_coupled": len(coupled & {*truth["population"]}),
         "false_networks_found": len(others - leftover),
         "leftover_components_coupled": len(leftover),
         "driver_recall_top1pct": float(np.mean(recall)),
