@@ -173,9 +173,7 @@ def test_thinning_keeps_every_second_voxel_of_2mm(rng):
     )
     place = nibabel.affines.apply_affine(thin.affine, np.argwhere(there))
     whole = np.argwhere(np.asarray(fine.dataobj) > 0)[kept]
-    np.testing.assert_allclose(
-        place, nibabel.affines.apply_affine(fine.affine, whole)
-    )
+    np.testing.assert_allclose(place, nibabel.affines.apply_affine(fine.affine, whole))
     assert spatial_null.thinned(thin)[1].all()  # 4 mm already
 
 

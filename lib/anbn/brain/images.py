@@ -9,7 +9,6 @@ files hold grayordinates or parcels.
 
 import gzip
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +49,7 @@ class Grid(NamedTuple):
 
 @contextmanager
 def reading(path):
-    """What goes wrong as a ``BoldError`` that names the file, or its missing content."""
+    """What goes wrong is a ``BoldError`` that names the file, or missing content."""
     try:
         yield
     except BoldError:
