@@ -68,7 +68,7 @@ def story_regressors(words, names, **clock):
     of_words = [name for name in names if name != SPEECH]
     values = [_values(words, name, known, np.isfinite(onset)) for name in of_words]
     values = np.column_stack([np.zeros((len(words), 0)), *values])
-    found = pd.DataFrame(impulses(onset, values, **clock), columns=of_words)
+    found = pd.DataFrame(_impulses(onset, values, **clock), columns=of_words)
     if SPEECH in names:
         found[SPEECH] = speech(words, **clock)
     return found[names]
@@ -115,7 +115,7 @@ def speech(words, *, tr, hrf="spm", **clock):
     # with hrf none a volume counts the moments that begin in it
     height = SPEECH_STEP / tr if hrf == "none" else SPEECH_STEP
     values = np.full((len(moments), 1), height)
-    return impulses(moments, values, tr=tr, hrf=hrf, **clock)[:, 0]
+    return _impulses(moments, values, tr=tr, hrf=hrf, **clock)[:, 0]
 
 
 def left_over(run_lengths, tr, seconds):
@@ -156,28 +156,13 @@ def left_over(run_lengths, tr, seconds):
     return np.concatenate(kept), lengths
 
 
-def impulses(onset, values, *, n_times, tr, start=0.0, source="the words", **clock):
-    """Impulses through the haemodynamic response, summed at each volume.
-
-    Parameters
-    ----------
-    onset : array of shape (n_events,)
-        s, on the story's clock; NaN for an event that is left out.
-    values : array of shape (n_events, ...)
-        Heights.
-    n_times, tr, start, **clock
-        As for ``story_regressors``.
-    source : str
-        Of the events, for errors.
-
-    Returns
-    -------
-    regressors : array of shape (n_times, ...)
+def _impulses(onset, values, *, n_times, tr, start=0.0, source="the words", **clock):
+    """Impulses of given heights, (n_events, ...), through the response, summed.
 
     Raises
     ------
     RegressorError
-        Events that do not reach the volumes.
+        Events (what they are is ``source``) that do not reach the volumes.
     """
     clock |= {"n_times": n_times, "tr": tr, "start": start, "pooling": "sum"}
     H = alignment_matrix(np.arange(len(onset)), onset, **clock)
@@ -312,7 +297,7 @@ def power(path, *, sound_onset=0.0, **clock):
         raise RegressorError(f"{path} is silent: is it the sound that was heard?")
     middle = sound_onset + (edges[:-1] + edges[1:]) / 2
     source = f"the samples of {path}"
-    return impulses(middle, rms * np.diff(edges), source=source, **clock)
+    return _impulses(middle, rms * np.diff(edges), source=source, **clock)
 
 
 def _read_wav(path):

@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 import pandas as pd
 from nilearn.datasets import load_mni152_brain_mask
-from nilearn.image import coord_transform
 from nilearn.masking import unmask
 
 from anbn.brain import templates
@@ -136,12 +135,12 @@ def rest_parcels():
         mm.
     """
     folder = resolve(REST)
-    rest = pd.read_csv(folder / "timeseries.tsv", sep="\t").to_numpy(float)
-    centres = pd.read_csv(folder / "rois.tsv", sep="\t")[["x", "y", "z"]].to_numpy(
-        float
+    rest, centres = (
+        pd.read_csv(folder / name, sep="\t") for name in ("timeseries.tsv", "rois.tsv")
     )
     basis = timeseries.orthonormal(timeseries.drift(len(rest), 2.0))
-    return timeseries.zscore(timeseries.residuals(rest, basis)), centres
+    rest = timeseries.residuals(rest.to_numpy(float), basis)
+    return timeseries.zscore(rest), centres[["x", "y", "z"]].to_numpy(float)
 
 
 def surrogate_rest(rest, n_times, rng):
@@ -185,9 +184,7 @@ def spatial_weights(mask, centres, sigma):
     -------
     weights : array of shape (n_parcels, n_voxels)
     """
-    i, j, k = np.where(np.asarray(mask.dataobj) > 0)
-    voxels = np.column_stack(coord_transform(i, j, k, mask.affine))
-    squared = ((centres[:, None] - voxels) ** 2).sum(2)
+    squared = ((centres[:, None] - templates.voxels_of(mask)) ** 2).sum(2)
     weights = np.exp(-(squared - squared.min(0)) / (2 * sigma**2))
     return weights / np.linalg.norm(weights, axis=0)
 

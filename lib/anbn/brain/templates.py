@@ -169,13 +169,17 @@ def _power_templates(mask, sigma):
 
 
 def _gaussians(groups, mask, sigma):
-    i, j, k = np.where(np.asarray(mask.dataobj) > 0)
-    voxels = np.column_stack(coord_transform(i, j, k, mask.affine))
-    templates = []
+    voxels, templates = voxels_of(mask), []
     for centres in groups:
         distance, _ = cKDTree(centres).query(voxels)
         templates.append(np.exp(-(distance**2) / (2 * sigma**2)))
     return np.stack(templates)
+
+
+def voxels_of(mask):
+    """Where the voxels of a mask are (mm), of shape (n_voxels, 3)."""
+    indices = np.where(np.asarray(mask.dataobj) > 0)
+    return np.column_stack(coord_transform(*indices, mask.affine))
 
 
 def label(
