@@ -208,11 +208,13 @@ def test_offline_names(mask, seitzman):
 def test_unknown_name_and_path(mask, tmp_path):
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
     (tmp_path / "empty").mkdir()
+    save(tmp_path / "inf.nii", np.full(mask.shape, np.inf), mask.affine)
     for spec, message in [
         ("yeo2011_8", r"'yeo2011_8'.*did you mean 'yeo2011_"),
         (tmp_path / "none.nii.gz", r"nothing found at"),
         (tmp_path / "broken.nii.gz", r"broken.nii.gz cannot be read as NIfTI"),
         (tmp_path / "empty", r"has no .nii or .nii.gz in it"),
+        (tmp_path / "inf.nii", r"inf\.nii: expected finite values"),
     ]:
         with pytest.raises(TemplateError, match=message):
             templates.load_templates(spec, mask)
@@ -325,9 +327,11 @@ def test_volumes_folder_and_empty_templates(mask, tmp_path, rng, capsys, labels2
     folder.mkdir()
     for k, name in enumerate("ab"):
         save(folder / f"{name}.nii", volumes[..., k], mask.affine)
+    save(folder / "none.nii", 0 * volumes[..., 0], mask.affine)
     (folder / "notes.txt").write_text("ignored")
     maps, names = templates.load_templates(folder, mask)
     assert names == ["a", "b"]
+    assert "left out, nothing of them in the mask: none" in capsys.readouterr().out
     np.testing.assert_allclose(maps, volumes[inside].T[:2], atol=1e-5)
     for name, more, found in [
         ("c.nii", labels2mm, "3 labels"),

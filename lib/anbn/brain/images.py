@@ -123,13 +123,15 @@ def open_image(path, n_dimensions=(4,)):
     return image
 
 
-def read_map(path):
+def read_map(path, *, may_be_empty=False):
     """What a mask or atlas holds: 3D, or 4D of several maps.
 
     Parameters
     ----------
     path : path-like
         3D or 4D; one volume that was saved as (x, y, z, 1) is 3D.
+    may_be_empty : bool
+        Whether there may be nothing in it.
 
     Returns
     -------
@@ -151,7 +153,7 @@ def read_map(path):
         values = np.where(np.isnan(values), 0, values)
     if not np.isfinite(values).all():
         raise BoldError(f"{path}: expected finite values, found infinite ones")
-    if not values.any():
+    if not (may_be_empty or values.any()):
         raise BoldError(f"{path}: all of it is 0 or NaN. Is it the right file?")
     return values, image.affine
 

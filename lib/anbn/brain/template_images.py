@@ -120,7 +120,7 @@ def _of_file(path, names):
 def _read(path):
     """Values of 3 or 4 dimensions, the labels if they are such, and the affine."""
     try:
-        values, affine = images.read_map(path)
+        values, affine = images.read_map(path, may_be_empty=True)
     except images.BoldError as error:
         raise TemplateError(str(error)) from error
     whole = images.whole_numbers(np.unique(values)) if values.ndim == 3 else None
