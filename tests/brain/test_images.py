@@ -12,6 +12,8 @@ from nilearn.masking import apply_mask
 from anbn.brain import images
 from anbn.brain.images import BoldError, Grid
 
+BLOCKS = pytest.mark.parametrize("block", [1, 300, 2**22])  # 1, 2 and all volumes
+
 
 def write_raw(path, data, dtype, **fields):
     """A NIfTI file byte by byte: nibabel would put it right."""
@@ -41,7 +43,7 @@ def grid_of(path):
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-@pytest.mark.parametrize("block", [1, 300, 2**22])  # 1, 2 and all volumes
+@BLOCKS
 def test_extract_equals_plain_indexing(
     tmp_path, data, inside, name, block, monkeypatch
 ):
@@ -62,22 +64,19 @@ def test_any_byte_order_and_type(tmp_path, data, inside, dtype):
     assert found.dtype.isnative
 
 
-def test_scaled_integers(tmp_path, data, inside):
-    path = save(tmp_path / "a.nii.gz", data, dtype=np.int16)
+def test_the_numbers_are_nilearns(tmp_path, data, inside, monkeypatch):
+    """Of scaled integers, smoothed volumes, and those on another grid."""
+    monkeypatch.setattr(images, "BLOCK", 400)
     image = nibabel.Nifti1Image(data, AFFINE)
     image.set_data_dtype(np.int16)  # nibabel chooses slope and intercept
-    nibabel.save(image, path)
-    found = images.extract(path, grid_of(path), inside)
-    np.testing.assert_allclose(found, data[inside].T, atol=1e-3)
-
-
-def test_smoothing_and_resampling_equal_nilearn(tmp_path, data, inside, monkeypatch):
-    monkeypatch.setattr(images, "BLOCK", 400)
-    path = save(tmp_path / "a.nii.gz", data)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    path, to = tmp_path / "a.nii.gz", images.grid(image)
     mask = nibabel.Nifti1Image(inside.astype(np.uint8), AFFINE)
-    masker = NiftiMasker(mask, smoothing_fwhm=9, standardize=None)
-    found = images.extract(path, grid_of(path), inside, smoothing=9)
-    np.testing.assert_allclose(found, masker.fit_transform(path), rtol=1e-5)
+    for smoothing in (0, 9):
+        masker = NiftiMasker(mask, smoothing_fwhm=smoothing or None, standardize=None)
+        found = images.extract(path, to, inside, smoothing=smoothing)
+        np.testing.assert_allclose(found, masker.fit_transform(path), rtol=1e-5)
+    np.testing.assert_allclose(images.extract(path, to, inside), data[inside].T, 1e-4)
 
     affine = np.diag([5.0, 5, 5, 1])
     affine[:3, 3] = -15, -15, -15
@@ -90,8 +89,9 @@ def test_smoothing_and_resampling_equal_nilearn(tmp_path, data, inside, monkeypa
 
 
 def test_one_grid_for_all(tmp_path, data):
-    shifted = AFFINE.copy()
+    shifted, away = AFFINE.copy(), AFFINE.copy()
     shifted[0, 3] += 1
+    away[1, 3] = 500
     paths = [
         save(tmp_path / "a.nii", data),
         save(tmp_path / "b.nii", data, shifted),
@@ -101,17 +101,12 @@ def test_one_grid_for_all(tmp_path, data):
     for other in paths[1:]:
         with pytest.raises(BoldError, match=r"a\.nii have different grids.*voxel_size"):
             images.common_grid([paths[0], other])
-    found = images.common_grid(paths, 8.0)
-    assert found.shape == (26, 30, 25)  # the box of the MNI152 template
-    affine = AFFINE.copy()
-    affine[1, 3] = 500
-    with pytest.raises(
-        BoldError, match=r"d\.nii: its middle is at \[0.0, 520.0, 0.0\]"
-    ):
-        images.common_grid([*paths, save(tmp_path / "d.nii", data, affine)], 8.0)
-    corner = found.affine @ [0, 0, 0, 1]
-    np.testing.assert_allclose(corner, [-98, -134, -72, 1])
+    found = images.common_grid(paths, 8.0)  # the box of the MNI152 template
+    assert found.shape == (26, 30, 25)
+    np.testing.assert_allclose(found.affine[:3, 3], [-98, -134, -72])
     np.testing.assert_allclose(found.affine[:3, :3], np.diag([8, 8, 8]))
+    with pytest.raises(BoldError, match=r"d\.nii: its middle is at \[0.0, 520.0, 0.0"):
+        images.common_grid([*paths, save(tmp_path / "d.nii", data, away)], 8.0)
 
 
 @pytest.mark.parametrize(
@@ -126,32 +121,33 @@ def test_tr_of_the_header(tmp_path, data, unit, value, expected):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("block", [1, 2**22])
+@BLOCKS
 def test_nan_names_volume_and_voxel(tmp_path, data, value, block, monkeypatch):
     monkeypatch.setattr(images, "BLOCK", block)
     data[3, 4, 5, 11] = data[1, 2, 3, 7] = value
     path = save(tmp_path / "a.nii.gz", data)
-    with pytest.raises(BoldError, match=r"a\.nii\.gz.*volume 7, voxel \(1, 2, 3\)"):
-        images.extract(path, grid_of(path), np.ones((4, 5, 6), bool))
+    for smoothing in (0.0, 8.0):
+        with pytest.raises(BoldError, match=r"a\.nii\.gz.*volume 7, voxel \(1, 2, 3\)"):
+            images.extract(
+                path, grid_of(path), np.ones((4, 5, 6), bool), smoothing=smoothing
+            )
 
 
-@pytest.mark.parametrize("block", [1, 300, 2**22])
+@BLOCKS
 def test_only_what_the_mask_keeps_counts(
     tmp_path, data, inside, block, monkeypatch, capsys
 ):
     """SPM writes NaN outside the brain."""
     monkeypatch.setattr(images, "BLOCK", block)
-    whole = save(tmp_path / "whole.nii", data)
     spm = data.copy()
     spm[~inside] = np.nan
     path = save(tmp_path / "spm.nii", spm)
-    to = grid_of(path)
-    found = images.extract(path, to, inside)
-    np.testing.assert_array_equal(found, images.extract(whole, to, inside))
+    to, expected = grid_of(path), data[inside].T
+    np.testing.assert_array_equal(images.extract(path, to, inside), expected)
     spm[~inside] = np.inf
     spm[~inside, 3] = np.nan
     path = save(tmp_path / "odd.nii", spm)
-    np.testing.assert_array_equal(images.extract(path, to, inside), found)
+    np.testing.assert_array_equal(images.extract(path, to, inside), expected)
     with pytest.raises(BoldError, match=r"odd\.nii: \d+ values are NaN or infinite"):
         images.extract(path, to, inside, smoothing=8.0)  # it would spread
     assert "taken as 0" not in capsys.readouterr().out
@@ -160,27 +156,31 @@ def test_only_what_the_mask_keeps_counts(
 def test_nan_outside_is_zero_where_it_would_spread(tmp_path, data, inside, capsys):
     zeros, spm = data.copy(), data.copy()
     zeros[~inside], spm[~inside] = 0, np.nan
-    to, paths = None, []
-    for name, values in (("zeros.nii", zeros), ("spm.nii", spm)):
-        paths.append(save(tmp_path / name, values))
+    paths = [save(tmp_path / "zeros.nii", zeros), save(tmp_path / "spm.nii", spm)]
     coarse = Grid((2, 3, 3), AFFINE @ np.diag([2.0, 2, 2, 1]))
-    for to, kept in ((grid_of(paths[0]), inside), (coarse, np.ones((2, 3, 3), bool))):
-        for smoothing in (0.0, 10.0) if to is coarse else (10.0,):
-            options = {"smoothing": smoothing}
-            one, other = (images.extract(p, to, kept, **options) for p in paths)
-            np.testing.assert_allclose(one, other, atol=1e-4)
-    assert f"spm.nii: {(~inside).sum()} voxels are NaN, taken as 0" in (
-        capsys.readouterr().out
-    )
+    whole = np.ones((2, 3, 3), bool)
+    for to, kept, smoothing in [
+        (grid_of(paths[0]), inside, 10.0),
+        (coarse, whole, 0.0),
+        (coarse, whole, 10.0),
+    ]:
+        one, other = (images.extract(p, to, kept, smoothing=smoothing) for p in paths)
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    said = f"spm.nii: {(~inside).sum()} voxels are NaN, taken as 0"
+    assert said in capsys.readouterr().out
 
 
-def test_a_voxel_that_is_nan_now_and_then_is_damaged(tmp_path, data, inside):
+@BLOCKS
+def test_a_voxel_that_is_nan_now_and_then_is_damaged(
+    tmp_path, data, inside, block, monkeypatch
+):
+    monkeypatch.setattr(images, "BLOCK", block)
     voxel = tuple(np.argwhere(inside)[0])
     for volumes_missing in (slice(0, 3), slice(5, 6), slice(1, None)):
         damaged = data.copy()
         damaged[voxel][volumes_missing] = np.nan
         path = save(tmp_path / "a.nii", damaged)
-        with pytest.raises(BoldError, match=r"a\.nii: 1 of the voxels kept are NaN"):
+        with pytest.raises(BoldError, match=r"a\.nii: \d+ values are NaN or infinite"):
             images.extract(path, grid_of(path), inside)
 
 
@@ -212,30 +212,30 @@ def test_damaged_files(tmp_path, data, inside):
             images.extract(path, to, inside)
 
 
-def test_not_a_4d_image(tmp_path, data):
-    for name, wrong in {"3d.nii": data[..., 0], "5d.nii": data[..., None]}.items():
-        with pytest.raises(BoldError, match=rf"{name}: expected a 4D image, found \("):
-            images.open_image(save(tmp_path / name, wrong))
-    nibabel.save(nibabel.MGHImage(data, AFFINE), tmp_path / "a.mgz")
-    with pytest.raises(BoldError, match="expected one NIfTI file"):
-        images.open_image(tmp_path / "a.mgz")
-    nibabel.save(
-        nibabel.Nifti1Image(data.astype(np.complex64), AFFINE), tmp_path / "c.nii"
-    )
-    with pytest.raises(BoldError, match="expected numbers, found complex64"):
-        images.open_image(tmp_path / "c.nii")
+WRONG = {  # how an image is written: what is said of it
+    "3d.nii": (lambda p, d: save(p, d[..., 0]), r"expected a 4D image, found \("),
+    "5d.nii": (lambda p, d: save(p, d[..., None]), r"expected a 4D image, found \("),
+    "a.mgz": (
+        lambda p, d: nibabel.save(nibabel.MGHImage(d, AFFINE), p),
+        "expected one NIfTI file",
+    ),
+    "complex.nii": (lambda p, d: save(p, d, dtype="c8"), "numbers, found complex64"),
+    "zero.nii": (lambda p, d: write_raw(p, d, "<f4", srow_y=0.0), "is singular"),
+    "nan.nii": (lambda p, d: write_raw(p, d, "<f4", srow_y=np.nan), "or not finite"),
+    "none.nii": (lambda p, d: save(p, d, None), r"codes are 0.*set_sform"),
+    "pixdim.nii": (
+        lambda p, d: write_raw(p, d, "<f4", pixdim=[1, 3, 3, 3, 2, 1, 1, 1]),
+        r"\[8.0, 8.0, 8.0\] mm by its affine, \[3.0, 3.0, 3.0\] mm by pixdim",
+    ),
+}
 
 
-def test_wrong_affine(tmp_path, data):
-    path = tmp_path / "a.nii"
-    for value in (0.0, np.nan):
-        write_raw(path, data, "<f4", srow_y=value)
-        with pytest.raises(BoldError, match=r"a\.nii: its affine .* is singular"):
-            images.open_image(path)
-    image = nibabel.Nifti1Image(data, None)
-    nibabel.save(image, path)
-    with pytest.raises(BoldError, match=r"sform and qform codes are 0.*set_sform"):
-        images.open_image(path)
+@pytest.mark.parametrize("name", WRONG)
+def test_headers_that_cannot_be(tmp_path, data, name):
+    write, message = WRONG[name]
+    write(tmp_path / name, data)
+    with pytest.raises(BoldError, match=f"{name}: .*{message}"):
+        images.open_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["long.nii", "long.nii.gz"])

@@ -10,7 +10,6 @@ from scipy.io import wavfile
 from anbn.brain import regressors
 from anbn.brain.hrf import response_function
 from anbn.brain.regressors import RegressorError
-from anbn.stats import timeseries
 
 CLOCK = {"n_times": 20, "tr": 1.5, "start": 2.0}
 
@@ -57,7 +56,7 @@ def naive(samples, rate, hrf, sound_onset):
 @pytest.mark.parametrize("n_bytes", [1, 2, 3, 4])
 def test_every_depth(tmp_path, rng, n_bytes, monkeypatch):
     monkeypatch.setattr(regressors, "BLOCK", 7)
-    samples = amplitude(rng, 2050, 12.3437, 2)  # 20.5 samples a bin, the last one short
+    samples = amplitude(rng, 2050, 4.3437, 2)  # 20.5 samples a bin, the last one short
     path = save(tmp_path / "a.wav", 2050, samples, n_bytes)
     found = regressors.power(path, **CLOCK, sound_onset=1.25)
     expected = naive(samples, 2050, "spm", 1.25)
@@ -67,25 +66,13 @@ def test_every_depth(tmp_path, rng, n_bytes, monkeypatch):
 
 @pytest.mark.parametrize("hrf", ["spm", "glover", "none"])
 def test_floats_and_responses(tmp_path, rng, hrf):
-    samples = amplitude(rng, 1000, 10)[:, 0]
+    samples = amplitude(rng, 200, 10)[:, 0]
     path = str(tmp_path / "a.wav")
     for dtype in (np.float32, np.float64):
-        wavfile.write(path, 1000, 40 * samples.astype(dtype))
+        wavfile.write(path, 200, 40 * samples.astype(dtype))
         found = regressors.power(path, **CLOCK, hrf=hrf, sound_onset=4.0)
-        expected = 40 * naive(samples, 1000, hrf, 4.0)
+        expected = 40 * naive(samples, 200, hrf, 4.0)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_when_it_was_heard(tmp_path, rng):
-    """A click is the response itself, from its own time on."""
-    samples = np.zeros((8000, 1))
-    samples[4000:4010] = 0.5
-    path = save(tmp_path / "click.wav", 1000, samples, 2)
-    times = timeseries.frame_times(20, 1.5, 2.0)
-    for onset in (0.0, 3.0, -2.0):
-        found = regressors.power(path, **CLOCK, sound_onset=onset)
-        expected = 0.01 * 0.5 * response_function(times - onset - 4.005)
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-9)
 
 
 def test_a_steady_sound_is_its_own_power(tmp_path):
@@ -96,50 +83,31 @@ def test_a_steady_sound_is_its_own_power(tmp_path):
     np.testing.assert_allclose(found, np.sqrt(0.5), rtol=1e-3)
 
 
-def test_a_silent_run_does_not_answer_to_the_run_before(tmp_path, rng):
-    samples = rng.uniform(-1, 1, (int(1000 * 29.9), 1))
-    path = save(tmp_path / "a.wav", 1000, samples, 2)
-    clock = {"n_times": 35, "tr": 1.5}
-    one = regressors.power(path, **clock)
-    runs = regressors.power(path, **clock, run_lengths=[20, 15])
-    np.testing.assert_array_equal(runs[:20], one[:20])
-    assert not runs[20:].any() and one[20] > 0.9 * one[19]
-
-
 def test_what_cannot_be_heard(tmp_path, rng):
     samples = amplitude(rng, 1000, 3)
     good = save(tmp_path / "good.wav", 1000, samples, 2)
     content = (tmp_path / "good.wav").read_bytes()
-    law = bytearray(content)
-    law[20] = 7  # mu-law
-    nan = np.full(3000, np.nan, np.float32)
-    wavfile.write(tmp_path / "nan.wav", 1000, nan)
+    wavfile.write(tmp_path / "nan.wav", 1000, np.full(3000, np.nan, np.float32))
     save(tmp_path / "silent.wav", 1000, 0 * samples, 2)
     save(tmp_path / "empty.wav", 1000, samples[:0], 2)
     save(tmp_path / "slow.wav", 50, samples, 2)
     (tmp_path / "a.mp3").write_bytes(b"ID3\x04" + bytes(range(200)))
     (tmp_path / "cut.wav").write_bytes(content[:30])
     (tmp_path / "none.wav").write_bytes(b"")
-    (tmp_path / "law.wav").write_bytes(bytes(law))
-    for name, message in [
-        (
-            "a.mp3",
-            r"a\.mp3 cannot be read as WAV.* ffmpeg -i a\.mp3 -c:a pcm_s16le a_p",
-        ),
-        ("cut.wav", r"cut\.wav cannot be read as WAV"),
-        ("none.wav", r"none\.wav cannot be read as WAV"),
-        ("law.wav", "cannot be read as WAV.*MULAW.*ffmpeg"),
-        ("nan.wav", "samples are NaN or infinite"),
-        ("silent.wav", "is silent"),
-        ("empty.wav", "0 samples at 1000 a second are too few"),
-        ("slow.wav", "3000 samples at 50 a second are too few for bins of 0.01 s"),
+    (tmp_path / "law.wav").write_bytes(content[:20] + b"\x07" + content[21:])
+    for name, options, message in [
+        ("a.mp3", {}, r"a\.mp3 cannot be read as WAV.* ffmpeg -i a\.mp3 -c:a pcm_s16"),
+        ("cut.wav", {}, r"cut\.wav cannot be read as WAV"),
+        ("none.wav", {}, r"none\.wav cannot be read as WAV"),
+        ("law.wav", {}, "cannot be read as WAV.*MULAW.*ffmpeg"),
+        ("nan.wav", {}, "samples are NaN or infinite"),
+        ("silent.wav", {}, "is silent"),
+        ("empty.wav", {}, "0 samples at 1000 a second are too few"),
+        ("slow.wav", {}, "3000 samples at 50 a second are too few for bins of 0.01 s"),
+        (good, {"sound_onset": 900.0}, r"good\.wav \(of 900.*onset of a sound"),
     ]:
         with pytest.raises(RegressorError, match=message):
-            regressors.power(str(tmp_path / name), **CLOCK)
-    with pytest.raises(RegressorError, match=r"good\.wav \(of 900.*onset of a sound"):
-        regressors.power(good, **CLOCK, sound_onset=900.0)
-    with pytest.raises(ValueError, match=r"hrf must be .* found 'gamma'"):
-        regressors.power(good, **CLOCK, hrf="gamma")
+            regressors.power(str(tmp_path / name), **CLOCK, **options)
     with pytest.raises(FileNotFoundError, match=r"nothing found at .*other\.wav"):
         regressors.power(str(tmp_path / "other.wav"), **CLOCK)
 

@@ -1,13 +1,14 @@
 """Pages of brain maps: offline, escaped, linked from where the notebook lies."""
 
-import importlib.util
 import json
 import re
+import sys
 import types
 from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import nibabel
 import numpy as np
 import pytest
 from nilearn.datasets import load_mni152_brain_mask
@@ -15,6 +16,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from anbn.brain import views
 from anbn.core import artifacts, paths
 
+MAKE = {"cuts": views.volume_page, "surface": views.surface_page}
 EVIL = 'a</script><script>alert("1")</script> & \\ <img src=x>'
 
 
@@ -31,10 +33,8 @@ def values(mask):
 
 @pytest.fixture(scope="module")
 def pages(values, mask):
-    return {
-        "cuts": views.volume_page(values, mask, EVIL + " (simulated BOLD)"),
-        "surface": views.surface_page(values, mask, EVIL + " (simulated BOLD)"),
-    }
+    title = EVIL + " (simulated BOLD)"
+    return {kind: make(values, mask, title) for kind, make in MAKE.items()}
 
 
 class Tags(HTMLParser):
@@ -55,8 +55,7 @@ class Tags(HTMLParser):
 def test_a_page_loads_nothing_and_runs_only_nilearns_scripts(pages, kind, values, mask):
     tags, plain = Tags(), Tags()
     tags.feed(pages[kind])
-    make = {"cuts": views.volume_page, "surface": views.surface_page}[kind]
-    plain.feed(make(values, mask, "harmless"))
+    plain.feed(MAKE[kind](values, mask, "harmless"))
     assert tags.scripts == plain.scripts > 0
     assert len(tags.images) == len(plain.images) and "x" not in tags.images
     assert all(url.startswith("data:") for url in tags.urls)
@@ -96,6 +95,8 @@ def hrefs(links):
 def test_links_hold_from_where_the_notebook_lies(
     out, values, mask, monkeypatch, unattended
 ):
+    for page in ("volume_page", "surface_page"):
+        monkeypatch.setattr(views, page, lambda values, mask, title: title)
     monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
     if unattended:
         monkeypatch.setenv("ANBN_UNATTENDED", "1")
@@ -117,56 +118,40 @@ def test_no_maps_no_pages(out, mask):
     assert not any((out / "figures").iterdir())
 
 
-def test_niivue_only_where_somebody_looks(values, mask, monkeypatch):
-    monkeypatch.setenv("ANBN_UNATTENDED", "1")
-    assert "no NiiVue widget" in views.niivue({"a": values}, mask).data
+class StandIn:
+    """Takes what ipyniivue's NiiVue takes."""
+
+    def __init__(self, height):
+        self.volumes = []
+
+    def load_volumes(self, volumes):
+        self.volumes = [types.SimpleNamespace(**volume) for volume in volumes]
 
 
-def test_niivue_says_how_to_install_it(values, mask, monkeypatch):
+@pytest.mark.parametrize("real", [False, True])
+def test_niivue_holds_template_and_maps(values, mask, monkeypatch, real):
     monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "ipyniivue", None)
-    with pytest.raises(ImportError, match=r"pip install -e \.\[niivue\]"):
-        views.niivue({"a": values}, mask)
-
-
-def check_volumes(volumes, values, mask):
-    template, first, second = volumes
-    assert template["name"] == "template.nii" and template["colormap"] == "gray"
-    assert first["name"] == "1_a_b.nii" and first["opacity"] == 1
-    assert second["opacity"] == 0
-    assert first["cal_max"] == np.abs(values).max() > first["cal_min"] > 0
-    import nibabel
-
-    image = nibabel.Nifti1Image.from_bytes(first["data"])
+    if real:
+        pytest.importorskip("ipyniivue", reason="optional: pip install -e .[niivue]")
+    else:
+        fake = types.SimpleNamespace(NiiVue=StandIn)
+        monkeypatch.setitem(sys.modules, "ipyniivue", fake)
+    widget = views.niivue({"a <b>": values, "c": values}, mask)
+    template, first, second = widget.volumes
+    assert template.name == "template.nii" and template.colormap == "gray"
+    assert first.name == "1_a_b.nii" and first.opacity == 1
+    assert second.opacity == 0
+    assert first.cal_max == np.abs(values).max() > first.cal_min > 0
+    image = nibabel.Nifti1Image.from_bytes(first.data)
     np.testing.assert_allclose(image.affine, mask.affine)
     inside = image.get_fdata()[mask.get_fdata() > 0]
     np.testing.assert_allclose(inside, values, rtol=1e-5)
 
 
-def test_niivue_holds_template_and_maps(values, mask, monkeypatch):
-    """With a stand-in that takes what ipyniivue's NiiVue takes."""
-    monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
-
-    class NiiVue:
-        def __init__(self, height):
-            self.volumes = []
-
-        def load_volumes(self, volumes):
-            self.volumes = volumes
-
-    fake = types.SimpleNamespace(NiiVue=NiiVue)
-    monkeypatch.setitem(__import__("sys").modules, "ipyniivue", fake)
-    widget = views.niivue({"a <b>": values, "c": values}, mask)
-    check_volumes(widget.volumes, values, mask)
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("ipyniivue") is None,
-    reason="ipyniivue is optional: pip install -e .[niivue]",
-)
-def test_niivue_for_real(values, mask, monkeypatch):
-    monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
-    widget = views.niivue({"a <b>": values, "c": values}, mask)
-    names = ("name", "colormap", "opacity", "cal_min", "cal_max", "data")
-    volumes = [{name: getattr(v, name) for name in names} for v in widget.volumes]
-    check_volumes(volumes, values, mask)
+def test_niivue_where_nobody_looks_or_it_is_not_there(values, mask, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipyniivue", None)
+    monkeypatch.setenv("ANBN_UNATTENDED", "1")
+    assert "no NiiVue widget" in views.niivue({"a": values}, mask).data
+    monkeypatch.delenv("ANBN_UNATTENDED")
+    with pytest.raises(ImportError, match=r"pip install -e \.\[niivue\]"):
+        views.niivue({"a": values}, mask)

@@ -148,11 +148,15 @@ def check_values(data, source, *, constant, names=None):
         raise BoldError(
             f"{source}: expected (volumes x regions), found shape {data.shape}"
         )
+
+    def called(column):
+        return f"{column} ({names[column]})" if names else f"{column}"
+
     bad = np.argwhere(~np.isfinite(data))
     if len(bad):
         raise BoldError(
             f"{source}: {len(bad)} values are NaN or infinite, the first at volume "
-            f"{bad[0][0]}, column {_called(bad[0][1], names)}. Mask or interpolate "
+            f"{bad[0][0]}, column {called(bad[0][1])}. Mask or interpolate "
             "them first, or leave this subject or region out."
         )
     largest = np.abs(data).max(initial=0)
@@ -170,7 +174,7 @@ def check_values(data, source, *, constant, names=None):
     if len(still) and not constant:
         raise BoldError(
             f"{source}: {len(still)} of {data.shape[1]} columns are constant, the "
-            f"first is column {_called(still[0], names)}. Leave this subject or region "
+            f"first is column {called(still[0])}. Leave this subject or region "
             "out."
         )
     return np.ascontiguousarray(data, dtype=np.float32)
@@ -210,11 +214,6 @@ def check_volumes(data, source, *, first=0):
             f"{source}: {len(again)} volumes are a copy of the one before (number "
             f"{some(again)}, counted from 0): was the scan stopped?"
         )
-
-
-def _called(column, names):
-    """Number of a column, and its name if it has one."""
-    return f"{column} ({names[column]})" if names else f"{column}"
 
 
 def check_coverage(varies, run, names=None):

@@ -1,13 +1,14 @@
 """Images: runs checked and brought to one grid, and where to look in them.
 
-A whole 4D image is never in memory: it is read a block of volumes at a time, and what
-is kept of a block are the voxels of the mask or the time courses of the atlas. Masks
-and atlases are laid over the runs' grid. CIFTI-2 files hold grayordinates or parcels.
+A whole 4D image is never in memory: it is read a block of volumes at a time, nilearn
+resamples and smooths the block, and what is kept of it are the voxels of the mask or
+the time courses of the atlas. The numbers are those of nilearn's maskers, which hold
+three to ten times as much in memory and take values that are not finite for 0. CIFTI-2
+files hold grayordinates or parcels.
 """
 
 import gzip
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,10 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 import scipy.sparse
-from nibabel.affines import apply_affine, from_matvec, voxel_sizes
-from nibabel.cifti2 import BrainModelAxis, Cifti2Image
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.cifti2 import BrainModelAxis, Cifti2Image, ParcelsAxis, SeriesAxis
 from nilearn.datasets import load_mni152_brain_mask
-from nilearn.image import resample_img, smooth_img
+from nilearn.image import crop_img, resample_img, smooth_img
 from nilearn.masking import compute_epi_mask, intersect_masks
 
 from anbn.brain import atlas_names
@@ -27,6 +28,7 @@ BLOCK = 2**22  # voxels read at once: 16 MB
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 ROUNDING = 1e-6  # of a mask's height: what is lower is 0
 MIN_OVERLAP = 0.8  # of an atlas must lie inside every run's field of view
+SERIES = [SeriesAxis, BrainModelAxis], [SeriesAxis, ParcelsAxis]  # of CIFTI-2
 
 
 class BoldError(ValueError):
@@ -47,33 +49,24 @@ class Grid(NamedTuple):
 
 @contextmanager
 def reading(path):
+    """What goes wrong is a ``BoldError`` that names the file, or missing content."""
     try:
         yield
     except BoldError:
         raise
     except Exception as error:  # of damage nibabel raises all there is
+        path = Path(path)
+        gone = path.is_symlink() and not path.exists()
+        if not gone and path.is_file() and path.stat().st_size < 1000:
+            gone = b"annex/objects" in path.read_bytes()
+        if gone:
+            raise BoldError(
+                f"{path}: its content is not here, only a link of git-annex or "
+                "DataLad. Fetch it (`datalad get`), or copy the file itself."
+            ) from error
         raise BoldError(
             f"{path} cannot be read as NIfTI: {error}. Copy it again, it may be cut."
         ) from error
-
-
-def check_content(path):
-    """Refuse a file whose content was not fetched.
-
-    Raises
-    ------
-    BoldError
-        A link to nothing, or the line that git-annex leaves in place of a file.
-    """
-    path = Path(path)
-    gone = path.is_symlink() and not path.exists()
-    if not gone and path.is_file() and path.stat().st_size < 1000:
-        gone = b"annex/objects" in path.read_bytes()
-    if gone:
-        raise BoldError(
-            f"{path}: its content is not here, only a link of git-annex or DataLad. "
-            "Fetch it (`datalad get`), or copy the file itself."
-        )
 
 
 def open_image(path, n_dimensions=(4,)):
@@ -92,11 +85,10 @@ def open_image(path, n_dimensions=(4,)):
     Raises
     ------
     BoldError
-        Not NIfTI, no numbers, other dimensions, or an affine that is unknown (sform
-        and qform code 0), singular, not finite, or of voxels of another size than the
-        header says. (Nobody can see that an affine is shifted or turned.)
+        Not NIfTI or not there, no numbers, other dimensions, or an affine that is
+        unknown (sform and qform code 0), singular, not finite, or of voxels of another
+        size than the header says.
     """
-    check_content(path)
     with reading(path):
         image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
@@ -131,13 +123,15 @@ def open_image(path, n_dimensions=(4,)):
     return image
 
 
-def read_map(path):
+def read_map(path, *, may_be_empty=False):
     """What a mask or atlas holds: 3D, or 4D of several maps.
 
     Parameters
     ----------
     path : path-like
         3D or 4D; one volume that was saved as (x, y, z, 1) is 3D.
+    may_be_empty : bool
+        Whether there may be nothing in it.
 
     Returns
     -------
@@ -155,22 +149,22 @@ def read_map(path):
         values = np.asanyarray(image.dataobj)
     kept = [n for n in values.shape[3:] if n > 1]
     values = values.reshape(*values.shape[:3], *kept)
-    if values.dtype.kind == "f":
+    if values.dtype.kind == "f" and np.isnan(values).any():
         values = np.where(np.isnan(values), 0, values)
     if not np.isfinite(values).all():
         raise BoldError(f"{path}: expected finite values, found infinite ones")
-    if not values.any():
+    if not (may_be_empty or values.any()):
         raise BoldError(f"{path}: all of it is 0 or NaN. Is it the right file?")
     return values, image.affine
 
 
 def whole_numbers(values):
-    """Labels that are whole numbers but for rounding; None if they are others.
+    """Labels that are whole numbers but for rounding; None if others, or all about 0.
 
     Scale factors of a header give 1.00000001 for 1.
     """
     rounded = np.rint(values)
-    if np.allclose(values, rounded, rtol=1e-6, atol=1e-3):
+    if rounded.any() and np.allclose(values, rounded, rtol=1e-6, atol=1e-3):
         return rounded.astype(np.int64)
     return None
 
@@ -187,7 +181,7 @@ def header_tr(path):
         return float(header.get_zooms()[3]) * SECONDS[header.get_xyzt_units()[1]]
 
 
-def volume_blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
+def volume_blocks(path, inside=None):
     """Volumes of a 4D image, one block after another.
 
     A voxel that is NaN in every volume lies outside the brain, as SPM writes it, and is
@@ -196,12 +190,13 @@ def volume_blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
     Parameters
     ----------
     path : path-like
-    everywhere : bool
-        Whether other values that are not finite are refused; else they are left to
-        whoever knows which voxels are kept.
+    inside : bool array of shape (x, y, z), optional
+        Voxels that are used; all, if None. In others any value goes.
 
     Yields
     ------
+    rows : slice
+        Which volumes.
     block : float32 array of shape (x, y, z, n_block)
         In the machine's byte order.
 
@@ -210,7 +205,6 @@ def volume_blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
     BoldError
         A file that is cut short or damaged; values that are not finite.
     """
-    outside = None
     image = open_image(path)
     n_block = max(1, BLOCK // int(np.prod(image.shape[:3])))
     opener = gzip.open if str(path).endswith(".gz") else open
@@ -220,33 +214,33 @@ def volume_blocks(path, *, everywhere=True) -> Iterator[np.ndarray]:
         data = type(image).from_file_map(files).dataobj
         for start in range(0, image.shape[3], n_block):
             block = np.array(data[..., start : start + n_block], dtype=np.float32)
-            if outside is None:
+            if start == 0:
                 outside = np.isnan(block[..., 0])
-                if everywhere and outside.any():
+                if inside is None and outside.any():
                     print(f"{path}: {outside.sum()} voxels are NaN, taken as 0")
             if outside.any():
                 missing = np.isnan(block[outside]).all(1)
                 # who comes and goes is no outside, but damage
                 block[outside] = np.where(missing, 0, np.nan)[:, None]
-            if everywhere:
-                _check_finite(block, start, path)
-            yield block
+            _check_finite(block, inside, start, path)
+            yield slice(start, start + block.shape[3]), block
         while stream.read(2**20):  # the checksum of a gzip file is at its end
             pass
 
 
-def _check_finite(block, start, path):
-    with np.errstate(over="ignore"):
+def _check_finite(block, inside, start, path):
+    with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(block.sum()):  # cheaper than a look at each
             return
-    bad = np.argwhere(~np.isfinite(block))
-    if len(bad):
-        *voxel, volume = bad[bad[:, 3].argmin()].tolist()
+    bad = ~np.isfinite(block) & (True if inside is None else inside[..., None])
+    if bad.any():
+        volume = int(bad.any((0, 1, 2)).argmax())
+        voxel = tuple(np.argwhere(bad[..., volume])[0].tolist())
         raise BoldError(
-            f"{path}: {len(bad)} values are NaN or infinite, the first at volume "
-            f"{start + volume}, voxel {tuple(voxel)}. Only a voxel that is NaN in all "
-            "volumes counts as outside the brain. Set them to 0 outside the brain; "
-            "inside it, repair the images."
+            f"{path}: {bad.sum()} values are NaN or infinite, the first at volume "
+            f"{start + volume}, voxel {voxel}. Only a voxel that is NaN in all volumes "
+            "counts as outside the brain. Set them to 0 outside the brain, or leave "
+            "them out of the mask; inside it, repair the images."
         )
 
 
@@ -265,35 +259,29 @@ def common_grid(paths, voxel_size=0.0):
     BoldError
         Grids differ and no voxel size is given, or a run is not in the box.
     """
-    if voxel_size:
-        return _mni_grid(paths, voxel_size)
-    first = grid(open_image(paths[0]))
-    for path in paths[1:]:
-        found = grid(open_image(path))
-        if not found.same(first):
-            raise BoldError(
-                f"{path} and {paths[0]} have different grids: shapes {found.shape} and "
-                f"{first.shape}, affines {found.affine[:3].round(3).tolist()} and "
-                f"{first.affine[:3].round(3).tolist()}. Set voxel_size (mm) to "
-                "resample all runs to one grid."
-            )
-    return first
-
-
-def _mni_grid(paths, voxel_size):
-    affine = np.diag([voxel_size] * 3)
+    grids = [grid(open_image(path)) for path in paths]
+    if not voxel_size:
+        first = grids[0]
+        for path, own in zip(paths, grids, strict=True):
+            if not own.same(first):
+                raise BoldError(
+                    f"{path} and {paths[0]} have different grids: shapes {own.shape} "
+                    f"and {first.shape}, affines {own.affine[:3].round(3).tolist()} "
+                    f"and {first.affine[:3].round(3).tolist()}. Set voxel_size (mm) "
+                    "to resample all runs to one grid."
+                )
+        return first
     box = load_mni152_brain_mask(2)
-    found = grid(resample_img(box, affine, interpolation="nearest"))
-    for path in paths:
-        own = grid(open_image(path))
+    box = grid(resample_img(box, np.diag([voxel_size] * 3), interpolation="nearest"))
+    for path, own in zip(paths, grids, strict=True):
         middle = apply_affine(own.affine, np.array(own.shape) / 2)
-        voxel = apply_affine(np.linalg.inv(found.affine), middle)
-        if (voxel < 0).any() or (voxel > found.shape).any():
+        voxel = apply_affine(np.linalg.inv(box.affine), middle)
+        if (voxel < 0).any() or (voxel > box.shape).any():
             raise BoldError(
                 f"{path}: its middle is at {middle.round().tolist()} mm, far from a "
                 "brain in MNI space. Is its affine right?"
             )
-    return found
+    return box
 
 
 def resample(image, to, interpolation="continuous"):
@@ -337,37 +325,25 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
         smoothed or resampled, which would spread them.
     """
     image = open_image(path)
-    spreads = bool(smoothing) or not grid(image).same(to)
-    if spreads and not smoothing:
-        to, inside = _crop(to, inside)
-    keep = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
-    n_columns = len(keep) if weights is None else weights.shape[1]
-    of_maps = isinstance(weights, np.ndarray)
+    n_times, of_maps = image.shape[3], isinstance(weights, np.ndarray)
+    same = grid(image).same(to)
+    if not (same or smoothing):  # less to resample
+        mask = nibabel.Nifti1Image(inside.astype(np.int8), to.affine)
+        mask = crop_img(mask, pad=False)
+        to, inside = grid(mask), np.asanyarray(mask.dataobj) > 0
+    n_columns = inside.sum() if weights is None else weights.shape[1]
     # the fit to maps that overlap needs more digits
-    kind = np.float64 if of_maps else np.float32
-    data = np.empty((image.shape[3], n_columns), kind)
-    largest = np.zeros(len(keep), np.float32)  # of each voxel, over volumes
-    done = 0
-    for block in volume_blocks(path, everywhere=spreads):
+    data = np.empty((n_times, n_columns), np.float64 if of_maps else np.float32)
+    largest = 0.0  # of each voxel, over volumes
+    used = inside if same and not smoothing else None
+    for rows, block in volume_blocks(path, used):
         volumes = resample(nibabel.Nifti1Image(block, image.affine), to)
         if smoothing:
             volumes = smooth_img(volumes, smoothing)
-        flat = np.asanyarray(volumes.dataobj).reshape(inside.size, -1, order="F").T
-        for volume in flat:
-            values = np.take(volume, keep)
-            if not np.isfinite(values).all():
-                first = keep[~np.isfinite(values)][0]
-                voxel = np.unravel_index(first, inside.shape, order="F")
-                raise BoldError(
-                    f"{path}: {(~np.isfinite(values)).sum()} of the voxels kept are "
-                    f"NaN or infinite, the first at volume {done}, voxel "
-                    f"{tuple(int(i) for i in voxel)}. Repair the images, or leave "
-                    "these voxels out of the mask."
-                )
-            data[done] = values if weights is None else values @ weights
-            if of_maps:
-                np.maximum(largest, np.abs(values), out=largest)
-            done += 1
+        values = np.asanyarray(volumes.dataobj)[inside].T
+        data[rows] = values if weights is None else values @ weights
+        if of_maps:
+            largest = np.maximum(largest, np.abs(values).max(0))
     if of_maps:
         # where resampled volumes are empty, splines leave a ripple
         there = largest > 1e-6 * largest.max()
@@ -384,26 +360,6 @@ def extract(path, to, inside, *, weights=None, smoothing=0.0):
     return data
 
 
-def _crop(to, inside):
-    """The part of a grid that holds all of a mask: less to resample."""
-    voxels = np.argwhere(inside)
-    low, high = voxels.min(0), voxels.max(0) + 1
-    box = tuple(slice(*ends) for ends in zip(low, high, strict=True))
-    affine = to.affine @ from_matvec(np.eye(3), low)
-    return Grid(inside[box].shape, affine), inside[box]
-
-
-def overlap(image, other):
-    """Share of an image's voxels that are not 0 and lie inside another grid."""
-    inside = np.asanyarray(image.dataobj) != 0
-    voxels = np.argwhere(inside if inside.ndim == 3 else inside.any(3))
-    if not len(voxels):
-        return 0.0
-    to_other = np.linalg.inv(other.affine) @ image.affine
-    found = nibabel.affines.apply_affine(to_other, voxels)
-    return ((found >= -0.5) & (found <= np.array(other.shape) - 0.5)).all(1).mean()
-
-
 def check_space(path, image, runs, *, minimum=0.0):
     """Check that an atlas or mask (its file, and the image in it) lies where runs are.
 
@@ -413,6 +369,8 @@ def check_space(path, image, runs, *, minimum=0.0):
         File names of different spaces (BIDS entities ``space`` and ``tpl``), or no
         more than ``minimum`` of its voxels inside a run's field of view.
     """
+    filled = np.asanyarray(image.dataobj) != 0
+    filled = np.argwhere(filled if filled.ndim == 3 else filled.any(3))
     seen = []
     for run in runs:
         spaces = [
@@ -428,7 +386,9 @@ def check_space(path, image, runs, *, minimum=0.0):
         if any(own.same(other) for other in seen):
             continue
         seen.append(own)
-        share = overlap(image, own)
+        voxel = apply_affine(np.linalg.inv(own.affine) @ image.affine, filled)
+        inside = (voxel >= -0.5) & (voxel <= np.array(own.shape) - 0.5)
+        share = inside.all(1).mean()
         if share <= minimum:
             raise BoldError(
                 f"only {share:.0%} of {path} lies inside the field of view of {run}, "
@@ -489,7 +449,7 @@ def mask_of(mask, runs, to):
 def _epi_mask(run, to):
     """nilearn's EPI mask of one run."""
     image, total, first = open_image(run), 0.0, None
-    for block in volume_blocks(run):
+    for _, block in volume_blocks(run):
         first = np.abs(block[..., 0]).mean() if first is None else first
         total = total + block.sum(3, dtype=np.float64)
     mean = (total / image.shape[3]).astype(np.float32)
@@ -542,26 +502,22 @@ def atlas_weights(atlas, runs, to, inside=None):
     data = np.array(resample(image, to, how).dataobj, float)
     if inside is not None:
         data[~inside] = 0
-    of_labels = labels is not None
-    if of_labels:
+    if labels is None:
+        labels, kept = np.arange(1, data.shape[3] + 1), data.any(3)
+        weights = data[kept]
+        size = (weights != 0).sum(0)
+    else:
         kept = data != 0
         of_voxel = data[kept].astype(int) - 1
         size = np.bincount(of_voxel, minlength=len(labels))
         entries = (1 / size[of_voxel], (np.arange(len(of_voxel)), of_voxel))
         weights = scipy.sparse.csr_array(entries, shape=(len(of_voxel), len(labels)))
-    else:
-        labels = np.arange(1, data.shape[3] + 1)
-        size, kept = (data != 0).sum((0, 1, 2)), (data != 0).any(3)
     if not size.any():
         raise BoldError(f"{atlas}: no region has a voxel of the runs' grid")
     names = np.array(region_names(atlas, labels))
     if not size.all():
         print(f"no voxel on the runs' grid, left out: {', '.join(names[size == 0])}")
-    if of_labels:
-        weights = weights[:, size > 0]
-    else:
-        weights = data[kept][:, size > 0]
-    return weights, kept, names[size > 0].tolist()
+    return weights[:, size > 0], kept, names[size > 0].tolist()
 
 
 def _labels_or_maps(atlas):
@@ -574,10 +530,10 @@ def _labels_or_maps(atlas):
     if whole is None and single:
         return values.astype(np.float32)[..., None], None, affine
     if whole is None:
-        odd = values[np.abs(values - np.rint(values)) > 1e-3]
+        odd = values.flat[np.abs(values - np.rint(values)).argmax()]
         raise BoldError(
             f"{atlas}: expected whole numbers as labels in 3D or maps in 4D, found "
-            f"{odd.flat[-1]:g}. A single map is saved as (x, y, z, 1)."
+            f"{odd:g}. A single map is saved as (x, y, z, 1)."
         )
     labels = np.unique(whole[whole != 0])
     if single:
@@ -652,27 +608,25 @@ def read_cifti(path):
             raise ValueError(f"{data.shape} values where the header has {expected}")
     # what was not measured is NaN in some programs: a constant column is left out
     data[:, np.isnan(data).all(0)] = 0
-    if isinstance(space, BrainModelAxis):
-        names = []
-        for structure, _, model in space.iter_structures():
-            name = structure.removeprefix("CIFTI_STRUCTURE_").replace("_", " ").lower()
-            places = range(len(model)) if model.volume_mask.any() else model.vertex
-            names += [f"{name} {place}" for place in places]
-    else:
-        names = [str(name) for name in space.name]
+    if not isinstance(space, BrainModelAxis):
+        return data, [str(name) for name in space.name]
+    names = []
+    for structure, _, model in space.iter_structures():
+        name = structure.removeprefix("CIFTI_STRUCTURE_").replace("_", " ").lower()
+        places = range(len(model)) if model.volume_mask.any() else model.vertex
+        names += [f"{name} {place}" for place in places]
     return data, names
 
 
 def cifti_tr(path):
-    """Repetition time (s) of a CIFTI time series."""
-    series, _ = _axes(path)
+    """Repetition time (s) of a CIFTI time series; NaN if its header says none."""
+    series = _axes(path)[0]
     return float(series.step) if series.unit == "SECOND" else np.nan
 
 
 def cifti_volumes(path):
     """Volumes of a CIFTI time series, of its header."""
-    series, _ = _axes(path)
-    return len(series)
+    return len(_axes(path)[0])
 
 
 def _axes(path):
@@ -680,7 +634,7 @@ def _axes(path):
         image = nibabel.load(path)
         if isinstance(image, Cifti2Image):
             axes = image.header.get_axis(0), image.header.get_axis(1)
-            if hasattr(axes[0], "step") and hasattr(axes[1], "name"):
+            if [type(axis) for axis in axes] in SERIES:
                 return axes
     raise BoldError(
         f"{path}: expected a CIFTI-2 time series (.dtseries.nii, .ptseries.nii)"

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.linalg
 from scipy.io import wavfile
 
-from anbn.brain import clock
+from anbn.brain.clock import alignment_matrix
 from anbn.core.params import did_you_mean
 from anbn.core.paths import resolve
 from anbn.core.tables import choose, numbers, read_cells, some
@@ -29,9 +29,7 @@ class RegressorError(ValueError):
     """A regressor is unknown, empty, or does not fit the volumes."""
 
 
-def story_regressors(
-    words, names, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()
-):
+def story_regressors(words, names, **clock):
     """Regressors of a story's words: each word an impulse at its onset, summed::
 
         x[t] = sum over words w of h(start + t tr - onset[w]) (v[w] - mean v)
@@ -48,15 +46,9 @@ def story_regressors(
     names : sequence of str
         ``word_rate``, ``speech`` (on or off, see ``speech``), or columns of numbers,
         each once. A missing value counts as the mean.
-    n_times : int
-    tr : float
-        s.
-    start : float
-        Time of the first kept volume on the story's clock (s).
-    hrf : {"spm", "glover", "none"}
-        See ``clock.alignment_matrix``.
-    run_lengths : sequence of int
-        Volumes of each run, () for one: a response ends with its run.
+    **clock
+        ``n_times``, ``tr``, ``start``, ``hrf`` and ``run_lengths``, see
+        ``clock.alignment_matrix``.
 
     Returns
     -------
@@ -76,15 +68,13 @@ def story_regressors(
     of_words = [name for name in names if name != SPEECH]
     values = [_values(words, name, known, np.isfinite(onset)) for name in of_words]
     values = np.column_stack([np.zeros((len(words), 0)), *values])
-    clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
-    clock["run_lengths"] = run_lengths
-    found = pd.DataFrame(impulses(onset, values, **clock), columns=of_words)
+    found = pd.DataFrame(_impulses(onset, values, **clock), columns=of_words)
     if SPEECH in names:
         found[SPEECH] = speech(words, **clock)
     return found[names]
 
 
-def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
+def speech(words, *, tr, hrf="spm", **clock):
     """Whether anybody speaks, through the haemodynamic response.
 
     BOLD and responses both rise when speech sets in and fall when it stops, whatever is
@@ -95,7 +85,7 @@ def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
     ----------
     words : DataFrame of n_words rows
         With ``onset`` and ``offset`` (s); words without a time are left out.
-    n_times, tr, start, hrf, run_lengths
+    tr, hrf, **clock
         As for ``story_regressors``.
 
     Returns
@@ -125,9 +115,7 @@ def speech(words, *, n_times, tr, start=0.0, hrf="spm", run_lengths=()):
     # with hrf none a volume counts the moments that begin in it
     height = SPEECH_STEP / tr if hrf == "none" else SPEECH_STEP
     values = np.full((len(moments), 1), height)
-    clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
-    clock["run_lengths"] = run_lengths
-    return impulses(moments, values, **clock)[:, 0]
+    return _impulses(moments, values, tr=tr, hrf=hrf, **clock)[:, 0]
 
 
 def left_over(run_lengths, tr, seconds):
@@ -168,43 +156,16 @@ def left_over(run_lengths, tr, seconds):
     return np.concatenate(kept), lengths
 
 
-def impulses(
-    onset,
-    values,
-    *,
-    n_times,
-    tr,
-    start=0.0,
-    hrf="spm",
-    run_lengths=(),
-    source="the words",
-):
-    """Impulses through the haemodynamic response, summed at each volume.
-
-    Parameters
-    ----------
-    onset : array of shape (n_events,)
-        s, on the story's clock; NaN for an event that is left out.
-    values : array of shape (n_events, ...)
-        Heights.
-    n_times, tr, start, hrf, run_lengths
-        As for ``story_regressors``.
-    source : str
-        Of the events, for errors.
-
-    Returns
-    -------
-    regressors : array of shape (n_times, ...)
+def _impulses(onset, values, *, n_times, tr, start=0.0, source="the words", **clock):
+    """Impulses of given heights, (n_events, ...), through the response, summed.
 
     Raises
     ------
     RegressorError
-        Events that do not reach the volumes.
+        Events (what they are is ``source``) that do not reach the volumes.
     """
-    options = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
-    options["run_lengths"] = run_lengths
-    events = np.arange(len(onset))
-    H = clock.alignment_matrix(events, onset, **options, pooling="sum")
+    clock |= {"n_times": n_times, "tr": tr, "start": start, "pooling": "sum"}
+    H = alignment_matrix(np.arange(len(onset)), onset, **clock)
     if not H.nnz:
         timed = onset[np.isfinite(onset)]
         span = f"{timed.min():g} to {timed.max():g} s" if len(timed) else "no time"
@@ -298,26 +259,14 @@ def run_drift(run_lengths, tr, high_pass=128.0):
     -------
     regressors : array of shape (sum of run_lengths, n_regressors)
         Block-diagonal: 0 outside a regressor's run.
-
-    Raises
-    ------
-    RegressorError
-        No runs, or one without volumes.
     """
-    if not len(run_lengths) or min(run_lengths) < 1:
-        raise RegressorError(
-            f"run_lengths: found {list(run_lengths)}, expected at least one run, each "
-            "of one volume or more"
-        )
     # of a single volume there is but the mean
-    blocks = [
-        timeseries.drift(n, tr, high_pass) if n > 1 else np.ones((1, 1))
-        for n in run_lengths
-    ]
-    return scipy.linalg.block_diag(*blocks)
+    return scipy.linalg.block_diag(
+        *(timeseries.drift(n, tr, high_pass) if n > 1 else [[1.0]] for n in run_lengths)
+    )
 
 
-def power(path, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), sound_onset=0.0):
+def power(path, *, sound_onset=0.0, **clock):
     """Power of a sound: its root mean square, through the haemodynamic response.
 
     Taken over bins of 10 ms and all channels; each bin is an impulse at its middle that
@@ -327,10 +276,10 @@ def power(path, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), sound_onse
     ----------
     path : str
         WAV of integers or floats, as ``anbn.core.paths.resolve`` takes it.
-    n_times, tr, start, hrf, run_lengths
-        As for ``story_regressors``.
     sound_onset : float
         Time of the file's first sample on the story's clock (s).
+    **clock
+        As for ``story_regressors``.
 
     Returns
     -------
@@ -347,10 +296,8 @@ def power(path, *, n_times, tr, start=0.0, hrf="spm", run_lengths=(), sound_onse
     if not rms.any():
         raise RegressorError(f"{path} is silent: is it the sound that was heard?")
     middle = sound_onset + (edges[:-1] + edges[1:]) / 2
-    clock = {"n_times": n_times, "tr": tr, "start": start, "hrf": hrf}
-    clock["run_lengths"] = run_lengths
     source = f"the samples of {path}"
-    return impulses(middle, rms * np.diff(edges), **clock, source=source)
+    return _impulses(middle, rms * np.diff(edges), source=source, **clock)
 
 
 def _read_wav(path):

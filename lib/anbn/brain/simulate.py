@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 import pandas as pd
 from nilearn.datasets import load_mni152_brain_mask
-from nilearn.image import coord_transform
 from nilearn.masking import unmask
 
 from anbn.brain import templates
@@ -136,12 +135,12 @@ def rest_parcels():
         mm.
     """
     folder = resolve(REST)
-    rest = pd.read_csv(folder / "timeseries.tsv", sep="\t").to_numpy(float)
-    centres = pd.read_csv(folder / "rois.tsv", sep="\t")[["x", "y", "z"]].to_numpy(
-        float
+    rest, centres = (
+        pd.read_csv(folder / name, sep="\t") for name in ("timeseries.tsv", "rois.tsv")
     )
     basis = timeseries.orthonormal(timeseries.drift(len(rest), 2.0))
-    return timeseries.zscore(timeseries.residuals(rest, basis)), centres
+    rest = timeseries.residuals(rest.to_numpy(float), basis)
+    return timeseries.zscore(rest), centres[["x", "y", "z"]].to_numpy(float)
 
 
 def surrogate_rest(rest, n_times, rng):
@@ -185,9 +184,7 @@ def spatial_weights(mask, centres, sigma):
     -------
     weights : array of shape (n_parcels, n_voxels)
     """
-    i, j, k = np.where(np.asarray(mask.dataobj) > 0)
-    voxels = np.column_stack(coord_transform(i, j, k, mask.affine))
-    squared = ((centres[:, None] - voxels) ** 2).sum(2)
+    squared = ((centres[:, None] - templates.voxels_of(mask)) ** 2).sum(2)
     weights = np.exp(-(squared - squared.min(0)) / (2 * sigma**2))
     return weights / np.linalg.norm(weights, axis=0)
 
@@ -357,9 +354,11 @@ def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
         their network; ``map_dice_mean``: overlap of each planted map's upper half with
         as many of the strongest voxels of the map that carries its name (0 if none).
     """
-    coupled = (np.abs(synchrony) >= threshold).any(0)
-    n_top = max(1, len(synchrony) // 100)
-    found, recall, overlap = 0, [], []
+    reached = (np.abs(synchrony) >= threshold).any(0)
+    coupled = {name for name, r in zip(names, reached, strict=True) if r}
+    others = coupled - {*truth["few"], *truth["population"]}
+    leftover = {name for name in others if name.startswith("unlabelled")}
+    n_top, recall, overlap = max(1, len(synchrony) // 100), [], []
     for planted, drivers, true_map in zip(
         truth["few"], truth["drivers"], true_maps, strict=False
     ):
@@ -368,19 +367,15 @@ def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):
             overlap.append(0.0)
             continue
         k = names.index(planted)
-        found += int(coupled[k])
         top = np.argsort(-np.abs(synchrony[:, k]), kind="stable")[:n_top]
         recall.append(np.isin(drivers, top).mean())
         core = true_map > 0.5
         strongest = maps[k] >= np.sort(maps[k])[-core.sum()]
         overlap.append(2 * (core & strongest).sum() / (core.sum() + strongest.sum()))
-    coupled_names = [name for name, c in zip(names, coupled, strict=True) if c]
-    others = set(coupled_names) - {*truth["few"], *truth["population"]}
-    leftover = {name for name in others if name.startswith("unlabelled")}
     return {
-        "planted_networks_found": found,
+        "planted_networks_found": len(coupled & {*truth["few"]}),
         "planted_networks_total": len(truth["few"]),
-        "population_networks_coupled": len({*coupled_names} & {*truth["population"]}),
+        "population_networks_coupled": len(coupled & {*truth["population"]}),
         "false_networks_found": len(others - leftover),
         "leftover_components_coupled": len(leftover),
         "driver_recall_top1pct": float(np.mean(recall)),

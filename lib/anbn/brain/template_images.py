@@ -6,7 +6,6 @@ a labelled region fills. Label numbers themselves are never interpolated.
 
 import tempfile
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -18,7 +17,6 @@ from anbn.brain.atlas_names import stem_of
 from anbn.core import downloads
 from anbn.core.paths import tidy
 
-BLOCK = 2**24  # voxels read at once: 64 MB
 MIN_IN_VIEW = 0.8  # of a template's weight must lie inside the mask's field of view
 MIN_IN_MASK = 0.5  # of all templates' weight must lie in the mask
 
@@ -61,21 +59,17 @@ def load_image_templates(path, mask, names=None, source=None):
                 downloads.unpack(path, folder)
             except downloads.ArchiveError as error:
                 raise TemplateError(str(error)) from error
-            files = [p for p in tidy(Path(folder).rglob("*")) if stem_of(p) != p.name]
-            folders = {p.parent for p in files}
-            inside = files[0] if len(files) == 1 else Path(folder)
-            if len(files) > 1 and len(folders) == 1:
-                inside = folders.pop()
+            files = _images_of(Path(folder).rglob("*"))
+            folders = {file.parent for file in files}
+            inside = folders.pop() if len(folders) == 1 else Path(folder)
             names = _names_beside(path.with_suffix(".nii")) if names is None else names
+            inside = files[0] if len(files) == 1 else inside
             return load_image_templates(inside, mask, names, source)
     if path.is_dir():
-        files = [p for p in tidy(path.iterdir()) if stem_of(p) != p.name]
-        if not files:
-            raise TemplateError(f"{path} has no .nii or .nii.gz in it: one a template.")
-        regions = _of_folder(files)
+        regions = _of_folder(path)
     else:
-        found = names if names is not None else _names_beside(path)
-        regions = _of_file(path, found)
+        names = _names_beside(path) if names is None else names
+        regions = _of_file(path, names)
     templates, weights = {}, {}
     for name, values, affine in regions:
         values, weight = on_grid(values, affine, mask)
@@ -89,52 +83,59 @@ def load_image_templates(path, mask, names=None, source=None):
     return np.stack([templates[name] for name in kept]).astype(np.float32), kept
 
 
-def _of_folder(files):
+def _images_of(paths):
+    return [path for path in tidy(paths) if stem_of(path) != path.name]
+
+
+def _of_folder(folder):
     """Name, values and affine of every file's single template."""
+    files = _images_of(folder.iterdir())
+    if not files:
+        raise TemplateError(f"{folder} has no .nii or .nii.gz in it: one a template.")
     for path in files:
-        with _as_template():
-            image = images.open_image(path, (3, 4))
-        if image.shape[3:] not in ((), (1,)):
+        values, labels, affine = _read(path)
+        if values.ndim == 4 or len(labels) > 1:
+            found = "volumes" if values.ndim == 4 else f"{len(labels)} labels"
             raise TemplateError(
-                f"{path} has shape {image.shape}; in a folder of templates every file "
-                "is one 3D map. Name the file itself to use its volumes."
+                f"{path} holds {found}; in a folder of templates every file is one 3D "
+                "map. Name the file itself to use them all."
             )
-        values = _read(path, image).reshape(image.shape[:3])
-        labels = _labels(values, path)
-        if len(labels) > 1:
-            raise TemplateError(
-                f"{path} holds {len(labels)} labels; in a folder of templates "
-                "every file is one map. Name the file itself to use its labels."
-            )
-        yield stem_of(path), values, image.affine
+        yield stem_of(path), values, affine
 
 
 def _of_file(path, names):
     """Name, values and affine of every volume, label, or of the single map."""
-    with _as_template():
-        image = images.open_image(path, (3, 4))
-    if len(image.shape) == 4 and image.shape[3] > 1:
-        numbers = range(1, image.shape[3] + 1)
-        called = _called(numbers, names, path)
-        step = max(1, BLOCK // int(np.prod(image.shape[:3])))
-        for start in range(0, len(numbers), step):
-            block = _read(path, image, start, start + step)
-            for k in range(block.shape[3]):
-                if start + k + 1 in called:
-                    yield called[start + k + 1], block[..., k], image.affine
-        return
-    values = _read(path, image).reshape(image.shape[:3])
-    labels = _labels(values, path)
-    if len(labels) < 2:
-        yield stem_of(path), values, image.affine
-        return
-    for number, name in _called(labels, names, path).items():
-        yield name, np.abs(values - number) < 0.5, image.affine
+    values, labels, affine = _read(path)
+    if values.ndim == 4:
+        called = _called(range(1, values.shape[3] + 1), names, path)
+        for number, name in sorted(called.items()):
+            yield name, values[..., number - 1], affine
+    elif len(labels) > 1:
+        for number, name in _called(labels.tolist(), names, path).items():
+            yield name, np.abs(values - number) < 0.5, affine
+    else:
+        yield stem_of(path), values, affine
+
+
+def _read(path):
+    """Values of 3 or 4 dimensions, the labels if they are such, and the affine."""
+    try:
+        values, affine = images.read_map(path, may_be_empty=True)
+    except images.BoldError as error:
+        raise TemplateError(str(error)) from error
+    whole = images.whole_numbers(np.unique(values)) if values.ndim == 3 else None
+    labels = np.unique(whole[whole != 0]) if whole is not None else np.array([])
+    n_negative = (labels < 0).sum()
+    if n_negative == 1 and len(labels) > 2:
+        raise TemplateError(
+            f"{path} holds whole numbers, {labels[0]} among {len(labels) - 1} positive "
+            "ones: labels or a map? Set what is no region to 0."
+        )
+    return values, labels[:0] if n_negative else labels, affine
 
 
 def _called(numbers, names, path):
     """Name of every number that has one; by number where none are given."""
-    numbers = [int(number) for number in numbers]
     if names is None:
         return {number: f"{stem_of(path)} {number}" for number in numbers}
     if not isinstance(names, dict):
@@ -176,9 +177,7 @@ def on_grid(values, affine, mask):
     weight : array of shape (3,)
         Sum of absolute values: all, in the mask's field of view, in the mask.
     """
-    values, affine = _blocks(
-        np.nan_to_num(np.asarray(values, np.float32)), affine, mask
-    )
+    values, affine = _blocks(np.asarray(values, np.float32), affine, mask)
     inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
     where = np.argwhere(values)
     weight = np.abs(values[tuple(where.T)]).astype(float)
@@ -230,34 +229,3 @@ def _same_space(weights, source):
             f"{source}: {in_mask / max(whole, 1e-9):.0%} of the templates lie in the "
             f"mask, {MIN_IN_MASK:.0%} are needed. {advice}"
         )
-
-
-def _labels(values, path):
-    """Whole numbers above zero, if all values are such; none for a continuous map."""
-    whole = images.whole_numbers(np.unique(values[np.isfinite(values)]))
-    if whole is None:
-        return np.array([])
-    labels = np.unique(whole[whole != 0])
-    n_negative = (labels < 0).sum()
-    if n_negative == 1 and len(labels) > 2:
-        raise TemplateError(
-            f"{path} holds whole numbers, {labels[0]} among {len(labels) - 1} positive "
-            "ones: labels or a map? Set what is no region to 0."
-        )
-    return np.array([]) if n_negative else labels
-
-
-@contextmanager
-def _as_template():
-    """Errors of reading, as those of templates."""
-    try:
-        yield
-    except images.BoldError as error:
-        raise TemplateError(str(error)) from error
-
-
-def _read(path, image, *block):
-    """Values in float32: all, or volumes from and to."""
-    part = (..., slice(*block)) if block else ...
-    with _as_template(), images.reading(path):
-        return np.asarray(image.dataobj[part], np.float32)

@@ -1,5 +1,7 @@
 """Templates of known brain networks, and labels for the networks that match them."""
 
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +60,7 @@ def load_templates(spec, mask):
     spec = str(spec)
     if spec in OFFLINE:
         width = 1.2 * np.sqrt((mask.affine[:3, :3] ** 2).sum(0)).max()
-        make = seitzman_templates if spec == "seitzman" else power_templates
+        make = seitzman_templates if spec == "seitzman" else _power_templates
         maps, names = make(mask, sigma=max(6.0, width))
         return maps.astype(np.float32), names
     if spec in DOWNLOADED:
@@ -101,17 +103,16 @@ def _resolve(spec):
 
 def _download(spec):
     """Image and names of an atlas, by nilearn's fetchers."""
+    yeo = datasets.fetch_atlas_yeo_2011
     fetch = {
         "smith2009": datasets.fetch_atlas_smith_2009,
+        "yeo2011_7": partial(yeo, n_networks=7),
+        "yeo2011_17": partial(yeo, n_networks=17),
         "msdl": datasets.fetch_atlas_msdl,
         "difumo64": datasets.fetch_atlas_difumo,
     }
     try:
-        if spec.startswith("yeo2011"):
-            n_networks = int(spec.partition("_")[2])
-            atlas = datasets.fetch_atlas_yeo_2011(n_networks=n_networks, verbose=0)
-        else:
-            atlas = fetch[spec](verbose=0)
+        atlas = fetch[spec](verbose=0)
     except (OSError, ValueError) as error:
         raise TemplateError(
             f"templates {spec!r} could not be downloaded: {error}. nilearn downloads "
@@ -122,17 +123,14 @@ def _download(spec):
         downloads.check(Path(atlas.maps), spec)
     except downloads.DownloadError as error:
         raise TemplateError(f"templates {spec!r}: {error}") from error
-    if spec == "smith2009":
-        names = SMITH_10
-    elif spec == "msdl":
-        names = [str(name) for name in atlas.networks]  # regions of one are added up
+    names = {"smith2009": SMITH_10, "yeo2011_7": YEO_7}.get(spec)
+    if spec == "msdl":
+        names = atlas.networks  # regions of one are added up
     elif spec == "difumo64":
-        names = [str(name) for name in atlas.labels["difumo_names"]]
-    elif spec == "yeo2011_7":
-        names = YEO_7
-    else:
-        names = [str(name) for name in atlas.labels if name != "Background"]
-    return Path(atlas.maps), names
+        names = atlas.labels["difumo_names"]
+    elif names is None:
+        names = [name for name in atlas.labels if name != "Background"]
+    return Path(atlas.maps), [str(name) for name in names]
 
 
 def seitzman_templates(mask, *, sigma=6.0):
@@ -159,14 +157,10 @@ def seitzman_templates(mask, *, sigma=6.0):
     return _gaussians(groups, mask, sigma), names
 
 
-def power_templates(mask, *, sigma=6.0):
-    """Maps of the 264 regions of Power et al. 2011, one each; as above.
+def _power_templates(mask, sigma):
+    """As above, a map for each of the 264 regions of Power et al. 2011.
 
-    Returns
-    -------
-    templates : array of shape (264, n_voxels)
-    names : list of str
-        ``power 1`` and on: nilearn's table does not say which network a region is of.
+    They are called ``power 1`` and on: nilearn's table does not say of which network.
     """
     rois = datasets.fetch_coords_power_2011().rois
     centres = rois[["x", "y", "z"]].to_numpy(float)
@@ -175,13 +169,17 @@ def power_templates(mask, *, sigma=6.0):
 
 
 def _gaussians(groups, mask, sigma):
-    i, j, k = np.where(np.asarray(mask.dataobj) > 0)
-    voxels = np.column_stack(coord_transform(i, j, k, mask.affine))
-    templates = []
+    voxels, templates = voxels_of(mask), []
     for centres in groups:
         distance, _ = cKDTree(centres).query(voxels)
         templates.append(np.exp(-(distance**2) / (2 * sigma**2)))
     return np.stack(templates)
+
+
+def voxels_of(mask):
+    """Where the voxels of a mask are (mm), of shape (n_voxels, 3)."""
+    indices = np.where(np.asarray(mask.dataobj) > 0)
+    return np.column_stack(coord_transform(*indices, mask.affine))
 
 
 def label(
@@ -226,22 +224,7 @@ def label(
 
             p = (1 + #{surrogates whose largest r with any template >= r})
                 / (1 + n_draws)
-
-    Raises
-    ------
-    TemplateError
-        Maps, templates and mask of different numbers of voxels; values not finite.
     """
-    maps, templates = np.asarray(maps), np.asarray(templates)
-    n_voxels = int((np.asarray(mask.dataobj) > 0).sum())
-    for what, found in (("maps", maps), ("templates", templates)):
-        if found.ndim != 2 or found.shape[1] != n_voxels:
-            raise TemplateError(
-                f"{what} have shape {found.shape}, and the mask has {n_voxels} voxels: "
-                f"take {what} in this mask."
-            )
-        if not np.isfinite(found).all():
-            raise TemplateError(f"{what} hold NaN or infinite values.")
     similarity = matching.correlate(maps, templates)
     column = matching.match(similarity)
     thin, kept = spatial_null.thinned(mask)
@@ -298,13 +281,8 @@ def _chance(values, templates, mask, n, rng):
     random_maps = spatial_null.surrogates(values, mask, n, rng=rng)
     standard = timeseries.zscore(templates.T).astype(np.float32)
     standard /= len(standard) * values.std()
-    block, chance = [], []
-    for k, surrogate in enumerate(random_maps, start=1):
-        block.append(surrogate)
-        if len(block) == BLOCK or k == n:
-            chance.append((np.stack(block) @ standard).max(1))
-            block = []
-    return np.concatenate(chance)
+    blocks = iter(lambda: list(islice(random_maps, BLOCK)), [])
+    return np.concatenate([(np.stack(block) @ standard).max(1) for block in blocks])
 
 
 def _dice(values, template):
