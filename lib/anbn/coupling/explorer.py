@@ -17,7 +17,7 @@ from anbn.coupling import meaning
 from anbn.stats import timeseries
 
 N_WORDS = 12  # shown, of highest activation
-ALL = -1  # layers, in the widget
+ALL = -1  # layers; JupyterLab shows a choice whose value is None as none
 # a place given saves matplotlib the time to find one
 TITLE = {"fontsize": 10, "y": 1.01, "parse_math": False}
 
@@ -75,21 +75,16 @@ class Coupling:
     @property
     def best(self):
         """Network and neuron of the largest |r|."""
-        neuron, network = np.unravel_index(
-            np.abs(self.synchrony).argmax(), self.synchrony.shape
-        )
+        neuron, network = divmod(np.abs(self.synchrony).argmax(), len(self.names))
         return int(network), int(neuron)
 
-    def order(self, network, layer=None):
+    def order(self, network, layer=ALL):
         """Neurons by |synchrony| with a network, largest first.
 
-        ``layer`` is an index of ``layers``; all, if None.
+        ``layer`` is an index of ``layers``; all, if ``ALL``.
         """
-        one = slice(None)
-        if layer is not None:
-            one = slice(layer * self.n_units, (layer + 1) * self.n_units)
-        found = np.argsort(-np.abs(self.synchrony[one, network]), kind="stable")
-        return found + (one.start or 0)
+        found = np.argsort(-np.abs(self.synchrony[:, network]), kind="stable")
+        return found if layer == ALL else found[found // self.n_units == layer]
 
 
 def words_of(coupling, neuron):
@@ -124,9 +119,7 @@ def plot_neuron(coupling, network, neuron):
     rows = [["time"] * 3, ["words", "distribution", "map"]]
     if coupling.maps is None:
         rows = [["time"] * 2, ["words", "distribution"]]
-    figure, axes = plt.subplot_mosaic(
-        rows, figsize=(11, 6.2), height_ratios=[1, 1.15], width_ratios=None
-    )
+    figure, axes = plt.subplot_mosaic(rows, figsize=(11, 6.2), height_ratios=[1, 1.15])
     figure.subplots_adjust(0.11, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.38)
     name, (layer, unit) = coupling.names[network], divmod(neuron, coupling.n_units)
     r = coupling.synchrony[neuron, network]
@@ -147,14 +140,12 @@ def plot_neuron(coupling, network, neuron):
 
 
 def _plot_time(ax, coupling, network, neuron, top):
-    clock = {"tr": coupling.tr, "start": coupling.start}
-    times = timeseries.frame_times(len(coupling.responses), **clock)
-    heard = {"the network (group mean)": coupling.timecourses[:, network]}
-    heard["the neuron, after the HRF"] = coupling.responses[:, neuron]
-    for colour, (label, values) in zip(
-        ("0.35", COLOURS[3]), heard.items(), strict=True
+    times = timeseries.frame_times(len(coupling.responses), coupling.tr, coupling.start)
+    for colour, label, values in (
+        ("0.35", "the network (group mean)", coupling.timecourses[:, network]),
+        (COLOURS[3], "the neuron, after the HRF", coupling.responses[:, neuron]),
     ):
-        z = timeseries.zscore(np.asarray(values, float)[:, None])[:, 0]
+        z = timeseries.zscore(np.asarray(values, float))
         ax.plot(times, z, color=colour, lw=1.2, label=label)
     low, high = ax.get_ylim()
     onset = top["onset"][top["onset"].between(times[0], times[-1])]
@@ -229,7 +220,6 @@ def explore(coupling, figure=None):
     if figure is not None:
         plt.close(figure)
     networks = [(name, k) for k, name in enumerate(coupling.names)]
-    # JupyterLab shows a choice whose value is None as none
     layers = [("all", ALL), *((str(n), i) for i, n in enumerate(coupling.layers))]
     network = ipywidgets.Dropdown(
         options=networks, value=coupling.best[0], description="network"
@@ -238,47 +228,35 @@ def explore(coupling, figure=None):
     rank = ipywidgets.BoundedIntText(1, min=1, description="rank")
     unit = ipywidgets.BoundedIntText(0, max=coupling.n_units - 1, description="unit")
     picture = ipywidgets.Image(format="png", layout={"max_width": "1000px"})
+    boxes = (network, layer, rank, unit)
 
-    def order():
-        return coupling.order(
-            network.value, None if layer.value == ALL else layer.value
-        )
-
-    setting = []  # not empty while boxes follow each other
-
-    def show(change=None):
-        if setting:
-            return
-        setting.append(True)
-        try:
-            _follow(change and change["owner"])
-            neuron = order()[rank.value - 1]
-            unit.value = int(neuron % coupling.n_units)
-            picture.value = _png(plot_neuron(coupling, network.value, int(neuron)))
-        finally:
-            setting.clear()
-
-    def _follow(moved):
-        if moved is unit:  # a number means a unit of the layer that is shown
-            if layer.value == ALL:
-                shown = coupling.order(network.value)[rank.value - 1]
-                layer.value = int(shown // coupling.n_units)
+    def draw(moved):
+        if moved is unit and layer.value == ALL:  # a unit of the layer that is shown
+            shown = coupling.order(network.value)[rank.value - 1]
+            layer.value = int(shown // coupling.n_units)
+        order = coupling.order(network.value, layer.value)
+        if moved is not rank:
+            rank.max, rank.value = len(order), 1
+        if moved is unit:
             neuron = layer.value * coupling.n_units + unit.value
-            found = order()
-            rank.max = len(found)
-            rank.value = 1 + int(np.flatnonzero(found == neuron)[0])
-        elif moved is not rank:
-            rank.max = len(order())
-            rank.value = 1
+            rank.value = 1 + int(np.flatnonzero(order == neuron)[0])
+        neuron = int(order[rank.value - 1])
+        unit.value = neuron % coupling.n_units
+        file, figure = io.BytesIO(), plot_neuron(coupling, network.value, neuron)
+        figure.savefig(file, dpi=90)
+        plt.close(figure)
+        picture.value = file.getvalue()
 
-    for box in (network, layer, rank, unit):
+    def show(change):
+        for box in boxes:  # they follow each other, and each shows once
+            box.unobserve(show, "value")
+        try:
+            draw(change["owner"])
+        finally:
+            for box in boxes:
+                box.observe(show, "value")
+
+    draw(network)
+    for box in boxes:
         box.observe(show, "value")
-    show()
-    return ipywidgets.VBox([ipywidgets.HBox([network, layer, rank, unit]), picture])
-
-
-def _png(figure):
-    file = io.BytesIO()
-    figure.savefig(file, dpi=90)
-    plt.close(figure)
-    return file.getvalue()
+    return ipywidgets.VBox([ipywidgets.HBox(boxes), picture])
