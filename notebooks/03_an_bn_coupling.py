@@ -320,7 +320,13 @@ by_chance = anchors.surrogate_synchrony(
 )
 by_chance = texts if null_method == "text" else by_chance
 of_networks = anchors.global_networks(coupling_r, by_chance, names=names)
-ax = coupling_figures.plot_global(of_networks)
+ax = coupling_figures.plot_beside_null(
+    of_networks,
+    "share",
+    "share of the neurons whose\nbest network this is",
+    p="p_familywise",
+    level=level,
+)
 ax.set_title(f"Neurons that follow this network best{note}")
 artifacts.write_figure(out, "anchors", ax.figure)
 _, best_neuron, mutual = anchors.anchors(coupling_r)
@@ -530,7 +536,12 @@ gained.insert(0, "network", names)
 if fresh:  # does any architecture that hears the words do as well?
     strangers = {**rate, "atoms": atoms[fresh[0]]}
     gained["gain_random"] = encoding.encode(strangers, mean, **fit).r - gained["r_base"]
-ax = coupling_figures.plot_gain(gained, level=level)
+ax = coupling_figures.plot_beside_null(
+    gained.set_index("network"),
+    "gain",
+    "gain in held-out\ncorrelation (r)",
+    level=level,
+)
 ax.set_title(f"Networks that the model predicts beyond word timing{note}")
 artifacts.write_figure(out, "encoding_gain", ax.figure)
 gained.round(3)

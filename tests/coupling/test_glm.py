@@ -67,5 +67,5 @@ def test_atoms_that_others_explain_are_refused(data):
     with pytest.raises(ValueError, match="in 9 volumes: use fewer atoms"):
         glm.fixed_regressors(bold[:9], atoms[:9], confounds[:9])
     twice = np.column_stack([atoms, atoms[:, 0] - atoms[:, 1]])
-    with pytest.raises(ValueError, match="6 atoms and .* collinear"):
+    with pytest.raises(ValueError, match=r"6 atoms and .* collinear"):
         glm.fixed_regressors(bold, twice, confounds)

@@ -6,9 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
 from nilearn import plotting
-from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.masking import unmask
-from nilearn.surface import vol_to_surf
 
 from anbn.core.style import COLOURS, MOST_NAMES, axes_of, name_ticks
 from anbn.coupling import uncoupled
@@ -44,47 +42,27 @@ def plot_subject_synchrony(largest, thresholds, names, ax=None):
     return ax
 
 
-def plot_global(table, ax=None):
-    """Share of the neurons that each network anchors, and what surrogates anchor.
+def plot_beside_null(table, value, label, ax=None, *, p="p", level=0.05):
+    """A value of every network, and its null; a star where p is at most ``level``.
 
-    ``table`` is that of ``anchors.global_networks``.
-    """
-    ax = axes_of(ax)
-    x = np.arange(len(table))
-    ax.bar(x, 100 * table["share"], 0.7, color=COLOURS[0], label="observed")
-    marks = {"marker": "_", "ls": "", "ms": 18}
-    ax.plot(x, 100 * table["null_mean"], color="0.5", label="surrogates, mean", **marks)
-    ax.plot(
-        x, 100 * table["null_95"], color="k", mew=2, label="surrogates, 95 %", **marks
-    )
-    name_ticks(ax, table.index)
-    ax.set_ylabel("neurons whose best\nnetwork this is (%)")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
-
-
-def plot_gain(table, ax=None, *, level=0.05):
-    """Gain in held-out r of every network, and that of rolled stories.
-
-    ``table`` is that of ``encoding.gain_over_shifts`` with a column ``network``. Of
-    more than ``MOST_NAMES`` networks only those that pass are named.
+    ``table`` has a row a network and columns ``value``, ``null_mean``, ``null_95`` and
+    ``p``. Of more than ``MOST_NAMES`` networks only those that pass are named.
     """
     many = len(table) > MOST_NAMES
     ax = axes_of(ax, min(max(9, 0.45 * len(table)), 18), 3.8)
     x = np.arange(len(table))
-    ax.bar(x, table["gain"], 0.7, color=COLOURS[0], label="the model")
+    ax.bar(x, table[value], 0.7, color=COLOURS[0], label="observed")
     marks = {"marker": "_", "ls": "", "ms": 2 if many else 16}
-    ax.plot(x, table["null_mean"], color="0.5", label="story rolled, mean", **marks)
-    ax.plot(x, table["null_95"], color="k", mew=2, label="story rolled, 95 %", **marks)
-    for i, row in enumerate(table.itertuples()):
-        if row.p <= level:
-            highest = max(row.gain, row.null_95, 0)
-            ax.text(i, highest, "*", ha="center", va="bottom", fontsize=14)
+    ax.plot(x, table["null_mean"], color="0.5", label="null, mean", **marks)
+    ax.plot(x, table["null_95"], color="k", mew=2, label="null, 95 %", **marks)
+    highest = np.maximum(table[[value, "null_95"]].max(axis=1), 0)
+    for i in np.flatnonzero(table[p] <= level):
+        ax.text(i, highest.iloc[i], "*", ha="center", va="bottom", fontsize=14)
     ax.plot([], [], " ", label=f"*: p at most {level:g},\nfamily-wise")
     ax.axhline(0, color="0.5", lw=0.8)
     ax.margins(x=0.01, y=0.15)
-    name_ticks(ax, list(table["network"]), table["p"] <= level)
-    ax.set_ylabel("gain in held-out\ncorrelation (r)")
+    name_ticks(ax, table.index, table[p] <= level)
+    ax.set_ylabel(label)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
@@ -340,44 +318,26 @@ def plot_subjects_needed(table, needed, *, target=0.8, ax=None):
 
 
 def plot_surface(values, mask, label):
-    """A volume map on the cortical surface (fsaverage5), both sides of both halves.
+    """A volume map on the cortical surface (fsaverage5, which comes with nilearn).
 
-    ``values`` has shape (n_voxels,). Vertices without a voxel stay bare. The surface
-    comes with nilearn.
+    ``values`` has shape (n_voxels,). Vertices without a voxel stay bare.
     """
-    image = unmask(np.asarray(values, np.float32), mask)
-    meshes = load_fsaverage("fsaverage5")
-    sulci = load_fsaverage_data("fsaverage5", data_type="sulcal")
     top = max(float(np.percentile(np.abs(values), 99.5)), 1e-9)
-    figure, axes = plt.subplots(
-        1, 4, figsize=(12, 3.1), subplot_kw={"projection": "3d"}
-    )
-    figure.subplots_adjust(0, 0, 0.89, 0.88, wspace=0)
-    sides = [("left", "lateral"), ("left", "medial"), ("right", "medial")]
     with warnings.catch_warnings():
         # vertices without a voxel
         warnings.filterwarnings("ignore", message="Mean of empty slice")
-        texture = {
-            half: vol_to_surf(image, meshes["pial"].parts[half], mask_img=mask)
-            for half in ("left", "right")
-        }
-    for ax, (half, view) in zip(axes, [*sides, ("right", "lateral")], strict=True):
-        plotting.plot_surf_stat_map(
-            meshes["inflated"].parts[half],
-            texture[half],
-            bg_map=sulci.data.parts[half],
-            hemi=half,
-            view=view,
+        figure, _ = plotting.plot_img_on_surf(
+            unmask(np.asarray(values, np.float32), mask),
+            mask_img=mask,
+            inflate=True,
             vmin=-top,
             vmax=top,
-            cmap="RdBu_r",
-            colorbar=False,
-            axes=ax,
+            cbar_tick_format="%.2g",
+            title=label,
         )
-        ax.set_title(f"{half}, {view}", fontsize=9)
-    scale = plt.cm.ScalarMappable(plt.Normalize(-top, top), "RdBu_r")
-    place = figure.add_axes((0.91, 0.15, 0.012, 0.65))
-    figure.colorbar(scale, cax=place, label=label, extend="both")
+    sides = "left, lateral", "right, lateral", "left, medial", "right, medial"
+    for ax, side in zip(figure.axes, sides, strict=False):
+        ax.set_title(side, fontsize=9)
     return figure
 
 
