@@ -121,7 +121,7 @@ def live(coupling, monkeypatch):
         return real(given, network, neuron)
 
     monkeypatch.setattr(explorer, "plot_neuron", spy)
-    widget = explorer.explore(coupling)
+    widget = explorer.explore(coupling, plt.figure())
     boxes = {box.description: box for box in widget.children[0].children}
     return boxes, widget.children[1], shown
 

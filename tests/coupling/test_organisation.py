@@ -56,7 +56,7 @@ def dice(a, b):
 
 def test_overlap_agrees_with_a_loop(rng):
     atom_maps, maps = rng.normal(size=(4, 50)), rng.normal(size=(3, 50))
-    found = organisation.overlap(atom_maps, maps, percent=20)
+    found = organisation.overlap_with(maps, 20)(atom_maps)
     for i, atom in enumerate(atom_maps):
         for k, network in enumerate(maps):
             core = np.argsort(-np.abs(network))[:10]
@@ -68,9 +68,9 @@ def test_overlap_agrees_with_a_loop(rng):
             expected = len(np.intersect1d(top, core)) / 10
             assert found["dice"][i, k] == pytest.approx(expected)
     # a region is a network by itself: identity maps, of which the core is one region
-    alone = organisation.overlap(atom_maps, None, percent=10)
+    alone = organisation.overlap_with(None, 10)(atom_maps)
     np.testing.assert_array_equal(alone["t"], atom_maps)
-    as_maps = organisation.overlap(atom_maps, np.eye(50), percent=2)["t"]
+    as_maps = organisation.overlap_with(np.eye(50), 2)(atom_maps)["t"]
     np.testing.assert_allclose(as_maps, atom_maps)
 
 
@@ -92,21 +92,20 @@ def test_overlap_is_the_mean_over_subjects_with_their_own_maps(rng):
         seen.append(phase(atoms, rng))
         return seen[-1]
 
-    found = beside(bold, atoms, own, draw, n_draws=2)
-    for name in found[0]:
-        for values, regressors in zip(
-            (found[0], found[1]), (atoms, seen[1]), strict=True
-        ):
-            each = [
-                organisation.overlap(fit(b, regressors), m, percent=10)[name]
-                for b, m in zip(bold, own, strict=True)
-            ]
-            values = values[name] if values is found[0] else values[name][1]
-            np.testing.assert_allclose(values, np.mean(each, axis=0), atol=1e-5)
+    observed, null = beside(bold, atoms, own, draw, n_draws=2)
+    second = {name: values[1] for name, values in null.items()}
+    for found, regressors in ((observed, atoms), (second, seen[1])):
+        each = [
+            organisation.overlap_with(m, 10)(fit(b, regressors))
+            for b, m in zip(bold, own, strict=True)
+        ]
+        for name, values in found.items():
+            expected = np.mean([one[name] for one in each], axis=0)
+            np.testing.assert_allclose(values, expected, atol=1e-5)
     # all subjects are given the same surrogates
     np.testing.assert_array_equal(seen[:2] * 2, seen[2:])
     alone, _ = beside(bold[0], atoms, own[0])
-    expected = organisation.overlap(fit(bold[0], atoms), own[0], percent=10)
+    expected = organisation.overlap_with(own[0], 10)(fit(bold[0], atoms))
     np.testing.assert_allclose(alone["t"], expected["t"], atol=1e-5)
 
 
@@ -233,7 +232,7 @@ def test_surrogates_are_chosen_as_the_atoms_were(rng):
     given = bold, atoms, serving, maps, constant(120), lambda atoms, rng: atoms
     options = {"reference": np.mean(bold, axis=0), "n_draws": 1, "rng": rng}
     null = organisation.agreement_null(*given, percent=10, **options)
-    t = organisation.overlap(fit(options["reference"], atoms), maps, percent=10)["t"]
+    t = organisation.overlap_with(maps, 10)(fit(options["reference"], atoms))["t"]
     best = np.argsort(-np.abs(t[:, 0]))[:2]
     mean = np.stack([np.abs(fit(one, atoms))[best].mean(0) for one in bold])
     assert null[0, 0] == pytest.approx(dice(*organisation.strongest_voxels(mean, 10)))

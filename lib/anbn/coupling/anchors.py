@@ -19,14 +19,7 @@ N_BINS = 10  # of relative depth
 def strongest_neurons(synchrony, n):
     """The n neurons of largest |synchrony| of each network, best first.
 
-    Parameters
-    ----------
-    synchrony : array of shape (n_neurons, n_networks)
-    n : int
-
-    Returns
-    -------
-    neurons : int array of shape (n, n_networks)
+    Of ``synchrony`` (n_neurons, n_networks); an int array of shape (n, n_networks).
     """
     size = np.abs(synchrony)
     some = np.argpartition(size, len(size) - n, axis=0)[-n:]

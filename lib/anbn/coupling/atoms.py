@@ -68,7 +68,7 @@ def sparse_codes(
         x = standard(responses, columns, mean, scale).to(device)
         begin = torch.from_numpy(codes[:, columns]).to(device)
         options = {"tol": tol, "max_iter": max_iter}
-        solved, gap = solve(atoms.T @ x, gram, begin, penalty, **options)
+        solved, gap = _solve(atoms.T @ x, gram, begin, penalty, **options)
         # a constant neuron keeps no code from the start
         codes[:, columns] = solved.cpu().numpy() * (scale[columns] > 0)
         return gap
@@ -87,30 +87,14 @@ def sparse_codes(
     return codes
 
 
-def solve(q, gram, start, penalty, *, tol, max_iter):
-    """Lasso codes of samples of unit length (or 0).
+def _solve(q, gram, start, penalty, *, tol, max_iter):
+    """Lasso codes of samples of unit length (or 0), and the largest duality gap.
 
     Accelerated proximal gradient (Beck & Teboulle 2009) in which every sample restarts
     by itself when its step points uphill (O'Donoghue & Candes 2015): plain matrix
     products, 1.1 to 4 times as fast as coordinate descent over samples side by side.
-
-    Parameters
-    ----------
-    q : tensor of shape (n_atoms, n_samples)
-        ``atoms.T @ samples``.
-    gram : tensor of shape (n_atoms, n_atoms)
-        ``atoms.T @ atoms``.
-    start : tensor of shape (n_atoms, n_samples)
-    penalty : float
-    tol : float
-        Largest duality gap of a sample.
-    max_iter : int
-
-    Returns
-    -------
-    codes : tensor of shape (n_atoms, n_samples)
-    gap : float
-        The largest one.
+    ``q`` is atoms' samples (n_atoms, n_samples), ``gram`` atoms' atoms; codes and
+    ``start`` have the shape of q.
     """
     bound = 1.0001 * torch.linalg.eigvalsh(gram)[-1].item() + 1e-30
     shrink = penalty / bound
@@ -249,7 +233,7 @@ def learn(responses, n_atoms, *, penalty, random_state, n_epochs=2, device="cpu"
             x, now = read(neurons), atoms.float()
             start = torch.from_numpy(codes[:, neurons]).to(device)
             options = {"tol": _ROUGH, "max_iter": 1000}
-            c, _ = solve(now.T @ x, now.T @ now, start, penalty, **options)
+            c, _ = _solve(now.T @ x, now.T @ now, start, penalty, **options)
             codes[:, neurons] = c.cpu().numpy()
             fade = (step / (step + 1)) ** _FORGETTING
             weight = fade * weight + len(neurons)

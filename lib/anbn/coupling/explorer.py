@@ -24,48 +24,22 @@ TITLE = {"fontsize": 10, "y": 1.01, "parse_math": False}
 
 @dataclass(frozen=True)
 class Coupling:
-    """What the explorer draws from.
+    """What the explorer draws from; neurons are numbered layer by layer."""
 
-    Parameters
-    ----------
-    responses : array of shape (n_times, n_neurons)
-        On the BOLD clock, confounds removed.
-    timecourses : array of shape (n_times, n_networks)
-        Group mean, confounds removed.
-    synchrony : array of shape (n_neurons, n_networks)
-    threshold : float
-        Family-wise, of |r|.
-    names : list of str
-        Of the networks.
-    layers : list of int
-        Recorded layers; neurons are numbered layer by layer.
-    activations : DataArray of shape (n_tokens, n_layers, n_units)
-        Of the story; read for one neuron at a time.
-    tokens, words : DataFrame
-        Of the story, see ``meaning.word_responses``.
-    tr, start : float
-        Of the BOLD clock (s), see ``timeseries.frame_times``.
-    maps : array of shape (n_networks, n_voxels), optional
-        Without maps (regions) none are drawn.
-    mask : image, optional
-    note : str
-        Ends the title, as ``(simulated BOLD)``.
-    """
-
-    responses: np.ndarray
-    timecourses: np.ndarray
-    synchrony: np.ndarray
-    threshold: float
-    names: list
-    layers: list
-    activations: xr.DataArray
-    tokens: pd.DataFrame
+    responses: np.ndarray  # (n_times, n_neurons), on the BOLD clock, without confounds
+    timecourses: np.ndarray  # (n_times, n_networks), group mean, without confounds
+    synchrony: np.ndarray  # (n_neurons, n_networks)
+    threshold: float  # family-wise, of |r|
+    names: list  # of the networks
+    layers: list  # that were recorded, int
+    activations: xr.DataArray  # (n_tokens, n_layers, n_units) of the story
+    tokens: pd.DataFrame  # of the story, as the words: see ``meaning.word_responses``
     words: pd.DataFrame
-    tr: float
-    start: float = 0.0
-    maps: np.ndarray | None = None
-    mask: object = None
-    note: str = ""
+    tr: float  # s
+    start: float = 0.0  # s, of the first volume
+    maps: np.ndarray | None = None  # (n_networks, n_voxels), None for regions
+    mask: object = None  # image, of the maps
+    note: str = ""  # ends the title, as "(simulated BOLD)"
     pictures: dict = field(default_factory=dict)  # of maps, drawn once
 
     @property
@@ -88,13 +62,10 @@ class Coupling:
 
 
 def words_of(coupling, neuron):
-    """Words at a neuron's highest activations.
+    """The ``N_WORDS`` words at a neuron's highest activations, highest first.
 
-    Returns
-    -------
-    top : DataFrame of ``N_WORDS`` rows
-        Columns of ``words``, and ``z``: the mean activation over the word's tokens in
-        standard deviations over words; highest first.
+    Rows of ``words`` with ``z``: the mean activation over the word's tokens in standard
+    deviations over words.
     """
     layer, unit = divmod(neuron, coupling.n_units)
     one = coupling.activations[:, layer : layer + 1, unit : unit + 1]
@@ -104,17 +75,9 @@ def words_of(coupling, neuron):
 
 
 def plot_neuron(coupling, network, neuron):
-    """Time courses, words, place among all neurons, and the network's map.
+    """Time courses, words, place among all neurons, and the network's map: a figure.
 
-    Parameters
-    ----------
-    coupling : Coupling
-    network, neuron : int
-        Column and row of ``synchrony``.
-
-    Returns
-    -------
-    figure : matplotlib Figure
+    ``network`` and ``neuron`` are column and row of ``coupling.synchrony``.
     """
     rows = [["time"] * 3, ["words", "distribution", "map"]]
     if coupling.maps is None:
@@ -202,23 +165,14 @@ def _picture(coupling, network):
     return coupling.pictures[network]
 
 
-def explore(coupling, figure=None):
-    """The widget of a live notebook; nothing where the pipeline runs it.
+def explore(coupling, figure):
+    """The widget of a live notebook; None where the pipeline runs it.
 
-    Parameters
-    ----------
-    coupling : Coupling
-    figure : matplotlib Figure, optional
-        The static one, which a live notebook need not show.
-
-    Returns
-    -------
-    widget : ipywidgets.VBox or None
+    ``figure`` is the static one, which a live notebook need not show.
     """
     if not attended():
         return None
-    if figure is not None:
-        plt.close(figure)
+    plt.close(figure)
     networks = [(name, k) for k, name in enumerate(coupling.names)]
     layers = [("all", ALL), *((str(n), i) for i, n in enumerate(coupling.layers))]
     network = ipywidgets.Dropdown(

@@ -247,7 +247,7 @@ def plot_subgroups(counts, pools, names):
 def plot_organisation(table, diversity):
     """Consistency against diversity, a mark a model, and consistency by network.
 
-    ``table`` has the rows of ``organisation.table`` of all models one below another;
+    ``table`` has the rows of ``organisation.describe`` of all models one below another;
     ``diversity`` maps a model to its effective number of atoms. Bars are intervals over
     subjects, grey marks the surrogates' mean and 95th percentile.
     """

@@ -19,8 +19,8 @@ from anbn.stats import inference, matching, timeseries
 TAILS = 50 * (1 - 0.95), 50 * (1 + 0.95)  # of the intervals over subjects
 
 
-def overlap(atom_maps, network_maps, *, percent):
-    """How much the map of each atom is that of each network, three ways.
+def overlap_with(network_maps, percent):
+    """How much the map of an atom is that of each network, three ways.
 
     ::
 
@@ -35,8 +35,6 @@ def overlap(atom_maps, network_maps, *, percent):
 
     Parameters
     ----------
-    atom_maps : array of shape (n_atoms, n_voxels)
-        t values of the atoms as regressors of BOLD.
     network_maps : array of shape (n_networks, n_voxels), or None
         None where columns are regions or time courses: each is a network by itself,
         and overlap is the atom's t in it.
@@ -45,34 +43,24 @@ def overlap(atom_maps, network_maps, *, percent):
 
     Returns
     -------
-    overlap : dict of arrays of shape (n_atoms, n_networks)
+    overlap : callable
+        Of t maps (n_atoms, n_voxels) it makes a dict of arrays (n_atoms, n_networks)
         ``t``, ``r`` and ``dice``; ``t`` alone without network maps.
     """
-    return _against(_prepare(network_maps, percent), np.asarray(atom_maps), percent)
-
-
-def _prepare(network_maps, percent):
-    """What overlap needs of the networks, once for all surrogates."""
     if network_maps is None:
-        return None
+        return lambda t: {"t": t}
     maps = np.asarray(network_maps, np.float32)
     core = strongest_voxels(maps, percent)
     mean = core * np.sign(maps) / np.maximum(core.sum(1, keepdims=True), 1)
+    mean, core = mean.T.astype(np.float32), core.T.astype(np.float32)
     z = timeseries.zscore(maps.T) / np.float32(maps.shape[1])
-    return mean.T.astype(np.float32), z, core.T.astype(np.float32)
 
+    def overlap(t):
+        top = strongest_voxels(t, percent).astype(np.float32)
+        dice = 2 * (top @ core) / np.maximum(top.sum(1)[:, None] + core.sum(0), 1)
+        return {"t": t @ mean, "r": timeseries.zscore(t.T).T @ z, "dice": dice}
 
-def _against(prepared, atom_maps, percent):
-    if prepared is None:
-        return {"t": atom_maps}
-    mean, z, core = prepared
-    top = strongest_voxels(atom_maps, percent).astype(np.float32)
-    together = np.maximum(top.sum(1)[:, None] + core.sum(0), 1)
-    return {
-        "t": atom_maps @ mean,
-        "r": timeseries.zscore(atom_maps.T).T @ z,
-        "dice": 2 * (top @ core) / together,
-    }
+    return overlap
 
 
 def strongest_voxels(maps, percent):
@@ -98,7 +86,7 @@ def overlap_beside_null(
         Of the group, or subjects one by one (memory maps will do).
     atoms : array of shape (n_times, n_atoms)
     network_maps : array of shape (n_networks, n_voxels), or one for each subject
-        None for regions, see ``overlap``.
+        None for regions, see ``overlap_with``.
     basis : array of shape (n_times, n_kept)
         Confounds, with a constant, from ``timeseries.orthonormal``.
     draw : callable
@@ -106,7 +94,7 @@ def overlap_beside_null(
     n_draws : int
     rng : numpy Generator
     percent : float
-        See ``overlap``.
+        See ``overlap_with``.
 
     Returns
     -------
@@ -119,12 +107,12 @@ def overlap_beside_null(
     seeds = rng.integers(2**63, size=n_draws)
     total = {}
     for i, subject in enumerate(subjects):  # each is read once
-        maps = _prepare(network_maps[i] if several else network_maps, percent)
+        overlap = overlap_with(network_maps[i] if several else network_maps, percent)
         data = np.asarray(subject)
         for j in range(1 + n_draws):
             some = draw(atoms, np.random.default_rng(seeds[j - 1])) if j else atoms
             t = glm.single_regressor_t(data, some, basis)
-            for name, values in _against(maps, t, percent).items():
+            for name, values in overlap(t).items():
                 shape = (1 + n_draws, *values.shape)
                 sums = total.setdefault(name, np.zeros(shape, np.float32))
                 sums[j] += values / len(subjects)
@@ -210,15 +198,8 @@ def network_p_values(observed, null):
 def serve(strength, significant):
     """The network each atom serves: the significant one of the largest |strength|.
 
-    Parameters
-    ----------
-    strength : array of shape (n_atoms, n_networks)
-    significant : bool array of shape (n_atoms, n_networks)
-
-    Returns
-    -------
-    serves : int array of shape (n_atoms,)
-        -1 for none.
+    Both arrays have shape (n_atoms, n_networks). An int array of shape (n_atoms,), -1
+    for none.
     """
     size = np.where(significant, np.abs(strength), -1.0)
     return np.where(significant.any(1), size.argmax(1), -1)
@@ -258,18 +239,8 @@ def members(bold, atoms, serving, basis, *, percent):
 
         map = mean over the atoms that serve the network of |t|,  strongest percent
 
-    Parameters
-    ----------
-    bold : list of arrays of shape (n_times, n_voxels)
-    atoms, basis, percent
-        See ``overlap_beside_null``.
-    serving : bool array of shape (n_networks, n_atoms)
-        ``serves == np.arange(n_networks)[:, None]``.
-
-    Returns
-    -------
-    members : bool array of shape (n_subjects, n_networks, n_voxels)
-        No voxels for a network that no atom serves.
+    The arguments are those of ``describe``. A bool array of shape (n_subjects,
+    n_networks, n_voxels), without voxels for a network that no atom serves.
     """
     weights = serving / np.maximum(serving.sum(1, keepdims=True), 1)
     t = (glm.single_regressor_t(np.asarray(one), atoms, basis) for one in bold)
@@ -282,30 +253,14 @@ def agreement_null(
     """Agreement between subjects on networks that surrogate atoms draw.
 
     Of each draw, as many atoms serve a network as did, those of the largest overlap |t|
-    with it in the group: chosen on the same data, as the atoms were.
-
-    Parameters
-    ----------
-    bold, atoms, serving
-        See ``members``.
-    network_maps : array of shape (n_networks, n_voxels), or None for regions
-    basis, draw, rng, percent
-        See ``overlap_beside_null``.
-    reference : array of shape (n_times, n_voxels)
-        BOLD of the group, on which atoms were given to networks.
-    n_draws : int
-        Each fits every subject.
-
-    Returns
-    -------
-    null : array of shape (n_draws, n_networks)
-        NaN for a network that no atom serves.
+    with it in the group: chosen on the same data, as the atoms were. The arguments are
+    those of ``describe``. An array of shape (n_draws, n_networks), NaN for a network
+    that no atom serves.
     """
-    null = []
+    overlap, null = overlap_with(network_maps, percent), []
     for _ in range(n_draws):
         drawn = draw(atoms, rng)
-        t = glm.single_regressor_t(reference, drawn, basis)
-        found = overlap(t, network_maps, percent=percent)
+        found = overlap(glm.single_regressor_t(reference, drawn, basis))
         # 0 for the atom of the largest |t|, 1 for the next
         rank = np.argsort(np.argsort(-np.abs(found["t"]), axis=0), axis=0)
         chosen = rank.T < serving.sum(1, keepdims=True)
@@ -322,24 +277,13 @@ def concentration(counts, pool, *, rng, n_draws=1000):
         concentration = 1 - H(counts) / mean H of as many neurons drawn from the pool
 
     with H the entropy over layers: 1 where one layer holds all, 0 for a random draw.
-
-    Parameters
-    ----------
-    counts : int array of shape (n_networks, n_layers)
-    pool : int array of shape (n_layers,)
-        Neurons that could have served (``subgroups``).
-    rng : numpy Generator
-    n_draws : int
-        Of as many neurons from the pool.
-
-    Returns
-    -------
-    table : DataFrame
-        ``concentration``, the ``concentration_null`` that 5 % of the draws exceed, and
-        the one-sided ``concentration_p``; NaN for less than two neurons.
+    ``counts`` (n_networks, n_layers) and ``pool`` (n_layers,) are those of
+    ``subgroups``. A DataFrame with ``concentration``, the ``concentration_null`` that
+    5 % of the draws exceed, and the one-sided ``concentration_p``; NaN for less than
+    two neurons.
     """
     rows = []
-    for row in np.asarray(counts):
+    for row in counts:
         drawn = rng.multivariate_hypergeometric(
             pool, row.sum(), size=n_draws, method="marginals"
         )
@@ -396,8 +340,14 @@ def describe(
 
     Parameters
     ----------
-    bold, atoms, serving, network_maps, basis, draw, reference, n_draws, rng, percent
-        See ``agreement_null``.
+    bold : list of arrays of shape (n_times, n_voxels)
+        Subjects.
+    atoms, network_maps, basis, draw, n_draws, rng, percent
+        See ``overlap_beside_null``; each draw is fitted to every subject.
+    serving : bool array of shape (n_networks, n_atoms)
+        ``serves == np.arange(n_networks)[:, None]``.
+    reference : array of shape (n_times, n_voxels)
+        BOLD of the group, on which atoms were given to networks.
     counts : int array of shape (n_networks, n_layers)
     pool : int array of shape (n_layers,)
         Both from ``subgroups``.
