@@ -82,7 +82,7 @@ def axes_of(figure):
     return {ax.get_label(): ax for ax in figure.axes}
 
 
-def test_figure_says_what_it_shows(coupling):
+def test_figure_says_what_it_shows(coupling, parts):
     figure = explorer.plot_neuron(coupling, 1, 27)
     figure.canvas.draw()
     assert figure.get_suptitle() == (
@@ -103,18 +103,13 @@ def test_figure_says_what_it_shows(coupling):
     picture = coupling.pictures[1]  # a map is drawn once
     explorer.plot_neuron(coupling, 1, 28)
     assert coupling.pictures[1] is picture and set(coupling.pictures) == {1}
-
-
-def test_regions_have_no_map(parts):
-    figure = explorer.plot_neuron(explorer.Coupling(**parts), 0, 3)
+    figure = explorer.plot_neuron(explorer.Coupling(**parts), 0, 3)  # of regions
     assert set(axes_of(figure)) == {"time", "words", "distribution"}
 
 
-@pytest.fixture
-def live(coupling, monkeypatch):
+def test_boxes_change_the_figure_and_follow_each_other(coupling, monkeypatch):
     monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
-    shown = []
-    real = explorer.plot_neuron
+    real, shown = explorer.plot_neuron, []
 
     def spy(given, network, neuron):
         shown.append((network, neuron))
@@ -123,11 +118,7 @@ def live(coupling, monkeypatch):
     monkeypatch.setattr(explorer, "plot_neuron", spy)
     widget = explorer.explore(coupling, plt.figure())
     boxes = {box.description: box for box in widget.children[0].children}
-    return boxes, widget.children[1], shown
-
-
-def test_boxes_change_the_figure_and_follow_each_other(live, coupling):
-    boxes, picture, shown = live
+    picture = widget.children[1]
     assert shown == [(1, 27)] and boxes["unit"].value == 7
     assert bytes(picture.value).startswith(b"\x89PNG")
 
@@ -153,14 +144,9 @@ def test_boxes_change_the_figure_and_follow_each_other(live, coupling):
     other = 11 if boxes["unit"].value != 11 else 12
     assert change("unit", other) == (0, layer * N_UNITS + other)
     assert boxes["layer"].value == layer
-
-
-def test_a_box_cannot_leave_the_data(live):
-    boxes, _, shown = live
-    boxes["rank"].value = 10_000
-    assert boxes["rank"].value == N_LAYERS * N_UNITS
-    boxes["unit"].value = 10_000
-    assert boxes["unit"].value == N_UNITS - 1 and shown[-1][1] % N_UNITS == N_UNITS - 1
+    # a box cannot leave the data
+    boxes["rank"].value = boxes["unit"].value = 10_000
+    assert boxes["unit"].value == shown[-1][1] % N_UNITS == N_UNITS - 1
 
 
 def test_nothing_lives_where_nobody_looks(coupling, monkeypatch):
