@@ -229,11 +229,8 @@ def plot_subgroups(counts, pools, names):
     top = max(np.nanmax([np.nanmax(s) for s in shares.values()]), 1e-9)
     for ax, (model, share) in zip(axes, shares.items(), strict=True):
         image = ax.imshow(share, aspect="auto", cmap="YlGnBu", vmin=0, vmax=top)
-        n_layers = share.shape[1] - 2
-        ticks = np.arange(0, n_layers, max(1, n_layers // 6))
-        if n_layers - ticks[-1] < 3:
-            ticks = ticks[:-1]
-        ax.set_xticks([*ticks, n_layers + 1], [*map(str, ticks), "all"])
+        last = share.shape[1] - 3
+        ax.set_xticks([0, last // 2, last, last + 2], [0, last // 2, last, "all"])
         ax.set_xlabel("layer")
         ax.set_title(model)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
@@ -254,10 +251,10 @@ def plot_organisation(table, diversity):
     _, axes = plt.subplots(
         1, 2, figsize=(12, 4), width_ratios=(1, 1.6), layout="constrained"
     )
-    models = list(dict.fromkeys(table["model"]))
+    models = table["model"].unique()
     rows = table[table["network"] != "mean"]
     served = rows.loc[rows["consistency"].notna(), "network"]
-    names = list(dict.fromkeys(rows["network"][rows["network"].isin(served)]))
+    names = rows["network"][rows["network"].isin(served)].unique()
     offsets = np.linspace(-0.25, 0.25, len(models)) if len(models) > 1 else [0.0]
     for colour, model, offset in zip(COLOURS, models, offsets, strict=False):
         own = table[table["model"] == model].set_index("network")
@@ -292,25 +289,17 @@ def plot_subjects_needed(table, needed, *, target=0.8, ax=None):
 
     ``table`` and ``needed`` are those of ``inference.subjects_needed``.
     """
-    ax = axes_of(ax, 7.5, 3.6)
-    n, largest = table["n"].to_numpy(), table["n"].iloc[-1]
-    ax.fill_between(
-        n, table["low"], table["high"], color=COLOURS[0], alpha=0.2, lw=0,
-        label="95 % of the draws",
-    )  # fmt: skip
+    ax, n = axes_of(ax, 7.5, 3.6), table["n"]
+    band = {"color": COLOURS[0], "alpha": 0.2, "lw": 0, "label": "95 % of the draws"}
+    ax.fill_between(n, table["low"], table["high"], **band)
     ax.plot(n, table["r"], "o-", color=COLOURS[0], label="two groups apart")
-    end = needed if np.isfinite(needed) and needed <= 20 * largest else 2 * largest
-    last = table["predicted"].iloc[-1]
-    single = last / (largest - (largest - 1) * last)
-    at = np.linspace(1, max(end, largest), 200)
-    predicted = at * single / (1 + (at - 1) * single)
-    ax.plot(at, predicted, ":", color="k", label="Spearman-Brown")
+    ax.plot(n, table["predicted"], ":", color="k", label="Spearman-Brown")
     ax.axhline(target, color="0.5", ls="--", lw=1, label=f"target {target:g}")
-    if needed <= at[-1]:
-        ax.axvline(needed, color=COLOURS[3], lw=1, label=f"needed: {needed:.0f}")
+    label = f"needed: {needed:.0f}" if np.isfinite(needed) else "never reached"
+    if needed <= n.max():
+        ax.axvline(needed, color=COLOURS[3], lw=1, label=label)
     else:
-        far = f"needed: {needed:.0f}" if np.isfinite(needed) else "never reached"
-        ax.plot([], [], " ", label=far)
+        ax.plot([], [], " ", label=label)
     ax.set(xlabel="subjects in a group", ylabel="correlation of the\nmean maps (r)")
     ax.set_ylim(min(0, table["low"].min()), 1)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
