@@ -45,7 +45,7 @@ def draw(timecourses, n, *, null_method="shift", run_lengths=(), rng):
     data = np.asarray(timecourses, float)
     runs = spans(len(data), run_lengths)
     if null_method not in METHODS:
-        raise ValueError(f"null_method must be shift or phase, found {null_method!r}")
+        raise ValueError(f"null_method must be one of {METHODS}, found {null_method!r}")
     make = _turned if null_method == "phase" else _rolled
     needed = [len(data[run]) // 2 + 1 if null_method == "phase" else 1 for run in runs]
     # all numbers of a surrogate at once: the same ones whatever n is
