@@ -79,7 +79,6 @@ from anbn.core.params import current
 from anbn.core.paths import resolve
 from anbn.coupling import (
     anchors,
-    checks,
     encoding,
     explorer,
     folds,
@@ -141,19 +140,15 @@ tr, high_pass = before01["tr"], before02["high_pass"]
 used, lengths_left = regressors.left_over(runs or [n_times], tr, leave_out_start)
 runs_left = lengths_left if runs else []
 held_out = {"tr": tr, "n_folds": n_folds, "gap": gap, "runs": runs_left or None}
-checks.check_coupling(
-    sum(lengths_left),
-    n_folds=n_folds,
-    gap=gap,
-    tr=tr,
-    delays=delays,
-    run_lengths=runs_left,
-    null_method=turning,
-)
+folds.check(sum(lengths_left), delays=delays, **held_out)
 _, series = bold_data.reopen(extracted / "data" / "runs").by_subject()
 series = [one[used] for one in series]
 ceiling, ceilings = encoding.ceilings(series, high_pass=high_pass, **held_out)
-checks.check_ceiling(ceiling, min_ceiling=min_ceiling)
+scored = ceiling >= min_ceiling
+assert scored.any(), (
+    f"min_ceiling: no voxel or region has a noise ceiling of {min_ceiling}, the highest "
+    f"is {ceiling.max():.2f}: lower min_ceiling"
+)
 clock = {"n_times": n_times, "tr": tr, "start": before01["first_volume"]}
 clock |= {"hrf": before01["hrf"], "run_lengths": runs}
 timing = regressors.story_regressors(words, ["word_rate"], **clock)
@@ -310,7 +305,6 @@ stable.round(3)
 # is *global* only if it anchors more neurons than its own surrogates do.
 
 # %%
-best_network, best_neurons, mutual = anchors.anchors(coupling_r)
 again = {"n_draws": n_draws_subject, **turned}
 if null_method == "text":
     texts = synchrony.text_synchrony(
@@ -325,33 +319,37 @@ by_chance = anchors.surrogate_synchrony(
     clean, clean_mean, basis, rng=np.random.default_rng([seed, 5]), **again
 )
 by_chance = texts if null_method == "text" else by_chance
-counts = [anchors.count(anchors.anchors(s)[0], n_networks) for s in by_chance]
-options = {"null_counts": counts, "names": names}
-of_networks = anchors.global_networks(best_network, n_networks, **options)
-ax = coupling_figures.plot_global(of_networks)
+of_networks = anchors.global_networks(coupling_r, by_chance, names=names)
+ax = coupling_figures.plot_beside_null(
+    of_networks,
+    "share",
+    "share of the neurons whose\nbest network this is",
+    p="p_familywise",
+    level=level,
+)
 ax.set_title(f"Neurons that follow this network best{note}")
 artifacts.write_figure(out, "anchors", ax.figure)
-layer, unit = np.divmod(best_neurons[0], n_units)
+_, best_neuron, mutual = anchors.anchors(coupling_r)
+layer, unit = np.divmod(best_neuron, n_units)
 best = [f"layer {layers[i]}, unit {k}" for i, k in zip(layer, unit, strict=True)]
-best = {"best neuron": best, "r": coupling_r[best_neurons[0], range(n_networks)]}
-of_networks.assign(**best, mutual=mutual[0]).round(3)
+best = {"best neuron": best, "r": coupling_r[best_neuron, range(n_networks)]}
+of_networks.assign(**best, mutual=mutual).round(3)
 
 # %%
 known = [name for name in meaning.FEATURES if words[name].nunique() > 1]
-features = delayed(regressors.story_regressors(words, known, **clock))
+features = regressors.story_regressors(words, known, **clock)
+features = delayed(features.to_numpy(float))
 depth, depth_p, between = {}, {}, {}
 for name, n in shown_depths.items():
     other = delayed(artifacts.read_array(responses_of(name, kind)))
     other = timeseries.residuals(other, basis)
+    by_chance = anchors.surrogate_synchrony(
+        other, clean_mean, basis, rng=np.random.default_rng([seed, 6]), **again
+    )
+    if null_method == "text" and name == "model":
+        by_chance = texts
     depth[name], depth_p[name] = anchors.depth_beside_chance(
-        other,
-        clean_mean,
-        basis,
-        n,
-        top=top,
-        draws=texts if null_method == "text" and name == "model" else None,
-        rng=np.random.default_rng([seed, 6]),
-        **again,
+        other, clean_mean, by_chance, n, top=top
     )
     if name != "model":
         between[name] = anchors.between_models(
@@ -502,7 +500,6 @@ split = encoding.encode(rich, target, **fit)
 # %%
 scores["previous volume"] = encoding.previous_volume(target, **held_out)
 draws["previous volume"] = scores["previous volume"][None]
-scored = ceiling >= min_ceiling
 table = inference.score_table(
     draws, of_people, ceiling, ceilings, scored, rng=np.random.default_rng([seed, 14])
 )
@@ -539,7 +536,12 @@ gained.insert(0, "network", names)
 if fresh:  # does any architecture that hears the words do as well?
     strangers = {**rate, "atoms": atoms[fresh[0]]}
     gained["gain_random"] = encoding.encode(strangers, mean, **fit).r - gained["r_base"]
-ax = coupling_figures.plot_gain(gained, level=level)
+ax = coupling_figures.plot_beside_null(
+    gained.set_index("network"),
+    "gain",
+    "gain in held-out\ncorrelation (r)",
+    level=level,
+)
 ax.set_title(f"Networks that the model predicts beyond word timing{note}")
 artifacts.write_figure(out, "encoding_gain", ax.figure)
 gained.round(3)
@@ -562,7 +564,10 @@ ax = coupling_figures.plot_score_distribution(kept, ceiling[scored])
 ax.set_title(f"Held-out scores where the ceiling is above {min_ceiling}{note}")
 artifacts.write_figure(out, "encoding_scores", ax.figure)
 shares = dict(zip(split.bands, split.split[:, scored], strict=True))
-ax = coupling_figures.plot_split(shares, ceiling[scored])
+shares["all bands"] = sum(shares.values())
+ax = coupling_figures.plot_score_distribution(
+    shares, ceiling[scored] ** 2, label="held-out R2"
+)
 ax.set_title(f"What each band adds to the group's R2 in held-out time{note}")
 artifacts.write_figure(out, "encoding_split", ax.figure)
 
@@ -573,18 +578,15 @@ artifacts.write_figure(out, "encoding_split", ax.figure)
 # %%
 gain = np.arctanh(of_people["model + word rate"]) - np.arctanh(of_people["word rate"])
 # significance is told for weights of their own alone, see below
-effect = inference.random_effects(
-    gain, n_draws=1000, rng=np.random.default_rng([seed, 16]), level=level
-)
+gain_t, gain_p = inference.random_effects(gain, rng=np.random.default_rng([seed, 16]))
 if subject_weights == "own":
-    up = (effect.t[effect.significant] > 0).sum()
-    down = (effect.t[effect.significant] < 0).sum()
-    print(f"voxels or regions above word rate {up}, below {down}, of {len(effect.t)}")
+    up, down = (((s * gain_t > 0) & (gain_p <= level)).sum() for s in (1, -1))
+    print(f"voxels or regions above word rate {up}, below {down}, of {len(gain_t)}")
 if mask is not None:
-    ax = brain_figures.plot_encoding_map(effect.t, mask)
+    ax = brain_figures.plot_encoding_map(gain_t, mask)
     ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
     artifacts.write_figure(out, "encoding_map", ax.figure)
-    figure = coupling_figures.plot_surface(effect.t, mask, f"gain, t{note}")
+    figure = coupling_figures.plot_surface(gain_t, mask, f"gain, t{note}")
     artifacts.write_figure(out, "encoding_surface", figure)
 if subject_weights == "own":  # the group's weights are fitted to both groups at once
     curve = inference.subjects_needed(
@@ -610,11 +612,8 @@ if subject_weights == "own":  # the group's weights are fitted to both groups at
 # serves the network of its strongest atom.
 
 # %%
-fitted = {
-    "fit": partial(glm.single_regressor_t, basis=basis),
-    "percent": overlap_percent,
-}
 one_surrogate = partial(surrogates.draw_one, basis=drift_only, **turned)
+fitted = {"basis": basis, "draw": one_surrogate, "percent": overlap_percent}
 # atoms are made of volumes that are left already
 regular = {
     name: folds.mean_delayed(values, delays, runs_left or None)
@@ -631,7 +630,6 @@ if maps is not None:
 overlaps, likeness = organisation.overlap_with_sets(
     references,
     regular["model"],
-    one_surrogate,
     n_draws=n_draws,
     n_draws_subjects=n_draws_atoms,
     rng=np.random.default_rng([seed, 18]),
@@ -641,15 +639,15 @@ likeness.round(3)
 
 # %%
 observed, drawn_maps = overlaps["group's networks"]
-p = organisation.p_values(observed["t"], drawn_maps["t"])
-in_cores = {"model": (observed["t"], p["atom"])}
+p_of_atoms, p_largest = organisation.p_values(observed["t"], drawn_maps["t"])
+in_cores = {"model": (observed["t"], p_of_atoms)}
 limit = np.quantile(np.abs(drawn_maps["t"]).max((1, 2)), 1 - level)
 where = {"names": names, "threshold": limit}
-ax = coupling_figures.plot_overlap(observed["t"], p["familywise"] <= level, **where)
+ax = coupling_figures.plot_overlap(observed["t"], p_largest <= level, **where)
 ax.set_title(f"Atoms in the networks' cores{note}", loc="right")
 artifacts.write_figure(out, "atoms_in_networks", ax.figure)
 p_all, q_all = organisation.network_p_values(observed["t"], drawn_maps["t"])
-fixed, _ = glm.fixed_regressors(target, regular["model"], basis)
+fixed = glm.fixed_regressors(target, regular["model"], basis)
 artifacts.write_array(out / "data" / "atom_t_maps.npy", fixed)
 r = np.corrcoef(np.abs(fixed).max(0), scores["model + word rate"])[0, 1]
 print(
@@ -671,21 +669,19 @@ pd.DataFrame({"p, all atoms together": p_all, "q": q_all}, names).round(3)
 rows, counts, pools = [], {}, {}
 for i, (name, of_model) in enumerate(regular.items()):
     if name != "model":
-        surrogate_overlap = organisation.overlap_null(
+        overlap, null = organisation.overlap_beside_null(
             target,
             of_model,
             maps,
-            one_surrogate,
             n_draws=n_draws,
             rng=np.random.default_rng([seed, 21, i]),
             **fitted,
         )
-        overlap_t = organisation.mean_overlap(target, of_model, maps, **fitted)["t"]
-        p_of_atoms = organisation.p_values(overlap_t, surrogate_overlap["t"])["atom"]
-        in_cores[name] = overlap_t, p_of_atoms
+        p_of_atoms, _ = organisation.p_values(overlap["t"], null["t"])
+        in_cores[name] = overlap["t"], p_of_atoms
     serves = organisation.serve(in_cores[name][0], in_cores[name][1] <= level)
     serving = serves == np.arange(n_networks)[:, None]
-    _, counts[name], pools[name] = organisation.subgroups(
+    counts[name], pools[name] = organisation.subgroups(
         codes[name], serves, depths[name], n_networks
     )
     rows.append(
@@ -694,16 +690,14 @@ for i, (name, of_model) in enumerate(regular.items()):
             of_model,
             serving,
             maps,
-            one_surrogate,
-            basis,
             reference=target,
             n_draws=n_draws_atoms,
             rng=np.random.default_rng([seed, 19, i]),
-            percent=overlap_percent,
-            names=names,
             counts=counts[name],
             pool=pools[name],
+            names=names,
             model=name,
+            **fitted,
         )
     )
 
@@ -751,7 +745,7 @@ if maps is not None and n_subjects >= 6:
     }
     called = matching.named_after(matching.correlate(found, maps), names)
     limit, _ = encoding.ceilings(heard, high_pass=high_pass, **held_out)
-    ax = coupling_figures.plot_components(predicted, limit, called)
+    ax = coupling_figures.plot_encoding_bars(predicted, called, limit)
     ax.set_title(f"Networks learned in other subjects, predicted{note}")
     artifacts.write_figure(out, "components", ax.figure)
 
@@ -767,7 +761,7 @@ if maps is not None and n_subjects >= 6:
 # and number. In an executed notebook it stands still at the most synchronous pair.
 
 # %%
-seen = {"Gain over word rate, t over subjects": effect.t}
+seen = {"Gain over word rate, t over subjects": gain_t}
 seen["Held-out r of word rate and atoms"] = scores["model + word rate"]
 seen["Noise ceiling, r"] = ceiling
 if mask is not None:
@@ -832,13 +826,12 @@ unheard = uncoupled.false_findings(
     confounding,
     drift,
     np.concatenate([mean[None], people[some]]),
-    null_method=null_method,
     texts=(corpus, H) if null_method == "text" else None,
     n_rolls=1 if null_method == "text" else uncoupled.N_ROLLS,  # texts take long
-    run_lengths=runs_left,
     names=["group", *[f"subject {i}" for i in some]],
     level=level,
     rng=np.random.default_rng([seed, 11]),
+    **turned,
     **on_device,
 )
 said = uncoupled.verdict(unheard, level)

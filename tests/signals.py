@@ -1,7 +1,5 @@
 """Random signals and texts with something in them to find."""
 
-from anbn.stats.timeseries import zscore
-
 WORDS = "the cat sat on a mat would dog ran far away today".split()
 
 
@@ -17,8 +15,3 @@ def some_text(rng, n_words):
 
 def some_texts(rng, n_texts, n_words=40):
     return [some_text(rng, n_words) for _ in range(n_texts)]
-
-
-def marginal(bold, atoms):
-    """r of each atom alone, in place of t."""
-    return zscore(atoms).T @ zscore(bold) / len(bold)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("close_figures")
 N_TIMES, N_LAYERS, N_UNITS, N_WORDS = 60, 3, 20, 40
 
 
-@pytest.fixture
-def parts(rng):
+@pytest.fixture(scope="module")
+def parts():
+    rng = np.random.default_rng(0)
     responses = rng.normal(size=(N_TIMES, N_LAYERS * N_UNITS))
     timecourses = rng.normal(size=(N_TIMES, 2))
     timecourses[:, 1] = -responses[:, 27]  # the best pair: layer 1, unit 7
@@ -43,10 +45,10 @@ def parts(rng):
     }
 
 
-@pytest.fixture
-def coupling(parts, rng):
+@pytest.fixture(scope="module")
+def coupling(parts):
     mask = load_mni152_brain_mask(resolution=12)
-    maps = rng.normal(size=(2, int(mask.get_fdata().sum())))
+    maps = np.random.default_rng(1).normal(size=(2, int(mask.get_fdata().sum())))
     return explorer.Coupling(**parts, maps=maps, mask=mask)
 
 
@@ -58,34 +60,29 @@ def test_best_pair_and_ranks(coupling):
     assert (np.diff(np.abs(coupling.synchrony[of_layer, 0])) <= 0).all()
 
 
-def test_words_are_those_of_the_whole_layer_read(coupling):
-    top = explorer.words_of(coupling, 27)
-    assert top["word"].iloc[0] == "<script>$x$" and len(top) == explorer.N_WORDS
-    given = (coupling.activations, coupling.tokens, coupling.words, [27])
-    whole = meaning.word_responses(*given)[:, 0]
-    expected = (whole - np.nanmean(whole)) / np.nanstd(whole)
-    np.testing.assert_allclose(top["z"], np.sort(expected[:-1])[::-1][:12], rtol=1e-4)
-    assert (np.diff(top["z"]) <= 0).all()
-
-
-def test_only_one_column_is_read(coupling, monkeypatch):
-    read = []
-    real = meaning.word_responses
+def test_words_are_those_of_the_one_column_read(coupling, monkeypatch):
+    real, read = meaning.word_responses, []
 
     def spy(activations, *rest):
         read.append(activations.shape)
         return real(activations, *rest)
 
     monkeypatch.setattr(meaning, "word_responses", spy)
-    explorer.words_of(coupling, 27)
+    top = explorer.words_of(coupling, 27)
     assert read == [(2 * N_WORDS, 1, 1)]
+    assert top["word"].iloc[0] == "<script>$x$" and len(top) == explorer.N_WORDS
+    given = (coupling.activations, coupling.tokens, coupling.words, [27])
+    whole = real(*given)[:, 0]
+    expected = (whole - np.nanmean(whole)) / np.nanstd(whole)
+    np.testing.assert_allclose(top["z"], np.sort(expected[:-1])[::-1][:12], rtol=1e-4)
+    assert (np.diff(top["z"]) <= 0).all()
 
 
 def axes_of(figure):
     return {ax.get_label(): ax for ax in figure.axes}
 
 
-def test_figure_says_what_it_shows(coupling):
+def test_figure_says_what_it_shows(coupling, parts):
     figure = explorer.plot_neuron(coupling, 1, 27)
     figure.canvas.draw()
     assert figure.get_suptitle() == (
@@ -103,38 +100,25 @@ def test_figure_says_what_it_shows(coupling):
     assert labels[0] == "<script>$x$ (8 s)"
     marks = [line.get_xdata()[0] for line in axes["distribution"].lines]
     assert marks == [pytest.approx(-1), 0.5, -0.5]
-
-
-def test_regions_have_no_map(parts):
-    figure = explorer.plot_neuron(explorer.Coupling(**parts), 0, 3)
+    picture = coupling.pictures[1]  # a map is drawn once
+    explorer.plot_neuron(coupling, 1, 28)
+    assert coupling.pictures[1] is picture and set(coupling.pictures) == {1}
+    figure = explorer.plot_neuron(explorer.Coupling(**parts), 0, 3)  # of regions
     assert set(axes_of(figure)) == {"time", "words", "distribution"}
 
 
-def test_a_map_is_drawn_once(coupling):
-    explorer.plot_neuron(coupling, 1, 27)
-    picture = coupling.pictures[1]
-    explorer.plot_neuron(coupling, 1, 28)
-    assert coupling.pictures[1] is picture and set(coupling.pictures) == {1}
-
-
-@pytest.fixture
-def live(coupling, monkeypatch):
+def test_boxes_change_the_figure_and_follow_each_other(coupling, monkeypatch):
     monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
-    shown = []
-    real = explorer.plot_neuron
+    real, shown = explorer.plot_neuron, []
 
     def spy(given, network, neuron):
         shown.append((network, neuron))
         return real(given, network, neuron)
 
     monkeypatch.setattr(explorer, "plot_neuron", spy)
-    widget = explorer.explore(coupling)
+    widget = explorer.explore(coupling, plt.figure())
     boxes = {box.description: box for box in widget.children[0].children}
-    return boxes, widget.children[1], shown
-
-
-def test_boxes_change_the_figure_and_follow_each_other(live, coupling):
-    boxes, picture, shown = live
+    picture = widget.children[1]
     assert shown == [(1, 27)] and boxes["unit"].value == 7
     assert bytes(picture.value).startswith(b"\x89PNG")
 
@@ -160,19 +144,12 @@ def test_boxes_change_the_figure_and_follow_each_other(live, coupling):
     other = 11 if boxes["unit"].value != 11 else 12
     assert change("unit", other) == (0, layer * N_UNITS + other)
     assert boxes["layer"].value == layer
-
-
-def test_a_box_cannot_leave_the_data(live):
-    boxes, _, shown = live
-    boxes["rank"].value = 10_000
-    assert boxes["rank"].value == N_LAYERS * N_UNITS
-    boxes["unit"].value = 10_000
-    assert boxes["unit"].value == N_UNITS - 1 and shown[-1][1] % N_UNITS == N_UNITS - 1
+    # a box cannot leave the data
+    boxes["rank"].value = boxes["unit"].value = 10_000
+    assert boxes["unit"].value == shown[-1][1] % N_UNITS == N_UNITS - 1
 
 
 def test_nothing_lives_where_nobody_looks(coupling, monkeypatch):
-    import matplotlib.pyplot as plt
-
     figure = explorer.plot_neuron(coupling, *coupling.best)
     monkeypatch.setenv("ANBN_UNATTENDED", "1")
     assert explorer.explore(coupling, figure) is None
@@ -182,7 +159,7 @@ def test_nothing_lives_where_nobody_looks(coupling, monkeypatch):
     assert not plt.fignum_exists(figure.number)
 
 
-def test_fast_enough_for_all_neurons_of_a_model(parts, rng):
+def test_fast_enough_for_all_neurons_of_a_model(parts, rng, tmp_path):
     """46,080 neurons: no step may grow with their number squared or read them all."""
     n_units, n_layers = 1536, 30
     big = {**parts, "layers": list(range(n_layers))}
@@ -196,7 +173,7 @@ def test_fast_enough_for_all_neurons_of_a_model(parts, rng):
     for neuron in (20_000, 30_000, 40_000):
         start = time.process_time()  # not of other processes
         coupling.order(1)
-        explorer._png(explorer.plot_neuron(coupling, 1, neuron))
+        explorer.plot_neuron(coupling, 1, neuron).savefig(tmp_path / "one.png", dpi=90)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 1.0  # 0.4 on a slow core
 

@@ -23,22 +23,21 @@ def data(rng):
     return atoms @ effects + noise + 1000, atoms, confounds, effects
 
 
-def test_equals_contrasts_of_nilearn(data):
+def test_equals_contrasts_of_nilearn(data, monkeypatch):
     bold, atoms, confounds, _ = data
-    t, effects = glm.fixed_regressors(bold, atoms, confounds, n_targets_batch=15)
+    monkeypatch.setattr(glm, "N_VOXELS", 15)
+    t = glm.fixed_regressors(bold, atoms, confounds)
     design = np.column_stack([atoms, confounds])
     labels, results = run_glm(bold, design, noise_model="ar1")
     for k in range(N_ATOMS):
         contrast = compute_contrast(labels, results, np.eye(design.shape[1])[k])
         np.testing.assert_allclose(t[k], contrast.stat(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(effects[k], contrast.effect.ravel(), atol=1e-4)
 
 
 def test_planted_effects_are_found(data):
     bold, atoms, confounds, planted = data
-    t, effects = glm.fixed_regressors(bold, atoms, confounds)
+    t = glm.fixed_regressors(bold, atoms, confounds)
     assert t[planted > 0].min() > t[planted == 0].max()
-    assert effects[planted > 0].mean() == pytest.approx(1, abs=0.1)
 
 
 def test_noise_that_is_slow_does_not_make_t_large(rng):
@@ -47,7 +46,7 @@ def test_noise_that_is_slow_does_not_make_t_large(rng):
         walk[:, i] += 0.8 * walk[:, i - 1]
     bold, atoms = walk[0], walk[1][:, :5]
     confounds = np.ones((200, 1))
-    t, _ = glm.fixed_regressors(bold, atoms, confounds)
+    t = glm.fixed_regressors(bold, atoms, confounds)
     assert t.std() == pytest.approx(1, abs=0.2)
     assert (
         glm.single_regressor_t(bold, atoms, confounds / np.sqrt(200)).std() > 1.5
@@ -57,19 +56,16 @@ def test_noise_that_is_slow_does_not_make_t_large(rng):
 def test_constant_voxels_score_zero(data):
     bold, atoms, confounds, _ = data
     bold[:, [3, 20]] = 1000.1
-    t, effects = glm.fixed_regressors(bold, atoms, confounds)
+    t = glm.fixed_regressors(bold, atoms, confounds)
     assert not t[:, [3, 20]].any()
-    assert not effects[:, [3, 20]].any()
     assert np.isfinite(t).all()
     assert t[:, 4].any()
 
 
-def test_errors(data):
+def test_atoms_that_others_explain_are_refused(data):
     bold, atoms, confounds, _ = data
-    with pytest.raises(ValueError, match="same volumes, found 120, 119 and 120"):
-        glm.fixed_regressors(bold, atoms[1:], confounds)
-    with pytest.raises(ValueError, match="use fewer atoms"):
+    with pytest.raises(ValueError, match="in 9 volumes: use fewer atoms"):
         glm.fixed_regressors(bold[:9], atoms[:9], confounds[:9])
     twice = np.column_stack([atoms, atoms[:, 0] - atoms[:, 1]])
-    with pytest.raises(ValueError, match="6 atoms and the confounds are collinear"):
+    with pytest.raises(ValueError, match=r"6 atoms and .* collinear"):
         glm.fixed_regressors(bold, twice, confounds)

@@ -1,19 +1,30 @@
-"""Atoms find the networks they were planted in, and no others."""
+"""Atoms find the networks they were planted in, and no others; against loops."""
 
+import itertools
 from functools import partial
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
-from nilearn.datasets import load_mni152_brain_mask
 from scipy import signal, stats
-from signals import marginal
 
-from anbn.coupling import figures, glm, organisation
-from anbn.stats import inference, surrogates, timeseries
+from anbn.coupling import glm, organisation
+from anbn.stats import surrogates, timeseries
 
 phase = partial(surrogates.draw_one, null_method="phase")
+
+
+def constant(n_times):
+    return np.full((n_times, 1), n_times**-0.5)
+
+
+def fit(bold, atoms):
+    return glm.single_regressor_t(bold, atoms, constant(len(bold)))
+
+
+def beside(bold, atoms, maps, draw=phase, n_draws=1, rng=0, percent=10):
+    options = {"n_draws": n_draws, "rng": np.random.default_rng(rng)}
+    given = bold, atoms, maps, constant(len(atoms)), draw
+    return organisation.overlap_beside_null(*given, percent=percent, **options)
 
 
 def slow(rng, n_times, n):
@@ -28,9 +39,24 @@ def brain(rng, *, n_times=150, n_voxels=120, n_networks=3):
     return courses @ maps + rng.normal(size=(n_times, n_voxels)), maps, courses
 
 
+def subjects(rng, *, n_subjects=6, n_times=120, n_voxels=90):
+    """Subjects whose first network follows an atom and whose second one does not."""
+    maps = np.kron(np.eye(3), np.ones(n_voxels // 3))[:2]
+    atoms = timeseries.zscore(rng.normal(size=(n_times, 4)))
+    bold = []
+    for _ in range(n_subjects):
+        course = np.column_stack([atoms[:, 0], rng.normal(size=n_times)])
+        bold.append(0.5 * course @ maps + rng.normal(size=(n_times, n_voxels)))
+    return bold, atoms, maps
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
 def test_overlap_agrees_with_a_loop(rng):
     atom_maps, maps = rng.normal(size=(4, 50)), rng.normal(size=(3, 50))
-    found = organisation.overlap(atom_maps, maps, percent=20)
+    found = organisation.overlap_with(maps, 20)(atom_maps)
     for i, atom in enumerate(atom_maps):
         for k, network in enumerate(maps):
             core = np.argsort(-np.abs(network))[:10]
@@ -39,17 +65,13 @@ def test_overlap_agrees_with_a_loop(rng):
             r = stats.pearsonr(atom, network).statistic
             assert found["r"][i, k] == pytest.approx(r, abs=1e-6)
             top = np.argsort(-np.abs(atom))[:10]
-            dice = len(np.intersect1d(top, core)) / 10
-            assert found["dice"][i, k] == pytest.approx(dice)
-
-
-def test_a_region_is_a_network_by_itself(rng):
-    t = rng.normal(size=(4, 6))
-    assert list(organisation.overlap(t)) == ["t"]
-    np.testing.assert_array_equal(organisation.overlap(t)["t"], t)
-    # the same as identity maps, of which the core is one region
-    as_maps = organisation.overlap(t, np.eye(6))["t"]
-    np.testing.assert_allclose(as_maps, t)
+            expected = len(np.intersect1d(top, core)) / 10
+            assert found["dice"][i, k] == pytest.approx(expected)
+    # a region is a network by itself: identity maps, of which the core is one region
+    alone = organisation.overlap_with(None, 10)(atom_maps)
+    np.testing.assert_array_equal(alone["t"], atom_maps)
+    as_maps = organisation.overlap_with(np.eye(50), 2)(atom_maps)["t"]
+    np.testing.assert_allclose(as_maps, atom_maps)
 
 
 def test_strongest_voxels_are_never_empty_ones(rng):
@@ -62,48 +84,29 @@ def test_strongest_voxels_are_never_empty_ones(rng):
     assert np.abs(maps[1][members[1]]).min() > np.abs(maps[1][~members[1]]).max()
 
 
-def test_maps_of_other_masks_are_refused(rng):
-    with pytest.raises(ValueError, match="7 voxels and those of networks 5"):
-        organisation.overlap(np.ones((2, 7)), np.ones((2, 5)))
-    with pytest.raises(ValueError, match="of 3 subjects, bold of 2"):
-        organisation.mean_overlap(
-            [np.ones((4, 5))] * 2, np.ones((4, 1)), np.ones((3, 2, 5)), fit=marginal
-        )
-
-
-def test_mean_overlap_is_the_mean_over_subjects_with_their_own_maps(rng):
+def test_overlap_is_the_mean_over_subjects_with_their_own_maps(rng):
     bold = [rng.normal(size=(30, 40)) for _ in range(3)]
-    own, atoms = rng.normal(size=(3, 2, 40)), rng.normal(size=(30, 5))
-    mean = organisation.mean_overlap(bold, atoms, own, fit=marginal)
-    each = [
-        organisation.overlap(marginal(b, atoms), m)
-        for b, m in zip(bold, own, strict=True)
-    ]
-    for name, values in mean.items():
-        expected = np.mean([e[name] for e in each], axis=0)
-        np.testing.assert_allclose(values, expected, atol=1e-6)
-    alone = organisation.mean_overlap(bold[0], atoms, own[0], fit=marginal)
-    np.testing.assert_allclose(alone["t"], each[0]["t"], atol=1e-6)
+    own, atoms, seen = rng.normal(size=(3, 2, 40)), rng.normal(size=(30, 5)), []
 
+    def draw(atoms, rng):
+        seen.append(phase(atoms, rng))
+        return seen[-1]
 
-def test_null_gives_all_subjects_the_same_surrogates(rng):
-    bold = rng.normal(size=(30, 20))
-    atoms, maps, seen = slow(rng, 30, 2), rng.normal(size=(2, 20)), []
-
-    def fit(bold, atoms):
-        seen.append(atoms)
-        return marginal(bold, atoms)
-
-    options = {"n_draws": 4, "fit": fit}
-    null = organisation.overlap_null(
-        [bold, bold], atoms, maps, phase, rng=np.random.default_rng(1), **options
-    )
-    np.testing.assert_array_equal(seen[:4], seen[4:])
-    assert len({s.tobytes() for s in seen}) == 4
-    once = organisation.overlap_null(
-        bold, atoms, maps, phase, rng=np.random.default_rng(1), **options
-    )
-    np.testing.assert_allclose(null["t"], once["t"], atol=1e-6)
+    observed, null = beside(bold, atoms, own, draw, n_draws=2)
+    second = {name: values[1] for name, values in null.items()}
+    for found, regressors in ((observed, atoms), (second, seen[1])):
+        each = [
+            organisation.overlap_with(m, 10)(fit(b, regressors))
+            for b, m in zip(bold, own, strict=True)
+        ]
+        for name, values in found.items():
+            expected = np.mean([one[name] for one in each], axis=0)
+            np.testing.assert_allclose(values, expected, atol=1e-5)
+    # all subjects are given the same surrogates
+    np.testing.assert_array_equal(seen[:2] * 2, seen[2:])
+    alone, _ = beside(bold[0], atoms, own[0])
+    expected = organisation.overlap_with(own[0], 10)(fit(bold[0], atoms))
+    np.testing.assert_allclose(alone["t"], expected["t"], atol=1e-5)
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -113,27 +116,22 @@ def test_planted_atoms_are_found_and_others_are_not(rng, regions):
     atoms[:, 0] = courses[:, 1] + rng.normal(size=150)
     atoms[:, 3] = -courses[:, 2] + rng.normal(size=150)  # negative: it serves as well
     data, networks = (courses, None) if regions else (bold, maps)
-    observed = organisation.mean_overlap(data, atoms, networks, fit=marginal)["t"]
-    null = organisation.overlap_null(
-        data, atoms, networks, phase, n_draws=99, rng=rng, fit=marginal
-    )["t"]
-    p = organisation.p_values(observed, null)
-    serves = organisation.serve(observed, p["familywise"] <= 0.05)
+    observed, null = beside(data, atoms, networks, n_draws=99)
+    _, p = organisation.p_values(observed["t"], null["t"])
+    serves = organisation.serve(observed["t"], p <= 0.05)
     assert serves.tolist() == [1, -1, -1, 2, -1, -1]
-    assert observed[3, 2] < 0
+    assert observed["t"][3, 2] < 0
 
 
 def test_null_keeps_the_familywise_error(rng):
     hits = {"phase": 0, "shuffled in time": 0}
     draws = {"phase": phase, "shuffled in time": lambda a, rng: rng.permutation(a)}
-    for _ in range(40):
+    for i in range(40):
         bold, maps, _ = brain(rng, n_voxels=30)
         atoms = slow(rng, 150, 3)
-        options = {"n_draws": 39, "rng": rng, "fit": marginal}
-        observed = organisation.mean_overlap(bold, atoms, maps, fit=marginal)["t"]
         for name, draw in draws.items():
-            null = organisation.overlap_null(bold, atoms, maps, draw, **options)["t"]
-            p = organisation.p_values(observed, null)["familywise"]
+            observed, null = beside(bold, atoms, maps, draw, n_draws=39, rng=i)
+            _, p = organisation.p_values(observed["t"], null["t"])
             hits[name] += bool((p <= 0.05).any())
     assert hits["phase"] <= stats.binom.ppf(0.999, 40, 0.05)
     assert hits["shuffled in time"] > 20  # white surrogates of slow atoms fail
@@ -141,19 +139,13 @@ def test_null_keeps_the_familywise_error(rng):
 
 def test_p_values_agree_with_a_loop(rng):
     observed, null = rng.normal(size=(3, 2)), rng.normal(size=(50, 3, 2))
-    p = organisation.p_values(observed, null)
+    of_atom, familywise = organisation.p_values(observed, null)
     size, null = np.abs(observed), np.abs(null)
-    for i in range(3):
-        for k in range(2):
-            reached = [
-                (null[:, i, k] >= size[i, k]).sum(),
-                (null[:, i].max(1) >= size[i, k]).sum(),
-                (null.max((1, 2)) >= size[i, k]).sum(),
-            ]
-            found = [p[name][i, k] for name in ("pair", "atom", "familywise")]
-            np.testing.assert_allclose(found, (1 + np.array(reached)) / 51)
-    q = stats.false_discovery_control(p["pair"].ravel()).reshape(3, 2)
-    np.testing.assert_allclose(p["q"], q)
+    for i, k in np.ndindex(3, 2):
+        reached = (null[:, i].max(1) >= size[i, k]).sum()
+        assert of_atom[i, k] == pytest.approx((1 + reached) / 51)
+        reached = (null.max((1, 2)) >= size[i, k]).sum()
+        assert familywise[i, k] == pytest.approx((1 + reached) / 51)
 
 
 def test_atoms_alone_agree_with_scipy(rng):
@@ -165,9 +157,9 @@ def test_atoms_alone_agree_with_scipy(rng):
     clean = timeseries.residuals(atoms, basis)
     for i in range(3):
         for v in (0, 1, 3, 4):
-            fit = stats.linregress(clean[:, i], bold[:, v])
+            found = stats.linregress(clean[:, i], bold[:, v])
             # scipy does not know that a trend was removed: 38 degrees, not 37
-            expected = fit.slope / fit.stderr * np.sqrt(37 / 38)
+            expected = found.slope / found.stderr * np.sqrt(37 / 38)
             assert t[i, v] == pytest.approx(expected)
     assert (t[:, 2] == 0).all()
 
@@ -176,13 +168,8 @@ def test_a_network_shared_by_many_atoms_is_found(rng):
     bold, maps, courses = brain(rng)
     # each atom has a little of the first network
     atoms = 0.35 * courses[:, :1] + slow(rng, 150, 20) / 2.3
-    basis = timeseries.orthonormal(np.ones((150, 1)))
-    fit = partial(glm.single_regressor_t, basis=basis)
-    bold = timeseries.residuals(bold, basis)
-    observed = organisation.mean_overlap(bold, atoms, maps, fit=fit)["t"]
-    null = organisation.overlap_null(
-        bold, atoms, maps, phase, n_draws=99, rng=rng, fit=fit
-    )["t"]
+    found = beside(bold - bold.mean(0), atoms, maps, n_draws=99)
+    observed, null = (values["t"] for values in found)
     p, q = organisation.network_p_values(observed, null)
     for k in range(3):
         reached = (null[:, :, k] ** 2).sum(1) >= (observed[:, k] ** 2).sum()
@@ -200,104 +187,116 @@ def test_neurons_follow_their_largest_code(rng):
     codes = rng.normal(size=(5, 24)) * (rng.random((5, 24)) < 0.4)
     codes[:, 7] = 0
     serves = np.array([1, -1, 0, 1, -1])
-    of_neuron, counts, pool = organisation.subgroups(codes, serves, 4, 3)
+    counts, pool = organisation.subgroups(codes, serves, 4, 3)
     expected = np.zeros((3, 4), int)
-    for i in range(24):
-        has = codes[:, i].any()
-        network = serves[np.abs(codes[:, i]).argmax()] if has else -1
-        assert of_neuron[i] == network
+    for i in np.flatnonzero(codes.any(0)):
+        network = serves[np.abs(codes[:, i]).argmax()]
         if network >= 0:
             expected[network, i // 6] += 1
     np.testing.assert_array_equal(counts, expected)
     assert pool.sum() == (codes != 0).any(0).sum() and pool[1] < 6
-    with pytest.raises(ValueError, match="24 neurons do not divide into 5"):
-        organisation.subgroups(codes, serves, 5, 3)
-
-
-@pytest.fixture
-def close():
-    yield
-    plt.close("all")
-
-
-def drawn(axes):
-    for ax in np.ravel(axes):
-        ax.figure.canvas.draw()
-        assert ax.get_xlabel() or [t.get_text() for t in ax.get_xticklabels()]
-    return np.ravel(axes)
-
-
-def test_figures_of_organisation(rng, close):
-    t, names = rng.normal(size=(9, 3)), ["a", "b", "c"]
-    ax = figures.plot_overlap(t, t > 1, names, threshold=2.5)
-    assert len(drawn(ax)[0].lines[0].get_xdata()) == (t > 1).sum()
-    counts = {"one": rng.integers(0, 9, (3, 8)), "two": rng.integers(0, 9, (3, 30))}
-    pools = {"one": np.full(8, 40), "two": np.full(30, 40)}
-    axes = drawn(figures.plot_subgroups(counts, pools, names))
-    image = axes[0].images[0].get_array()
-    np.testing.assert_allclose(image[:, :8], 100 * counts["one"] / 40)
-    np.testing.assert_allclose(image[:, 9], 100 * counts["one"].sum(1) / 320)
-    drawn(figures.plot_subgroups({"one": counts["one"]}, pools, names))
-    rows = [
-        ("one", "a", 0.4, 0.3, 0.5, 0.1, 0.2),
-        ("one", "b", *[np.nan] * 5),
-        ("one", "mean", 0.4, 0.3, 0.5, 0.1, 0.2),
-        ("two", "a", *[np.nan] * 5),
-        ("two", "b", *[np.nan] * 5),
-        ("two", "mean", *[np.nan] * 5),  # a model of which no atom serves a network
-    ]
-    columns = ["model", "network", "consistency", "low", "high", "null", "null_high"]
-    table = pd.DataFrame(rows, columns=columns)
-    axes = figures.plot_organisation(table, {"one": 20.0, "two": 30.0})
-    assert [t.get_text() for t in drawn(axes)[1].get_xticklabels()] == ["a"]
-    drawn(figures.plot_organisation(table[3:], {"two": 30.0}))
-
-
-@pytest.mark.parametrize("target", [0.3, 0.9, 0.999])
-def test_figure_of_subjects_needed(rng, close, target):
-    maps = rng.normal(size=50) + 2 * rng.normal(size=(12, 50))
-    found = inference.subjects_needed(maps, rng=rng, target=target)
-    ax = figures.plot_subjects_needed(*found, target=target)
-    labels = [t.get_text() for t in drawn(ax)[0].get_legend().get_texts()]
-    assert f"needed: {found[1]:.0f}" in labels
-
-
-def test_surface_needs_no_download(rng, close, monkeypatch, tmp_path):
-    monkeypatch.setenv("NILEARN_DATA", str(tmp_path))
-    mask = load_mni152_brain_mask(resolution=12)
-    values = rng.normal(size=int(mask.get_fdata().sum()))
-    figure = figures.plot_surface(values, mask, "t")
-    titles = [ax.get_title() for ax in figure.axes[:4]]
-    assert titles[0] == "left, lateral" and titles[2] == "right, medial"
-    assert figure.axes[4].get_ylabel() == "t"
-    assert not list(tmp_path.iterdir())
 
 
 def test_references_are_compared_with_their_nulls(rng):
     atoms = timeseries.zscore(rng.normal(size=(100, 3)))
     maps = np.kron(np.eye(2), np.ones(40))
     people = [0.6 * atoms[:, :1] @ maps[:1] + rng.normal(size=(100, 80)) for _ in "abc"]
-    basis = timeseries.orthonormal(np.ones((100, 1)))
-    how = {
-        "fit": partial(glm.single_regressor_t, basis=basis),
-        "percent": 20,
-        "rng": rng,
-    }
-    references = {
-        "group": (np.mean(people, 0), maps),
-        "own": (people, np.stack([maps] * 3)),
-    }
+    references = {"group": (np.mean(people, 0), maps), "own": (people, [maps] * 3)}
     counts = {"n_draws": 39, "n_draws_subjects": 19}
-    draw = partial(surrogates.draw_one, null_method="phase")
-    overlaps, table = organisation.overlap_with_sets(
-        references, atoms, draw, **counts, **how
-    )
-    assert overlaps["group"][1]["t"].shape == (39, 3, 2)
-    assert overlaps["own"][1]["t"].shape == (19, 3, 2)
+    how = {"basis": constant(100), "draw": phase, "percent": 20, "rng": rng}
+    found, table = organisation.overlap_with_sets(references, atoms, **counts, **how)
     for name, n in (("group", 39), ("own", 19)):
-        observed, null = overlaps[name]
-        row = table.loc[(name, "t")]
+        observed, null = found[name]
+        assert null["t"].shape == (n, 3, 2)
+        row, highest = table.loc[(name, "t")], np.abs(null["t"]).max((1, 2))
         assert row["largest"] == pytest.approx(np.abs(observed["t"]).max())
-        highest = np.abs(null["t"]).max((1, 2))
         assert row["null_95"] == pytest.approx(np.quantile(highest, 0.95))
         assert row["p"] == pytest.approx(1 / (n + 1))
+
+
+def test_members_are_the_strongest_voxels_of_the_mean_map(rng):
+    bold, atoms, _ = subjects(rng)
+    serving = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], bool)
+    found = organisation.members(bold, atoms, serving, constant(120), percent=20)
+    assert found.shape == (6, 3, 90) and not found[:, 1].any()
+    for subject, voxels in zip(bold, found, strict=True):
+        size = np.abs(fit(subject, atoms))
+        top = np.argsort(-size[:2].mean(0))[:18]
+        assert set(np.flatnonzero(voxels[0])) == set(top)
+        assert set(np.flatnonzero(voxels[2])) == set(np.argsort(-size[3])[:18])
+
+
+def test_surrogates_are_chosen_as_the_atoms_were(rng):
+    bold, atoms, maps = subjects(rng, n_subjects=2)
+    serving = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], bool)
+    given = bold, atoms, serving, maps, constant(120), lambda atoms, rng: atoms
+    options = {"reference": np.mean(bold, axis=0), "n_draws": 1, "rng": rng}
+    null = organisation.agreement_null(*given, percent=10, **options)
+    t = organisation.overlap_with(maps, 10)(fit(options["reference"], atoms))["t"]
+    best = np.argsort(-np.abs(t[:, 0]))[:2]
+    mean = np.stack([np.abs(fit(one, atoms))[best].mean(0) for one in bold])
+    assert null[0, 0] == pytest.approx(dice(*organisation.strongest_voxels(mean, 10)))
+    assert np.isnan(null[0, 1])
+
+
+def test_concentration_is_relative_to_random_neurons(rng):
+    pool = np.array([50, 100, 100, 150])
+    counts = np.array([[0, 0, 40, 0], [10, 20, 20, 30], [0, 0, 0, 0], [0, 1, 0, 0]])
+    table = organisation.concentration(counts, pool, rng=rng)
+    assert table["concentration"][0] == 1
+    assert table["concentration_p"][0] == pytest.approx(1 / 1001)
+    assert table["concentration"][1] < table["concentration_null"][1] < 0.1
+    assert table["concentration_p"][1] > 0.5  # in proportion to the pool
+    assert table[2:].isna().all(None)
+    layer = np.repeat(np.arange(4), pool)
+    drawn = [
+        stats.entropy(np.bincount(rng.choice(layer, 80, False), minlength=4))
+        for _ in range(500)
+    ]
+    expected = 1 - stats.entropy(counts[1]) / np.mean(drawn)
+    assert table["concentration"][1] == pytest.approx(expected, abs=0.003)
+    counts = rng.multivariate_hypergeometric(pool, 60, size=200)
+    table = organisation.concentration(counts, pool, rng=rng, n_draws=200)
+    assert abs(table["concentration"].mean()) < 0.005
+    assert (table["concentration_p"] <= 0.05).sum() <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+def test_description_of_a_model_has_a_row_a_network_and_their_mean(rng):
+    bold, atoms, maps = subjects(rng)
+    maps = np.vstack([maps, rng.normal(size=90)])
+    serving = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+    counts, pool = np.array([[8, 0], [3, 4], [0, 0]]), np.array([20, 20])
+
+    def described(serving, counts):
+        return organisation.describe(
+            bold, atoms, serving, maps, constant(120), phase, model="m",
+            reference=np.mean(bold, 0), n_draws=39, rng=rng, percent=30,
+            counts=counts, pool=pool, names=["driven", "not", "unserved"],
+        )  # fmt: skip
+
+    table = described(serving, counts)
+    assert table["model"].tolist() == ["m"] * 4
+    assert table["network"].tolist() == ["driven", "not", "unserved", "mean"]
+    assert table["n_atoms"].tolist() == [1, 2, 0, 3]
+    assert table["n_neurons"].tolist() == [8, 7, 0, 15]
+    np.testing.assert_allclose(table["share"], [0.2, 0.175, 0, 0.375])
+    voxels = organisation.members(bold, atoms, serving, constant(120), percent=30)
+    pairs = [dice(a, b) for a, b in itertools.combinations(voxels[:, 0], 2)]
+    assert table["consistency"][0] == pytest.approx(np.mean(pairs))
+    parts = [
+        organisation.members(
+            [one[part] for one in bold], atoms[part], serving, constant(60), percent=30
+        )
+        for part in (slice(60), slice(60, 120))
+    ]
+    expected = [dice(a[0], b[0]) for a, b in zip(*parts, strict=True)]
+    assert table["halves"][0] == pytest.approx(np.mean(expected))
+    for column in ("consistency", "halves", "concentration"):
+        assert np.isnan(table[column][2])
+        assert table[column][3] == pytest.approx(table[column][:2].mean())
+    driven, other = table.iloc[0], table.iloc[1]
+    assert driven["consistency"] > driven["null_high"] and driven["p"] <= 0.05
+    assert other["consistency"] < driven["low"] and other["p"] > 0.05
+    assert driven["low"] < driven["consistency"] < driven["high"]
+    none = described(serving & False, counts * 0)
+    assert none["consistency"].isna().all() and (none["n_neurons"] == 0).all()

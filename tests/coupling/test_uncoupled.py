@@ -1,12 +1,10 @@
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse
 import xarray as xr
 from signals import smooth
 
-from anbn.coupling import figures, uncoupled
+from anbn.coupling import uncoupled
 from anbn.stats import surrogates
 
 
@@ -32,7 +30,7 @@ def data_of(rng, n_data=20, coupled=0.0):
 
 def test_a_right_null_is_told_from_a_wrong_one(rng, monkeypatch):
     given = data_of(rng, coupled=3.0)  # coupled to the story as it was heard
-    options = {"rng": rng, "n_draws": 39, "n_rolls": 3}
+    options = {"rng": rng, "n_draws": 39, "n_rolls": 3, "names": range(20)}
     table = uncoupled.false_findings(*given, **options)
     assert len(table) == 7 * 20 and (table["n_networks"] == 2).all()
     assert table["found"].sum() <= uncoupled.interval(140)[1]
@@ -62,7 +60,11 @@ def test_a_burst_that_phase_takes_for_coupling_and_shift_does_not():
     found = {}
     for null_method in ("phase", "shift"):
         table = uncoupled.false_findings(
-            *given, null_method=null_method, rng=np.random.default_rng(4), n_rolls=1
+            *given,
+            null_method=null_method,
+            rng=np.random.default_rng(4),
+            n_rolls=1,
+            names=range(20),
         )
         found[null_method] = int(table["found"].sum())
     high = uncoupled.interval(60)[1]
@@ -77,15 +79,8 @@ def test_texts_stand_in_for_the_story_and_its_clock_is_turned_too(rng):
     _, confounds, drift, timecourses = data_of(rng, n_data=3)
     responses = H @ tokens.to_numpy()[:150].reshape(150, -1)
     options = {"rng": rng, "n_draws": 39, "n_rolls": 1, "names": list("abc")}
-    table = uncoupled.false_findings(
-        responses,
-        confounds,
-        drift,
-        timecourses,
-        null_method="text",
-        texts=(tokens, H),
-        **options,
-    )
+    given = responses, confounds, drift, timecourses
+    table = uncoupled.false_findings(*given, texts=(tokens, H), **options)
     assert list(table["data"]) == list("abc") * 3
     assert table["found"].sum() <= 3
     assert table["p"].between(1 / 40, 1).all()
@@ -96,18 +91,3 @@ def test_texts_stand_in_for_the_story_and_its_clock_is_turned_too(rng):
 )
 def test_interval_is_binomial(n, level, expected):
     assert uncoupled.interval(n, level) == expected
-
-
-def test_the_figure_says_found_and_of_how_many():
-    table = pd.DataFrame(
-        {
-            "version": ["reversed"] * 4 + ["rolled 1"] * 4,
-            "data": ["group", "a", "b", "c"] * 2,
-            "p": [0.5, 0.01, 0.3, 0.9, 0.4, 0.6, 0.7, 0.8],
-            "found": [False, True, False, False] + [False] * 4,
-        }
-    )
-    ax = figures.plot_uncoupled(table, level=0.05)
-    assert [bar.get_height() for bar in ax.patches[:2]] == [1, 0]
-    assert any("1 of 6" in t.get_text() for t in ax.get_legend().get_texts())
-    plt.close("all")

@@ -8,14 +8,12 @@ import pytest
 
 from anbn.brain import checks as brain_checks
 from anbn.core.params import ParamError
-from anbn.coupling import checks as coupling_checks
 from anbn.masking import checks as masking_checks
 from anbn.masking import fingerprint
 from anbn.models import forward
 from anbn.networks import checks as networks_checks
 
 CORPUS = ["wiki"] * 300 + ["code"] * 100
-COUPLING = {"n_folds": 5, "gap": 32.0, "tr": 2.0, "delays": [0]}
 
 
 def brain(n_columns, mask=None):
@@ -25,10 +23,6 @@ def brain(n_columns, mask=None):
 def networks(**changed):
     options = {"n_networks": 10, "slice_tokens": 512} | changed
     networks_checks.check_model_networks(CORPUS, **options)
-
-
-def coupling(n_times=200, **changed):
-    coupling_checks.check_coupling(n_times, **COUPLING | changed)
 
 
 def documents(n_words, n=4):
@@ -48,10 +42,6 @@ def test_what_fits_passes():
     networks(scan=[399])
     brain_checks.check_brain_networks(brain(6), method="ica", n_networks=5)
     brain_checks.check_brain_networks(brain(6), method="regions", n_networks=14)
-    coupling()
-    coupling_checks.check_ceiling(np.array([0.1, 0.6]), min_ceiling=0.5)
-    coupling(run_lengths=[100, 100])
-    coupling(run_lengths=[40] * 5, null_method="phase")
     tasks(32)
     networks_checks.check_components([], 10, name="keep_components")
     networks_checks.check_components([9], 10, name="keep_components")
@@ -77,22 +67,6 @@ REFUSED = {
             brain(6), method="ica", n_networks=14
         ),
         "^n_brain_networks: 14 .* 6 voxels or regions. .*at most 5, .*: regions",
-    ),
-    "gap": (lambda: coupling(gap=300.0), "^n_folds 5, gap 300 s: .*200 volumes of 2 s"),
-    "n_folds": (lambda: coupling(40, n_folds=20), "^n_folds 20, gap 32 s"),
-    "inner": (lambda: coupling(61, gap=40.0), "^n_folds 5, gap 40 s"),
-    "delays": (
-        lambda: coupling(run_lengths=[195, 5], delays=[0, 5]),
-        "^delays: 5 volumes are not in a run of 5",
-    ),
-    "null_method": (
-        lambda: coupling(run_lengths=[100, 100], null_method="runs"),
-        "^null_method, run_lengths: .*no longer offered.*shift",
-    ),
-    "run_lengths": (lambda: coupling(run_lengths=[100, 90]), "run_lengths .* 190"),
-    "min_ceiling": (
-        lambda: coupling_checks.check_ceiling(np.array([0.1, 0.3]), min_ceiling=0.5),
-        "^min_ceiling: .* 0.5, the highest is 0.30",
     ),
     "task_tokens": (
         lambda: tasks(20),

@@ -13,44 +13,35 @@ def test_random_effects_agree_with_scipy_and_with_all_sign_flips(rng):
     maps = rng.normal(size=(8, 30))
     maps[:, 3] += 1.8
     maps[:, 5] = 0.4  # outside every subject's brain
-    effects = inference.random_effects(maps, n_draws=4000, rng=rng)
+    t, p = inference.random_effects(maps, n_draws=4000, rng=rng)
     alive = np.arange(30) != 5
     expected = stats.ttest_1samp(maps[:, alive], 0)
-    np.testing.assert_allclose(effects.t[alive], expected.statistic, rtol=1e-6)
-    q = stats.false_discovery_control(expected.pvalue)
-    np.testing.assert_allclose(effects.q[alive], q, rtol=1e-6)
-    np.testing.assert_allclose(effects.mean, maps.mean(0))
+    np.testing.assert_allclose(t[alive], expected.statistic, rtol=1e-6)
     flips = np.array(list(itertools.product([-1, 1], repeat=8)))
-    t = [stats.ttest_1samp(f[:, None] * maps[:, alive], 0).statistic for f in flips]
-    highest = np.abs(t).max(1)
+    each = [stats.ttest_1samp(f[:, None] * maps[:, alive], 0).statistic for f in flips]
+    highest = np.abs(each).max(1)
     exact = (highest >= np.abs(expected.statistic)[:, None] - 1e-9).mean(1)
-    np.testing.assert_allclose(effects.p[alive], exact, atol=0.03)
-    assert (effects.t[5], effects.p[5], effects.q[5]) == (0, 1, 1)
-    assert effects.significant.tolist() == (effects.p <= 0.05).tolist()
-    assert np.flatnonzero(effects.significant).tolist() == [3]
+    np.testing.assert_allclose(p[alive], exact, atol=0.03)
+    assert (t[5], p[5]) == (0, 1)
+    assert np.flatnonzero(p <= 0.05).tolist() == [3]
+    t, p = inference.random_effects(np.zeros((4, 3)), rng=rng)
+    assert (t == 0).all() and (p == 1).all()
 
 
 def test_random_effects_keep_the_familywise_error(rng):
     hits, uncorrected = 0, 0
     for _ in range(100):
         maps = rng.normal(size=(10, 40)) + rng.normal(size=(10, 1))
-        effects = inference.random_effects(maps, n_draws=60, rng=rng)
-        hits += effects.significant.any()
-        uncorrected += (2 * stats.t.sf(np.abs(effects.t), 9) <= 0.05).any()
+        t, p = inference.random_effects(maps, n_draws=60, rng=rng)
+        hits += (p <= 0.05).any()
+        uncorrected += (2 * stats.t.sf(np.abs(t), 9) <= 0.05).any()
     assert hits <= stats.binom.ppf(0.999, 100, 0.05)
     assert uncorrected > stats.binom.ppf(0.999, 100, 0.05)
 
 
-def test_random_effects_of_nothing_are_nothing(rng):
-    effects = inference.random_effects(np.zeros((4, 3)), rng=rng)
-    assert not effects.significant.any() and (effects.p == 1).all()
-    with pytest.raises(ValueError, match="2 subjects or more, found 1"):
-        inference.random_effects(np.ones((1, 3)), rng=rng)
-
-
 def test_bootstrap_interval_agrees_with_scipy_and_covers(rng):
     values = rng.gamma(2, size=(15, 3, 4))
-    low, high = inference.bootstrap_interval(values, rng=rng, n=8000, batch_size=5)
+    low, high = inference.bootstrap_interval(values, rng=rng, n=8000)
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=8000, method="percentile", rng=rng
     ).confidence_interval
@@ -66,11 +57,9 @@ def test_agreement_is_the_mean_over_pairs(rng):
     members[:, 2] = False
     found, draws = inference.subject_agreement(members, rng=rng, n=500)
     for k in range(2):
-        pairs = [
-            2 * (a & b).sum() / (a.sum() + b.sum())
-            for a, b in itertools.combinations(members[:, k], 2)
-        ]
-        assert found[k] == pytest.approx(np.mean(pairs))
+        pairs = itertools.combinations(members[:, k], 2)
+        dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]
+        assert found[k] == pytest.approx(np.mean(dice))
     assert np.isnan(found[2]) and np.isnan(draws[:, 2]).all()
     low, high = np.percentile(draws[:, :2], [2.5, 97.5], axis=0)
     assert ((low < found[:2]) & (found[:2] < high)).all()
@@ -102,16 +91,12 @@ def test_subjects_needed_follow_spearman_and_brown(rng):
 
 def test_subjects_needed_draws_groups_apart(rng):
     maps = rng.normal(size=(6, 500))
-    table, needed = inference.subjects_needed(maps, rng=rng, sizes=[3], n_draws=200)
-    assert abs(table["r"].iloc[0]) < 0.1  # a shared subject would give .33
+    table, needed = inference.subjects_needed(maps, rng=rng, n_draws=200)
+    assert abs(table["r"].iloc[-1]) < 0.1  # a shared subject would give .33
     assert needed > 20
-    r = np.corrcoef(maps[:3].mean(0), maps[3:].mean(0))[0, 1]
-    gram = np.cov(maps) * 499
-    assert inference._between(gram, np.arange(6), 3) == pytest.approx(r)
-    with pytest.raises(ValueError, match="between 1 and 3, half of the 6"):
-        inference.subjects_needed(maps, rng=rng, sizes=[4])
-    with pytest.raises(ValueError, match="target"):
-        inference.subjects_needed(maps, rng=rng, target=1)
+    pairs = itertools.permutations(range(6), 2)
+    each = [np.corrcoef(maps[i], maps[j])[0, 1] for i, j in pairs]
+    assert table["r"].iloc[0] == pytest.approx(np.mean(each), abs=0.01)
 
 
 def test_score_table_has_means_shares_and_intervals(rng):

@@ -1,4 +1,4 @@
-"""Anchors: each neuron's best network, each network's best neurons; in two models.
+"""Anchors: each neuron's best network, each network's best neuron; in two models.
 
 Source: Liu et al. 2023 (arXiv 2303.14871): anchors both ways; networks that anchor many
 neurons are "global". The nulls and the comparison of models are ours: surrogates of
@@ -13,61 +13,42 @@ from anbn.coupling import synchrony
 from anbn.stats import inference, matching, surrogates, timeseries
 
 N_TOGETHER = 8  # surrogates a matrix product
+N_BINS = 10  # of relative depth
 
 
 def strongest_neurons(synchrony, n):
     """The n neurons of largest |synchrony| of each network, best first.
 
-    Parameters
-    ----------
-    synchrony : array of shape (n_neurons, n_networks)
-    n : int
-
-    Returns
-    -------
-    neurons : int array of shape (n, n_networks)
+    Of ``synchrony`` (n_neurons, n_networks); an int array of shape (n, n_networks).
     """
-    if not 1 <= n <= len(synchrony):
-        raise ValueError(f"n must be 1 to {len(synchrony)} neurons, found {n}")
     size = np.abs(synchrony)
     some = np.argpartition(size, len(size) - n, axis=0)[-n:]
     order = np.argsort(-np.take_along_axis(size, some, 0), axis=0, kind="stable")
     return np.take_along_axis(some, order, 0)
 
 
-def anchors(synchrony, *, n=1):
+def anchors(synchrony):
     """Anchors both ways, by |synchrony|.
 
     Parameters
     ----------
     synchrony : array of shape (n_neurons, n_networks)
-    n : int
-        Best neurons of each network.
 
     Returns
     -------
     best_network : int array of shape (n_neurons,)
         -1 for a neuron without any synchrony (a constant one).
-    best_neurons : int array of shape (n, n_networks)
-        Best first.
-    mutual : bool array of shape (n, n_networks)
+    best_neuron : int array of shape (n_networks,)
+    mutual : bool array of shape (n_networks,)
         Whether the network is that neuron's best, too.
     """
     size = np.abs(synchrony)
     best_network = np.where(size.any(1), size.argmax(1), -1)
-    best_neurons = strongest_neurons(synchrony, n)
-    mutual = best_network[best_neurons] == np.arange(synchrony.shape[1])
-    return best_network, best_neurons, mutual
+    best_neuron = strongest_neurons(synchrony, 1)[0]
+    return best_network, best_neuron, best_network[best_neuron] == range(size.shape[1])
 
 
-def count(best_network, n_networks):
-    """Neurons anchored to each network, an array of shape (n_networks,)."""
-    return np.bincount(best_network[best_network >= 0], minlength=n_networks)
-
-
-def surrogate_synchrony(
-    responses, timecourses, basis, *, n_draws, rng, null_method="shift", run_lengths=()
-):
+def surrogate_synchrony(responses, timecourses, basis, *, n_draws, rng, **drawing):
     """Synchrony with surrogates of the networks, one draw after another.
 
     Parameters
@@ -79,44 +60,34 @@ def surrogate_synchrony(
         Confounds, from ``timeseries.orthonormal``, removed from surrogates, too.
     n_draws : int
     rng : numpy Generator
-    null_method, run_lengths
-        See ``surrogates.draw``.
+    drawing
+        ``null_method`` and ``run_lengths`` of ``surrogates.draw``.
 
     Yields
     ------
     synchrony : float32 array of shape (n_neurons, n_networks)
     """
     units = synchrony.unit_rows(responses)
-    n_networks = timecourses.shape[1]
-    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
+    lengths = drawing.get("run_lengths", ())
+    coloured = surrogates.before_projection(timecourses, basis, lengths)
     for begin in range(0, n_draws, N_TOGETHER):
         n = min(N_TOGETHER, n_draws - begin)
-        drawn = surrogates.draw(
-            coloured, n, null_method=null_method, run_lengths=run_lengths, rng=rng
-        )
+        drawn = surrogates.draw(coloured, n, rng=rng, **drawing)
         drawn = timeseries.residuals(drawn.reshape(len(drawn), -1), basis)
         r = synchrony.synchrony(units, drawn)
-        yield from r.reshape(-1, n, n_networks).swapaxes(0, 1)
+        yield from r.reshape(len(r), n, -1).swapaxes(0, 1)
 
 
-def product(units, timecourses):
-    """Synchrony of neurons that are rows of unit norm (``synchrony.unit_rows``)."""
-    return units @ synchrony.unit(timecourses).astype(np.float32)
-
-
-def global_networks(best_network, n_networks, *, null_counts, names=None):
+def global_networks(synchrony, null, *, names):
     """How many neurons each network anchors, against surrogates.
 
     Parameters
     ----------
-    best_network : int array of shape (n_neurons,)
-        From ``anchors``.
-    n_networks : int
-    null_counts : array of shape (n_draws, n_networks)
-        ``count`` of the best networks for each draw of ``surrogate_synchrony``. A
-        network whose spectrum resembles the neurons' anchors many by chance: the null
-        is each network's own.
-    names : list of str, optional
+    synchrony : array of shape (n_neurons, n_networks)
+    null : iterable of arrays of the shape of ``synchrony``
+        Draws of ``surrogate_synchrony``. A network whose spectrum resembles the
+        neurons' anchors many by chance: the null is each network's own.
+    names : list of str
 
     Returns
     -------
@@ -128,28 +99,27 @@ def global_networks(best_network, n_networks, *, null_counts, names=None):
         networks there are, where the q of one network alone stays above n_networks
         times that.
     """
-    counts = count(best_network, n_networks)
+
+    def anchored(synchrony):
+        best = anchors(synchrony)[0]
+        return np.bincount(best[best >= 0], minlength=len(names))
+
+    counts, null = anchored(synchrony), np.array([*map(anchored, null)])
     n = max(counts.sum(), 1)
-    table = pd.DataFrame(
-        {"neurons": counts, "share": counts / n}, network_index(names, counts)
-    )
-    null_counts = np.asarray(null_counts)
-    p = matching.p_values(counts, null_counts)
-    return table.assign(
-        null_mean=null_counts.mean(0) / n,
-        null_95=np.percentile(null_counts, 95, axis=0) / n,
-        p=p,
-        q=stats.false_discovery_control(p),
-        p_familywise=inference.max_p(list(np.vstack([counts, null_counts]).T)),
-    )
+    p = matching.p_values(counts, null)
+    table = {
+        "neurons": counts,
+        "share": counts / n,
+        "null_mean": null.mean(0) / n,
+        "null_95": np.percentile(null, 95, axis=0) / n,
+        "p": p,
+        "q": stats.false_discovery_control(p),
+        "p_familywise": inference.max_p([*np.vstack([counts, null]).T]),
+    }
+    return pd.DataFrame(table, pd.Index(names, name="network"))
 
 
-def network_index(names, values):
-    """Index of a table with a row a network."""
-    return pd.Index(range(len(values)) if names is None else names, name="network")
-
-
-def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
+def depth_profile(synchrony, n_layers, *, top=0.01):
     """Where in a model the top anchors of each network lie.
 
     Models of different depth become comparable: layer l of L spans the relative depths
@@ -159,7 +129,7 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
     ----------
     synchrony : array of shape (n_neurons, n_networks)
         Neurons layer-major.
-    n_layers, n_bins : int
+    n_layers : int
     top : float
         Share of the neurons, those of largest |synchrony|.
 
@@ -168,23 +138,16 @@ def depth_profile(synchrony, n_layers, *, n_bins=10, top=0.01):
     profile : array of shape (n_networks, n_bins)
         Shares; rows sum to 1. Without preference for any depth all are 1 / n_bins.
     """
-    if len(synchrony) % n_layers:
-        raise ValueError(
-            f"{len(synchrony)} neurons are no multiple of n_layers = {n_layers}: give "
-            "the number of layers that were recorded"
-        )
-    neurons = strongest_neurons(synchrony, _n_top(synchrony, top))
+    neurons = strongest_neurons(synchrony, max(1, round(top * len(synchrony))))
     layer = neurons // (len(synchrony) // n_layers)
     of_layer = np.stack([np.bincount(k, minlength=n_layers) for k in layer.T])
-    edges, bins = np.arange(n_layers + 1) / n_layers, np.arange(n_bins + 1) / n_bins
+    edges, bins = np.arange(n_layers + 1) / n_layers, np.arange(N_BINS + 1) / N_BINS
     high = np.minimum(edges[1:, None], bins[1:])
     overlap = np.maximum(high - np.maximum(edges[:-1, None], bins[:-1]), 0) * n_layers
     return of_layer @ overlap / len(neurons)
 
 
-def depth_beside_chance(
-    responses, timecourses, basis, n_layers, *, top=0.01, draws=None, **drawing
-):
+def depth_beside_chance(responses, timecourses, null, n_layers, *, top=0.01):
     """``depth_profile`` of a model beside that of surrogates, and p of its mean depth.
 
     ::
@@ -193,13 +156,12 @@ def depth_beside_chance(
 
     Parameters
     ----------
-    responses, timecourses, basis, drawing
+    responses, timecourses
         See ``surrogate_synchrony``.
+    null : iterable of arrays of shape (n_neurons, n_networks)
+        Draws of ``surrogate_synchrony``, or of ``synchrony.text_synchrony``.
     n_layers, top
         See ``depth_profile``.
-    draws : iterable of arrays of shape (n_neurons, n_networks), optional
-        Synchrony under the null, such as ``synchrony.text_synchrony``, in place of
-        surrogates.
 
     Returns
     -------
@@ -209,25 +171,12 @@ def depth_beside_chance(
         That a network's anchors lie earlier or later than those of its surrogates;
         two-sided, family-wise over networks (``inference.two_sided_max_p``).
     """
-    if draws is None:
-        draws = surrogate_synchrony(responses, timecourses, basis, **drawing)
-    null = [depth_profile(drawn, n_layers, top=top) for drawn in draws]
+    null = np.stack([depth_profile(drawn, n_layers, top=top) for drawn in null])
     found = synchrony.synchrony(responses, timecourses)
     found = depth_profile(found, n_layers, top=top)
-    n_bins = found.shape[1]
-    centres = (np.arange(n_bins) + 0.5) / n_bins
-    p = inference.two_sided_max_p(found @ centres, np.stack(null) @ centres)
-    return np.vstack([found, np.mean(null, (0, 1))]), p
-
-
-def _n_top(synchrony, top):
-    return max(1, round(top * len(synchrony)))
-
-
-def _signed(synchrony, top):
-    """Top anchors, and signs that sum to a mean; (n_networks, n_top) both."""
-    best = strongest_neurons(synchrony, _n_top(synchrony, top))
-    return best.T, np.sign(np.take_along_axis(synchrony, best, 0)).T / len(best)
+    centres = (np.arange(N_BINS) + 0.5) / N_BINS
+    p = inference.two_sided_max_p(found @ centres, null @ centres)
+    return np.vstack([found, null.mean((0, 1))]), p
 
 
 def between_models(
@@ -238,11 +187,9 @@ def between_models(
     *,
     rng,
     n_draws=100,
-    null_method="shift",
-    run_lengths=(),
-    n_bins=10,
     top=0.01,
-    names=None,
+    names,
+    **drawing,
 ):
     """Do two models anchor a network alike?
 
@@ -257,14 +204,14 @@ def between_models(
     models : two pairs of (responses, n_layers)
         Responses of shape (n_times, n_neurons), without confounds; the numbers of
         neurons and layers may differ.
-    timecourses, basis, rng, n_draws, null_method, run_lengths
+    timecourses, basis, rng, n_draws, drawing
         See ``surrogate_synchrony``.
-    features : DataFrame of shape (n_times, n_features)
+    features : array of shape (n_times, n_features)
         On the BOLD clock (``regressors.story_regressors``); confounds are removed from
         them. With few features their correlation is coarse.
-    n_bins, top
+    top : float
         See ``depth_profile``.
-    names : list of str, optional
+    names : list of str
 
     Returns
     -------
@@ -275,21 +222,23 @@ def between_models(
         (``inference.max_p``). NaN where a profile is flat.
     """
     units = [synchrony.unit_rows(responses).numpy() for responses, _ in models]
-    clean = timeseries.residuals(features.to_numpy(float), basis)
+    clean = timeseries.residuals(features, basis)
 
     def compare(timecourses):
-        each = []
+        brain, each = synchrony.unit(timecourses).astype(np.float32), []
         for unit, (_, n_layers) in zip(units, models, strict=True):
-            synchrony = product(unit, timecourses)
-            depth = depth_profile(synchrony, n_layers, n_bins=n_bins, top=top)
-            pairs = zip(*_signed(synchrony, top), strict=True)
-            signals = np.stack([sign @ unit[some] for some, sign in pairs], 1)
+            r = unit @ brain
+            depth = depth_profile(r, n_layers, top=top)
+            best = strongest_neurons(r, max(1, round(top * len(r))))
+            sign = np.sign(np.take_along_axis(r, best, 0)) / len(best)
+            pairs = zip(sign.T, best.T, strict=True)
+            signals = np.stack([signs @ unit[some] for signs, some in pairs], 1)
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 
-    options = {"null_method": null_method, "run_lengths": run_lengths}
-    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
-    draws = (surrogates.draw_one(coloured, rng, **options) for _ in range(n_draws))
+    lengths = drawing.get("run_lengths", ())
+    coloured = surrogates.before_projection(timecourses, basis, lengths)
+    draws = (surrogates.draw_one(coloured, rng, **drawing) for _ in range(n_draws))
     draws = (timeseries.residuals(drawn, basis) for drawn in draws)
     observed, null = compare(timecourses), np.array([*map(compare, draws)])
     known = np.nan_to_num(null, nan=-1)
@@ -299,11 +248,11 @@ def between_models(
         table[f"r_{what}"] = observed[i]
         table[f"null_{what}"] = np.nanpercentile(null[:, i], 95, axis=0)
         table[f"p_{what}"] = p[i]
-        flat = np.isnan(observed[i])
         both = np.vstack([np.nan_to_num(observed[i], nan=-1), known[:, i]])
-        familywise = inference.max_p(list(both.T))
+        familywise = inference.max_p([*both.T])
+        flat = np.isnan(observed[i])
         table[f"familywise_{what}"] = np.where(flat, np.nan, familywise)
-    return pd.DataFrame(table, network_index(names, observed[0]))
+    return pd.DataFrame(table, pd.Index(names, name="network"))
 
 
 def _same(a, b):

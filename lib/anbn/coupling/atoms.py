@@ -22,21 +22,15 @@ from scipy import stats
 
 from anbn.stats import timeseries
 
+BLOCK = 2048  # neurons at a time, 8 * (2 * n_times + 4 * n_atoms) bytes each a thread
+_BATCH = 512  # neurons between two updates; a sixteenth of them where they are few
 _FORGETTING = 8  # batch s of t weighs (s / t) ** 8: about the last ninth counts
 _ROUGH = 1e-2  # duality gap while atoms still move; a smaller one learns no better
 _UNUSED = 1e-6  # mean squared code below which an atom is drawn anew
 
 
 def sparse_codes(
-    responses,
-    atoms,
-    penalty,
-    *,
-    start=None,
-    tol=1e-5,
-    max_iter=5000,
-    block=2048,
-    device="cpu",
+    responses, atoms, penalty, *, start=None, tol=1e-5, max_iter=5000, device="cpu"
 ):
     """Every neuron's sparse code on given atoms.
 
@@ -55,8 +49,6 @@ def sparse_codes(
         farther from its minimum. Single precision ends at about 1e-6.
     max_iter : int
         A warning tells when it does not suffice.
-    block : int
-        Neurons at a time, about 8 * block * (2 * n_times + 4 * n_atoms) bytes a thread.
     device : str
         Where torch computes.
 
@@ -65,21 +57,10 @@ def sparse_codes(
     codes : float32 array of shape (n_atoms, n_neurons)
         0 for a constant neuron.
     """
-    responses, atoms = matrix(responses), _beside(atoms, responses)
-    if not penalty > 0:
-        raise ValueError(f"penalty must be larger than 0, found {penalty}")
-    if tol <= 0 or max_iter < 1:
-        raise ValueError(
-            f"expected tol > 0 and max_iter >= 1, found {tol} and {max_iter}"
-        )
-    mean, scale = moments(responses, block=block)
-    shape = (atoms.shape[1], responses.shape[1])
-    codes = np.zeros(shape, np.float32) if start is None else start
-    if np.shape(codes) != shape:
-        raise ValueError(
-            f"codes must be {shape[0]} atoms x {shape[1]} neurons, found shape "
-            f"{np.shape(codes)}"
-        )
+    mean, scale = moments(responses)
+    codes = start
+    if start is None:
+        codes = np.zeros((atoms.shape[1], responses.shape[1]), np.float32)
     atoms = torch.tensor(atoms, dtype=torch.float32, device=device)
     gram = atoms.T @ atoms
 
@@ -87,7 +68,7 @@ def sparse_codes(
         x = standard(responses, columns, mean, scale).to(device)
         begin = torch.from_numpy(codes[:, columns]).to(device)
         options = {"tol": tol, "max_iter": max_iter}
-        solved, gap = solve(atoms.T @ x, gram, begin, penalty, **options)
+        solved, gap = _solve(atoms.T @ x, gram, begin, penalty, **options)
         # a constant neuron keeps no code from the start
         codes[:, columns] = solved.cpu().numpy() * (scale[columns] > 0)
         return gap
@@ -95,7 +76,7 @@ def sparse_codes(
     with one_thread() as n_threads:
         n_workers = n_threads if torch.device(device).type == "cpu" else 1
         with ThreadPoolExecutor(n_workers) as pool:
-            gap = max(pool.map(code, column_slices(shape[1], block)))
+            gap = max(pool.map(code, column_slices(len(mean))))
     if gap > tol:
         warnings.warn(
             f"codes are up to {gap:.1e} from the minimum after {max_iter} steps, "
@@ -106,30 +87,14 @@ def sparse_codes(
     return codes
 
 
-def solve(q, gram, start, penalty, *, tol, max_iter):
-    """Lasso codes of samples of unit length (or 0).
+def _solve(q, gram, start, penalty, *, tol, max_iter):
+    """Lasso codes of samples of unit length (or 0), and the largest duality gap.
 
     Accelerated proximal gradient (Beck & Teboulle 2009) in which every sample restarts
     by itself when its step points uphill (O'Donoghue & Candes 2015): plain matrix
     products, 1.1 to 4 times as fast as coordinate descent over samples side by side.
-
-    Parameters
-    ----------
-    q : tensor of shape (n_atoms, n_samples)
-        ``atoms.T @ samples``.
-    gram : tensor of shape (n_atoms, n_atoms)
-        ``atoms.T @ atoms``.
-    start : tensor of shape (n_atoms, n_samples)
-    penalty : float
-    tol : float
-        Largest duality gap of a sample.
-    max_iter : int
-
-    Returns
-    -------
-    codes : tensor of shape (n_atoms, n_samples)
-    gap : float
-        The largest one.
+    ``q`` is atoms' samples (n_atoms, n_samples), ``gram`` atoms' atoms; codes and
+    ``start`` have the shape of q.
     """
     bound = 1.0001 * torch.linalg.eigvalsh(gram)[-1].item() + 1e-30
     shrink = penalty / bound
@@ -166,28 +131,14 @@ def _gap(q, gram, code, penalty):
     return gap.max().item()
 
 
-def matrix(responses):
-    """As a matrix (n_times, n_neurons) that is not copied if it is an array."""
-    responses = np.asanyarray(responses)
-    if responses.ndim != 2 or min(responses.shape) < 1:
-        raise ValueError(
-            f"responses must be n_times x n_neurons, found shape {responses.shape}"
-        )
-    return responses
+def moments(responses):
+    """Mean of every neuron, and the factor that makes it of unit length; in float64.
 
-
-def moments(responses, *, block=2048):
-    """Mean of every neuron and the factor that makes it of unit length, in float64.
-
-    Returns
-    -------
-    mean : array of shape (n_neurons,)
-    scale : array of shape (n_neurons,)
-        0 for a constant neuron.
+    The factor is 0 for a constant neuron.
     """
     n_neurons = responses.shape[1]
     mean, scale = np.empty(n_neurons), np.empty(n_neurons)
-    for columns in column_slices(n_neurons, block):
+    for columns in column_slices(n_neurons):
         x = np.asarray(responses[:, columns], float)
         mean[columns] = x.mean(0)
         with np.errstate(invalid="ignore"):  # told below
@@ -208,11 +159,9 @@ def standard(responses, columns, mean, scale):
     return torch.from_numpy(np.asarray(x, np.float32))
 
 
-def column_slices(n, size):
-    """Slices of ``size`` that cover ``n`` columns."""
-    if size < 1:
-        raise ValueError(f"block must be at least 1, found {size}")
-    return [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
+def column_slices(n):
+    """Slices of ``BLOCK`` that cover ``n`` columns."""
+    return [slice(begin, min(begin + BLOCK, n)) for begin in range(0, n, BLOCK)]
 
 
 @contextlib.contextmanager
@@ -226,28 +175,7 @@ def one_thread():
         torch.set_num_threads(n_threads)
 
 
-def _beside(atoms, responses):
-    atoms = np.asarray(atoms, np.float32)
-    if atoms.ndim != 2 or len(atoms) != len(responses) or not np.isfinite(atoms).all():
-        raise ValueError(
-            f"atoms must be finite and {len(responses)} times x n_atoms as responses "
-            f"are, found shape {atoms.shape}"
-        )
-    return atoms
-
-
-def learn(
-    responses,
-    n_atoms,
-    *,
-    penalty,
-    random_state,
-    n_epochs=2,
-    batch_size=512,
-    tol=1e-5,
-    block=2048,
-    device="cpu",
-):
+def learn(responses, n_atoms, *, penalty, random_state, n_epochs=2, device="cpu"):
     """Atoms and the neurons' sparse codes on them.
 
     For each batch of neurons: codes on the present atoms, sums of what the atoms have
@@ -272,10 +200,8 @@ def learn(
         Of the first atoms and the order of the neurons.
     n_epochs : int
         Passes over the neurons.
-    batch_size : int
-        Neurons between two updates at most; a sixteenth of them where they are few.
-    tol, block, device
-        See ``sparse_codes``; they hold for the codes that are returned.
+    device : str
+        Where torch computes.
 
     Returns
     -------
@@ -285,15 +211,7 @@ def learn(
     codes : float32 array of shape (n_atoms, n_neurons)
         0 for a constant neuron.
     """
-    if not 0 < penalty < 1:
-        raise ValueError(f"penalty must lie between 0 and 1, found {penalty}")
-    if n_epochs < 1 or batch_size < 1:
-        raise ValueError(
-            "n_epochs and batch_size must be at least 1, found "
-            f"{n_epochs} and {batch_size}"
-        )
-    responses = matrix(responses)
-    mean, scale = moments(responses, block=block)
+    mean, scale = moments(responses)
     alive = np.flatnonzero(scale)
     if not 1 <= n_atoms <= len(alive):
         raise ValueError(
@@ -302,7 +220,7 @@ def learn(
         )
     rng = np.random.default_rng(random_state)
     codes = np.zeros((n_atoms, responses.shape[1]), np.float32)
-    batch_size = min(batch_size, max(n_atoms, len(alive) // 16))
+    batch_size = min(_BATCH, max(n_atoms, len(alive) // 16))
 
     def read(neurons):
         return standard(responses, neurons, mean, scale).to(device)
@@ -315,7 +233,7 @@ def learn(
             x, now = read(neurons), atoms.float()
             start = torch.from_numpy(codes[:, neurons]).to(device)
             options = {"tol": _ROUGH, "max_iter": 1000}
-            c, _ = solve(now.T @ x, now.T @ now, start, penalty, **options)
+            c, _ = _solve(now.T @ x, now.T @ now, start, penalty, **options)
             codes[:, neurons] = c.cpu().numpy()
             fade = (step / (step + 1)) ** _FORGETTING
             weight = fade * weight + len(neurons)
@@ -326,16 +244,15 @@ def learn(
                 _draw_anew(unused, atoms, A, B, x, c, rng)
             _update(atoms, A, B)
     atoms = atoms.float().cpu().numpy()
-    options = {"tol": tol, "block": block, "device": device}
-    sparse_codes(responses, atoms, penalty, start=codes, **options)
+    sparse_codes(responses, atoms, penalty, start=codes, device=device)
     order = np.argsort([-np.abs(row).sum(dtype=float) for row in codes], kind="stable")
     sign = np.array([-1.0 if codes[j].sum(dtype=float) < 0 else 1.0 for j in order])
-    for columns in column_slices(codes.shape[1], block):
+    for columns in column_slices(codes.shape[1]):
         codes[:, columns] = codes[order, columns] * sign[:, None]
     return np.ascontiguousarray(atoms[:, order] * sign, np.float32), codes
 
 
-def diversity(codes, atoms, *, n_layers=1, level=0.95, block=2048):
+def diversity(codes, atoms, *, n_layers=1):
     """How evenly neurons use the atoms, and how alike the atoms are.
 
     ::
@@ -348,30 +265,20 @@ def diversity(codes, atoms, *, n_layers=1, level=0.95, block=2048):
     codes : array of shape (n_atoms, n_layers * n_neurons)
     atoms : array of shape (n_times, n_atoms)
     n_layers : int
-    level : float
-        Of the interval over layers (jackknife: one left out at a time). Neurons of a
-        layer follow the same signals: taken one by one as if they were independent,
-        tens of thousands of them give an interval of no width.
-    block : int
-        Neurons at a time.
 
     Returns
     -------
     diversity : dict
         ``effective_atoms`` (1 to n_atoms) with ``effective_atoms_low`` and
-        ``effective_atoms_high`` (NaN for one layer), and ``mean_abs_correlation``
-        between different atoms (NaN if there is one).
+        ``effective_atoms_high``, a 95 % interval over layers (jackknife: one left out
+        at a time; NaN for one layer), and ``mean_abs_correlation`` between different
+        atoms (NaN if there is one). Neurons of a layer follow the same signals: taken
+        one by one as if they were independent, tens of thousands of them give an
+        interval of no width.
     """
     n_atoms, n_neurons = np.shape(codes)
-    if np.shape(atoms)[1:] != (n_atoms,):
-        raise ValueError(
-            f"atoms must be n_times x {n_atoms} as codes have rows, found shape "
-            f"{np.shape(atoms)}"
-        )
-    if n_neurons % n_layers:
-        raise ValueError(f"{n_neurons} neurons do not divide into {n_layers} layers")
     mass, of_layer = np.zeros((n_atoms, n_layers)), n_neurons // n_layers
-    for columns in column_slices(n_neurons, block):
+    for columns in column_slices(n_neurons):
         neurons = np.arange(n_neurons)[columns]
         begins = np.flatnonzero(np.diff(neurons // of_layer, prepend=-1))
         size = np.abs(codes[:, columns]).astype(float)
@@ -385,7 +292,7 @@ def diversity(codes, atoms, *, n_layers=1, level=0.95, block=2048):
     if n_layers > 1:
         without = _effective(total[:, None] - mass)
         error = np.sqrt((n_layers - 1) * without.var())
-        half = stats.t.ppf((1 + level) / 2, n_layers - 1) * error
+        half = stats.t.ppf(0.975, n_layers - 1) * error
         low, high = np.clip([found - half, found + half], 1, n_atoms)
     return {
         "effective_atoms": float(found),
@@ -413,7 +320,9 @@ def by_depth(responses, n_layers, n_bands, n_components):
         By name, as "layers 0-4"; in units of the first component's standard deviation.
     """
     if not 1 <= n_bands <= n_layers:
-        raise ValueError(f"n_bands must be 1 to {n_layers} layers, found {n_bands}")
+        raise ValueError(
+            f"depth_bands must be 1 to the {n_layers} layers, found {n_bands}"
+        )
     n_times, n_units = len(responses), responses.shape[1] // n_layers
     bands = {}
     for part in np.array_split(np.arange(n_layers), n_bands):

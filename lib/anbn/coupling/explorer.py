@@ -17,55 +17,29 @@ from anbn.coupling import meaning
 from anbn.stats import timeseries
 
 N_WORDS = 12  # shown, of highest activation
-ALL = -1  # layers, in the widget
+ALL = -1  # layers; JupyterLab shows a choice whose value is None as none
 # a place given saves matplotlib the time to find one
 TITLE = {"fontsize": 10, "y": 1.01, "parse_math": False}
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """What the explorer draws from.
+    """What the explorer draws from; neurons are numbered layer by layer."""
 
-    Parameters
-    ----------
-    responses : array of shape (n_times, n_neurons)
-        On the BOLD clock, confounds removed.
-    timecourses : array of shape (n_times, n_networks)
-        Group mean, confounds removed.
-    synchrony : array of shape (n_neurons, n_networks)
-    threshold : float
-        Family-wise, of |r|.
-    names : list of str
-        Of the networks.
-    layers : list of int
-        Recorded layers; neurons are numbered layer by layer.
-    activations : DataArray of shape (n_tokens, n_layers, n_units)
-        Of the story; read for one neuron at a time.
-    tokens, words : DataFrame
-        Of the story, see ``meaning.word_responses``.
-    tr, start : float
-        Of the BOLD clock (s), see ``timeseries.frame_times``.
-    maps : array of shape (n_networks, n_voxels), optional
-        Without maps (regions) none are drawn.
-    mask : image, optional
-    note : str
-        Ends the title, as ``(simulated BOLD)``.
-    """
-
-    responses: np.ndarray
-    timecourses: np.ndarray
-    synchrony: np.ndarray
-    threshold: float
-    names: list
-    layers: list
-    activations: xr.DataArray
-    tokens: pd.DataFrame
+    responses: np.ndarray  # (n_times, n_neurons), on the BOLD clock, without confounds
+    timecourses: np.ndarray  # (n_times, n_networks), group mean, without confounds
+    synchrony: np.ndarray  # (n_neurons, n_networks)
+    threshold: float  # family-wise, of |r|
+    names: list  # of the networks
+    layers: list  # that were recorded, int
+    activations: xr.DataArray  # (n_tokens, n_layers, n_units) of the story
+    tokens: pd.DataFrame  # of the story, as the words: see ``meaning.word_responses``
     words: pd.DataFrame
-    tr: float
-    start: float = 0.0
-    maps: np.ndarray | None = None
-    mask: object = None
-    note: str = ""
+    tr: float  # s
+    start: float = 0.0  # s, of the first volume
+    maps: np.ndarray | None = None  # (n_networks, n_voxels), None for regions
+    mask: object = None  # image, of the maps
+    note: str = ""  # ends the title, as "(simulated BOLD)"
     pictures: dict = field(default_factory=dict)  # of maps, drawn once
 
     @property
@@ -75,31 +49,23 @@ class Coupling:
     @property
     def best(self):
         """Network and neuron of the largest |r|."""
-        neuron, network = np.unravel_index(
-            np.abs(self.synchrony).argmax(), self.synchrony.shape
-        )
+        neuron, network = divmod(np.abs(self.synchrony).argmax(), len(self.names))
         return int(network), int(neuron)
 
-    def order(self, network, layer=None):
+    def order(self, network, layer=ALL):
         """Neurons by |synchrony| with a network, largest first.
 
-        ``layer`` is an index of ``layers``; all, if None.
+        ``layer`` is an index of ``layers``; all, if ``ALL``.
         """
-        one = slice(None)
-        if layer is not None:
-            one = slice(layer * self.n_units, (layer + 1) * self.n_units)
-        found = np.argsort(-np.abs(self.synchrony[one, network]), kind="stable")
-        return found + (one.start or 0)
+        found = np.argsort(-np.abs(self.synchrony[:, network]), kind="stable")
+        return found if layer == ALL else found[found // self.n_units == layer]
 
 
 def words_of(coupling, neuron):
-    """Words at a neuron's highest activations.
+    """The ``N_WORDS`` words at a neuron's highest activations, highest first.
 
-    Returns
-    -------
-    top : DataFrame of ``N_WORDS`` rows
-        Columns of ``words``, and ``z``: the mean activation over the word's tokens in
-        standard deviations over words; highest first.
+    Rows of ``words`` with ``z``: the mean activation over the word's tokens in standard
+    deviations over words.
     """
     layer, unit = divmod(neuron, coupling.n_units)
     one = coupling.activations[:, layer : layer + 1, unit : unit + 1]
@@ -109,24 +75,14 @@ def words_of(coupling, neuron):
 
 
 def plot_neuron(coupling, network, neuron):
-    """Time courses, words, place among all neurons, and the network's map.
+    """Time courses, words, place among all neurons, and the network's map: a figure.
 
-    Parameters
-    ----------
-    coupling : Coupling
-    network, neuron : int
-        Column and row of ``synchrony``.
-
-    Returns
-    -------
-    figure : matplotlib Figure
+    ``network`` and ``neuron`` are column and row of ``coupling.synchrony``.
     """
     rows = [["time"] * 3, ["words", "distribution", "map"]]
     if coupling.maps is None:
         rows = [["time"] * 2, ["words", "distribution"]]
-    figure, axes = plt.subplot_mosaic(
-        rows, figsize=(11, 6.2), height_ratios=[1, 1.15], width_ratios=None
-    )
+    figure, axes = plt.subplot_mosaic(rows, figsize=(11, 6.2), height_ratios=[1, 1.15])
     figure.subplots_adjust(0.11, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.38)
     name, (layer, unit) = coupling.names[network], divmod(neuron, coupling.n_units)
     r = coupling.synchrony[neuron, network]
@@ -147,14 +103,12 @@ def plot_neuron(coupling, network, neuron):
 
 
 def _plot_time(ax, coupling, network, neuron, top):
-    clock = {"tr": coupling.tr, "start": coupling.start}
-    times = timeseries.frame_times(len(coupling.responses), **clock)
-    heard = {"the network (group mean)": coupling.timecourses[:, network]}
-    heard["the neuron, after the HRF"] = coupling.responses[:, neuron]
-    for colour, (label, values) in zip(
-        ("0.35", COLOURS[3]), heard.items(), strict=True
+    times = timeseries.frame_times(len(coupling.responses), coupling.tr, coupling.start)
+    for colour, label, values in (
+        ("0.35", "the network (group mean)", coupling.timecourses[:, network]),
+        (COLOURS[3], "the neuron, after the HRF", coupling.responses[:, neuron]),
     ):
-        z = timeseries.zscore(np.asarray(values, float)[:, None])[:, 0]
+        z = timeseries.zscore(np.asarray(values, float))
         ax.plot(times, z, color=colour, lw=1.2, label=label)
     low, high = ax.get_ylim()
     onset = top["onset"][top["onset"].between(times[0], times[-1])]
@@ -211,25 +165,15 @@ def _picture(coupling, network):
     return coupling.pictures[network]
 
 
-def explore(coupling, figure=None):
-    """The widget of a live notebook; nothing where the pipeline runs it.
+def explore(coupling, figure):
+    """The widget of a live notebook; None where the pipeline runs it.
 
-    Parameters
-    ----------
-    coupling : Coupling
-    figure : matplotlib Figure, optional
-        The static one, which a live notebook need not show.
-
-    Returns
-    -------
-    widget : ipywidgets.VBox or None
+    ``figure`` is the static one, which a live notebook need not show.
     """
     if not attended():
         return None
-    if figure is not None:
-        plt.close(figure)
+    plt.close(figure)
     networks = [(name, k) for k, name in enumerate(coupling.names)]
-    # JupyterLab shows a choice whose value is None as none
     layers = [("all", ALL), *((str(n), i) for i, n in enumerate(coupling.layers))]
     network = ipywidgets.Dropdown(
         options=networks, value=coupling.best[0], description="network"
@@ -238,47 +182,35 @@ def explore(coupling, figure=None):
     rank = ipywidgets.BoundedIntText(1, min=1, description="rank")
     unit = ipywidgets.BoundedIntText(0, max=coupling.n_units - 1, description="unit")
     picture = ipywidgets.Image(format="png", layout={"max_width": "1000px"})
+    boxes = (network, layer, rank, unit)
 
-    def order():
-        return coupling.order(
-            network.value, None if layer.value == ALL else layer.value
-        )
-
-    setting = []  # not empty while boxes follow each other
-
-    def show(change=None):
-        if setting:
-            return
-        setting.append(True)
-        try:
-            _follow(change and change["owner"])
-            neuron = order()[rank.value - 1]
-            unit.value = int(neuron % coupling.n_units)
-            picture.value = _png(plot_neuron(coupling, network.value, int(neuron)))
-        finally:
-            setting.clear()
-
-    def _follow(moved):
-        if moved is unit:  # a number means a unit of the layer that is shown
-            if layer.value == ALL:
-                shown = coupling.order(network.value)[rank.value - 1]
-                layer.value = int(shown // coupling.n_units)
+    def draw(moved):
+        if moved is unit and layer.value == ALL:  # a unit of the layer that is shown
+            shown = coupling.order(network.value)[rank.value - 1]
+            layer.value = int(shown // coupling.n_units)
+        order = coupling.order(network.value, layer.value)
+        if moved is not rank:
+            rank.max, rank.value = len(order), 1
+        if moved is unit:
             neuron = layer.value * coupling.n_units + unit.value
-            found = order()
-            rank.max = len(found)
-            rank.value = 1 + int(np.flatnonzero(found == neuron)[0])
-        elif moved is not rank:
-            rank.max = len(order())
-            rank.value = 1
+            rank.value = 1 + int(np.flatnonzero(order == neuron)[0])
+        neuron = int(order[rank.value - 1])
+        unit.value = neuron % coupling.n_units
+        file, figure = io.BytesIO(), plot_neuron(coupling, network.value, neuron)
+        figure.savefig(file, dpi=90)
+        plt.close(figure)
+        picture.value = file.getvalue()
 
-    for box in (network, layer, rank, unit):
+    def show(change):
+        for box in boxes:  # they follow each other, and each shows once
+            box.unobserve(show, "value")
+        try:
+            draw(change["owner"])
+        finally:
+            for box in boxes:
+                box.observe(show, "value")
+
+    draw(network)
+    for box in boxes:
         box.observe(show, "value")
-    show()
-    return ipywidgets.VBox([ipywidgets.HBox([network, layer, rank, unit]), picture])
-
-
-def _png(figure):
-    file = io.BytesIO()
-    figure.savefig(file, dpi=90)
-    plt.close(figure)
-    return file.getvalue()
+    return ipywidgets.VBox([ipywidgets.HBox(boxes), picture])

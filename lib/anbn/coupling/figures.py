@@ -6,11 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
 from nilearn import plotting
-from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.masking import unmask
-from nilearn.surface import vol_to_surf
 
-from anbn.core import style
 from anbn.core.style import COLOURS, MOST_NAMES, axes_of, name_ticks
 from anbn.coupling import uncoupled
 
@@ -45,77 +42,27 @@ def plot_subject_synchrony(largest, thresholds, names, ax=None):
     return ax
 
 
-def plot_global(table, ax=None):
-    """Share of the neurons that each network anchors, and what surrogates anchor.
+def plot_beside_null(table, value, label, ax=None, *, p="p", level=0.05):
+    """A value of every network, and its null; a star where p is at most ``level``.
 
-    ``table`` is that of ``anchors.global_networks``.
-    """
-    ax = axes_of(ax)
-    x = np.arange(len(table))
-    ax.bar(x, 100 * table["share"], 0.7, color=COLOURS[0], label="observed")
-    marks = {"marker": "_", "ls": "", "ms": 18}
-    ax.plot(x, 100 * table["null_mean"], color="0.5", label="surrogates, mean", **marks)
-    ax.plot(
-        x, 100 * table["null_95"], color="k", mew=2, label="surrogates, 95 %", **marks
-    )
-    name_ticks(ax, table.index)
-    ax.set_ylabel("neurons whose best\nnetwork this is (%)")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
-
-
-def plot_split(parts, ceiling, ax=None):
-    """Held-out R2 by band, spread over voxels or regions, and the ceiling.
-
-    ``parts`` maps a band to an array of shape (n_voxels,); ``ceiling`` holds r.
-    """
-    rows = {**parts, "all bands": sum(parts.values())}
-    return plot_score_distribution(rows, ceiling**2, ax, label="held-out R2")
-
-
-def plot_gain(table, ax=None, *, level=0.05):
-    """Gain in held-out r of every network, and that of rolled stories.
-
-    ``table`` is that of ``encoding.gain_over_shifts`` with a column ``network``. Of
-    more than ``MOST_NAMES`` networks only those that pass are named.
+    ``table`` has a row a network and columns ``value``, ``null_mean``, ``null_95`` and
+    ``p``. Of more than ``MOST_NAMES`` networks only those that pass are named.
     """
     many = len(table) > MOST_NAMES
     ax = axes_of(ax, min(max(9, 0.45 * len(table)), 18), 3.8)
     x = np.arange(len(table))
-    ax.bar(x, table["gain"], 0.7, color=COLOURS[0], label="the model")
+    ax.bar(x, table[value], 0.7, color=COLOURS[0], label="observed")
     marks = {"marker": "_", "ls": "", "ms": 2 if many else 16}
-    ax.plot(x, table["null_mean"], color="0.5", label="story rolled, mean", **marks)
-    ax.plot(x, table["null_95"], color="k", mew=2, label="story rolled, 95 %", **marks)
-    for i, row in enumerate(table.itertuples()):
-        if row.p <= level:
-            highest = max(row.gain, row.null_95, 0)
-            ax.text(i, highest, "*", ha="center", va="bottom", fontsize=14)
+    ax.plot(x, table["null_mean"], color="0.5", label="null, mean", **marks)
+    ax.plot(x, table["null_95"], color="k", mew=2, label="null, 95 %", **marks)
+    highest = np.maximum(table[[value, "null_95"]].max(axis=1), 0)
+    for i in np.flatnonzero(table[p] <= level):
+        ax.text(i, highest.iloc[i], "*", ha="center", va="bottom", fontsize=14)
     ax.plot([], [], " ", label=f"*: p at most {level:g},\nfamily-wise")
     ax.axhline(0, color="0.5", lw=0.8)
     ax.margins(x=0.01, y=0.15)
-    name_ticks(ax, list(table["network"]), table["p"] <= level)
-    ax.set_ylabel("gain in held-out\ncorrelation (r)")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
-
-
-def plot_components(scores, ceiling, names, ax=None):
-    """Held-out r of networks that were learned in other subjects, best first.
-
-    ``scores`` maps a model to an array of shape (n_networks,), as has ``ceiling``.
-    """
-    ax = axes_of(ax, 10, 3.8)
-    last = list(scores.values())[-1]
-    order = np.argsort(-last)
-    x, width = np.arange(len(order)), 0.8 / len(scores)
-    for i, (model, values) in enumerate(scores.items()):
-        at = x - 0.4 + (i + 0.5) * width
-        ax.bar(at, values[order], width, color=COLOURS[i], label=model)
-    ends = x - 0.45, x + 0.45
-    ax.hlines(ceiling[order], *ends, color="k", label="noise ceiling")
-    ax.axhline(0, color="0.5", lw=0.8)
-    name_ticks(ax, [names[k] for k in order])
-    ax.set_ylabel("held-out correlation (r)")
+    name_ticks(ax, table.index, table[p] <= level)
+    ax.set_ylabel(label)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
@@ -138,12 +85,10 @@ def plot_uncoupled(table, ax=None, *, level=0.05):
     ax.axhline(
         level * by_version["size"].mean(), color="k", ls="--", lw=1, label="expected"
     )
-    group = table[of_group].set_index("version")["p"].reindex(by_version.index)
-    for i, p in enumerate(group):
-        if np.isfinite(p):
-            ax.text(i, high, f"{p:.2f}", ha="center", va="bottom", fontsize=8)
-    if of_group.any():
-        ax.plot([], [], " ", label="figures: p of the group")
+    group = table[of_group].set_index("version")["p"]
+    for i, p in enumerate(group[by_version.index]):
+        ax.text(i, high, f"{p:.2f}", ha="center", va="bottom", fontsize=8)
+    ax.plot([], [], " ", label="figures: p of the group")
     ax.set_ylim(0, max(high, by_version["sum"].max()) * 1.2)
     ax.set_xticks(x, by_version.index, rotation=30, ha="right")
     ax.set_ylabel(f"subjects found at {level:g}")
@@ -174,23 +119,31 @@ def plot_reliability(table, ax=None):
     return ax
 
 
-def plot_depth_profiles(profiles, names, axes=None):
+def _side_by_side(models, width, height):
+    """Axes of one figure, one a model."""
+    _, axes = plt.subplots(
+        1,
+        len(models),
+        sharey=True,
+        squeeze=False,
+        figsize=(width, height),
+        layout="constrained",
+    )
+    return axes[0]
+
+
+def plot_depth_profiles(profiles, names):
     """Where in each model the top anchors of every network lie.
 
     ``profiles`` maps a model to an array of shape (n_networks, n_bins), of
     ``anchors.depth_profile``; white is an even spread over depth. A last row may hold
     the mean over surrogates, which need not be even.
     """
-    if axes is None:
-        shape = {"figsize": (4.2 * len(profiles) + 1.5, 0.28 * len(names) + 1.6)}
-        _, axes = plt.subplots(
-            1, len(profiles), sharey=True, layout="constrained", squeeze=False, **shape
-        )
-    axes = np.ravel(axes)
+    axes = _side_by_side(profiles, 4.2 * len(profiles) + 1.5, 0.28 * len(names) + 1.6)
     n_bins = next(iter(profiles.values())).shape[1]
     top = max(2.0, *(profile.max() * n_bins for profile in profiles.values()))
     for ax, (model, profile) in zip(axes, profiles.items(), strict=True):
-        ratio = np.log2(np.maximum(profile * profile.shape[1], 1 / top))
+        ratio = np.log2(np.maximum(profile * n_bins, 1 / top))
         limits = {"vmin": -np.log2(top), "vmax": np.log2(top)}
         extent = (0, 1, len(names) - 0.5, -0.5)
         image = ax.imshow(ratio, aspect="auto", cmap="RdBu_r", extent=extent, **limits)
@@ -211,42 +164,37 @@ def plot_feature_effects(effects, ax=None, *, level=0.05):
     the null of independent neurons, a star what is beyond all the others there are.
     """
     order = {"index": "network", "columns": "feature"}
-    d, *q = (
-        effects.pivot(**order, values=name).loc[
-            effects["network"].unique(), effects["feature"].unique()
-        ]
+    cells = effects["network"].unique(), effects["feature"].unique()
+    d, q, *others = (
+        effects.pivot(**order, values=name).loc[cells]
         for name in ("d", "q", *OTHER_NULLS)
-        if name in effects
     )
     ax = axes_of(ax, 1.0 * d.shape[1] + 3.6, 0.28 * len(d) + 1.8)
     top = max(float(np.nanmax(np.abs(d), initial=0)), 1e-9)
     colours = plt.get_cmap("RdBu_r").with_extremes(bad="0.88")
     image = ax.imshow(d, aspect="auto", cmap=colours, vmin=-top, vmax=top)
     outline = [patheffects.withStroke(linewidth=2, foreground="w")]
-    beyond = [values.to_numpy() <= level for values in q]
-    signs = np.where(beyond[0], "•", "")
-    if len(q) > 1:
-        signs = np.where(np.all(beyond[1:], axis=0), "★", signs)
+    signs = np.where(q <= level, "•", "")
+    signs[np.all([values <= level for values in others], axis=0)] = "★"
     for (row, column), sign in np.ndenumerate(signs):
         text = ax.text(column, row, sign, ha="center", va="center", size=11)
         text.set_path_effects(outline)
     ax.set_yticks(range(len(d)), d.index)
     ax.set_xticks(range(d.shape[1]), d.columns, rotation=30, ha="right")
-    others = " and ".join(text for name, text in OTHER_NULLS.items() if name in effects)
-    star = f"   ★ {others}" if others else ""
-    ax.set_xlabel(f"beyond {level:g}: • independent neurons{star}")
+    star = " and ".join(OTHER_NULLS.values())
+    ax.set_xlabel(f"beyond {level:g}: • independent neurons   ★ {star}")
     ax.figure.colorbar(image, ax=ax, label="coupled - uncoupled\n(Cohen's d)")
     return ax
 
 
-def plot_overlap(strength, significant, names, *, threshold=None, ax=None):
+def plot_overlap(strength, significant, names, *, threshold, ax=None):
     """Overlap of atoms with networks, a dot where significant.
 
     ``strength`` and ``significant`` have shape (n_atoms, n_networks). ``threshold`` is
     the |t| that the largest of all pairs exceeds by chance: a line in the colour bar.
     """
     ax = axes_of(ax, 11, 0.26 * len(names) + 1.4)
-    top = max(np.abs(strength).max(), 1.1 * (threshold or 0))
+    top = max(np.abs(strength).max(), 1.1 * threshold)
     image = ax.imshow(
         strength.T, aspect="auto", cmap="RdBu_r", vmin=-top, vmax=top, rasterized=True
     )
@@ -255,28 +203,23 @@ def plot_overlap(strength, significant, names, *, threshold=None, ax=None):
     ax.plot(atom, network, "o", color="k", mfc="w", ms=5, mew=1.2, label=label)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="atom", xlim=(-0.5, len(strength) - 0.5))
-    bar = ax.figure.colorbar(image, ax=ax, label="t in the network's core")
-    if threshold is not None:
-        for side in (-threshold, threshold):
-            bar.ax.axhline(side, color="k", lw=1.5)
-        bar.set_label("t in the network's core\n(lines: 5 % family-wise)")
+    label = "t in the network's core\n(lines: 5 % family-wise)"
+    bar = ax.figure.colorbar(image, ax=ax, label=label)
+    for side in (-threshold, threshold):
+        bar.ax.axhline(side, color="k", lw=1.5)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, fontsize=8)
     return ax
 
 
-def plot_subgroups(counts, pools, names, axes=None):
+def plot_subgroups(counts, pools, names):
     """Share of each layer's neurons that serve each network, models side by side.
 
     ``counts`` and ``pools`` map a model to arrays of shape (n_networks, n_layers) and
     (n_layers,), see ``organisation.subgroups``. The column at the right is the share
     over all layers: what every layer would hold without any organisation by depth.
     """
-    if axes is None:
-        size = (min(5.5 * len(counts), 12) + 1, 0.3 * len(names) + 1.6)
-        _, axes = plt.subplots(
-            1, len(counts), figsize=size, layout="constrained", sharey=True
-        )
-    axes = np.ravel(axes)
+    width = min(5.5 * len(counts), 12) + 1
+    axes = _side_by_side(counts, width, 0.3 * len(names) + 1.6)
     shares = {}
     for model, count in counts.items():
         share = count / np.maximum(pools[model], 1)
@@ -286,11 +229,8 @@ def plot_subgroups(counts, pools, names, axes=None):
     top = max(np.nanmax([np.nanmax(s) for s in shares.values()]), 1e-9)
     for ax, (model, share) in zip(axes, shares.items(), strict=True):
         image = ax.imshow(share, aspect="auto", cmap="YlGnBu", vmin=0, vmax=top)
-        n_layers = share.shape[1] - 2
-        ticks = np.arange(0, n_layers, max(1, n_layers // 6))
-        if n_layers - ticks[-1] < 3:
-            ticks = ticks[:-1]
-        ax.set_xticks([*ticks, n_layers + 1], [*map(str, ticks), "all"])
+        last = share.shape[1] - 3
+        ax.set_xticks([0, last // 2, last, last + 2], [0, last // 2, last, "all"])
         ax.set_xlabel("layer")
         ax.set_title(model)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
@@ -301,21 +241,20 @@ def plot_subgroups(counts, pools, names, axes=None):
     return axes
 
 
-def plot_organisation(table, diversity, axes=None):
+def plot_organisation(table, diversity):
     """Consistency against diversity, a mark a model, and consistency by network.
 
-    ``table`` has the rows of ``organisation.table`` of all models one below another;
+    ``table`` has the rows of ``organisation.describe`` of all models one below another;
     ``diversity`` maps a model to its effective number of atoms. Bars are intervals over
     subjects, grey marks the surrogates' mean and 95th percentile.
     """
-    if axes is None:
-        _, axes = plt.subplots(
-            1, 2, figsize=(12, 4), width_ratios=(1, 1.6), layout="constrained"
-        )
-    models = list(dict.fromkeys(table["model"]))
+    _, axes = plt.subplots(
+        1, 2, figsize=(12, 4), width_ratios=(1, 1.6), layout="constrained"
+    )
+    models = table["model"].unique()
     rows = table[table["network"] != "mean"]
     served = rows.loc[rows["consistency"].notna(), "network"]
-    names = list(dict.fromkeys(rows["network"][rows["network"].isin(served)]))
+    names = rows["network"][rows["network"].isin(served)].unique()
     offsets = np.linspace(-0.25, 0.25, len(models)) if len(models) > 1 else [0.0]
     for colour, model, offset in zip(COLOURS, models, offsets, strict=False):
         own = table[table["model"] == model].set_index("network")
@@ -330,9 +269,8 @@ def plot_organisation(table, diversity, axes=None):
     for ax, title in zip(axes, ("mean over networks", "each network"), strict=True):
         ax.set(ylim=(0, top), title=title)
         ax.set_ylabel("consistency (Dice over\npairs of subjects)")
-    if "null" in table:
-        axes[1].plot([], [], "_", color="0.4", ms=12, label="surrogates, mean")
-        axes[1].plot([], [], "_", color="k", ms=12, mew=2, label="surrogates, 95 %")
+    axes[1].plot([], [], "_", color="0.4", ms=12, label="surrogates, mean")
+    axes[1].plot([], [], "_", color="k", ms=12, mew=2, label="surrogates, 95 %")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return axes
 
@@ -342,9 +280,8 @@ def _marks(ax, x, rows, colour, label):
     y = rows["consistency"].to_numpy(float)
     error = np.abs(rows[["low", "high"]].to_numpy(float).T - y)
     ax.errorbar(x, y, error, fmt="o", color=colour, capsize=3, label=label)
-    if "null" in rows:
-        ax.plot(x, rows["null"], "_", color="0.4", ms=12)
-        ax.plot(x, rows["null_high"], "_", color="k", ms=12, mew=2)
+    ax.plot(x, rows["null"], "_", color="0.4", ms=12)
+    ax.plot(x, rows["null_high"], "_", color="k", ms=12, mew=2)
 
 
 def plot_subjects_needed(table, needed, *, target=0.8, ax=None):
@@ -352,25 +289,17 @@ def plot_subjects_needed(table, needed, *, target=0.8, ax=None):
 
     ``table`` and ``needed`` are those of ``inference.subjects_needed``.
     """
-    ax = axes_of(ax, 7.5, 3.6)
-    n, largest = table["n"].to_numpy(), table["n"].iloc[-1]
-    ax.fill_between(
-        n, table["low"], table["high"], color=COLOURS[0], alpha=0.2, lw=0,
-        label="95 % of the draws",
-    )  # fmt: skip
+    ax, n = axes_of(ax, 7.5, 3.6), table["n"]
+    band = {"color": COLOURS[0], "alpha": 0.2, "lw": 0, "label": "95 % of the draws"}
+    ax.fill_between(n, table["low"], table["high"], **band)
     ax.plot(n, table["r"], "o-", color=COLOURS[0], label="two groups apart")
-    end = needed if np.isfinite(needed) and needed <= 20 * largest else 2 * largest
-    last = table["predicted"].iloc[-1]
-    single = last / (largest - (largest - 1) * last)
-    at = np.linspace(1, max(end, largest), 200)
-    predicted = at * single / (1 + (at - 1) * single)
-    ax.plot(at, predicted, ":", color="k", label="Spearman-Brown")
+    ax.plot(n, table["predicted"], ":", color="k", label="Spearman-Brown")
     ax.axhline(target, color="0.5", ls="--", lw=1, label=f"target {target:g}")
-    if needed <= at[-1]:
-        ax.axvline(needed, color=COLOURS[3], lw=1, label=f"needed: {needed:.0f}")
+    label = f"needed: {needed:.0f}" if np.isfinite(needed) else "never reached"
+    if needed <= n.max():
+        ax.axvline(needed, color=COLOURS[3], lw=1, label=label)
     else:
-        far = f"needed: {needed:.0f}" if np.isfinite(needed) else "never reached"
-        ax.plot([], [], " ", label=far)
+        ax.plot([], [], " ", label=label)
     ax.set(xlabel="subjects in a group", ylabel="correlation of the\nmean maps (r)")
     ax.set_ylim(min(0, table["low"].min()), 1)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -378,44 +307,26 @@ def plot_subjects_needed(table, needed, *, target=0.8, ax=None):
 
 
 def plot_surface(values, mask, label):
-    """A volume map on the cortical surface (fsaverage5), both sides of both halves.
+    """A volume map on the cortical surface (fsaverage5, which comes with nilearn).
 
-    ``values`` has shape (n_voxels,). Vertices without a voxel stay bare. The surface
-    comes with nilearn.
+    ``values`` has shape (n_voxels,). Vertices without a voxel stay bare.
     """
-    image = unmask(np.asarray(values, np.float32), mask)
-    meshes = load_fsaverage("fsaverage5")
-    sulci = load_fsaverage_data("fsaverage5", data_type="sulcal")
     top = max(float(np.percentile(np.abs(values), 99.5)), 1e-9)
-    figure, axes = plt.subplots(
-        1, 4, figsize=(12, 3.1), subplot_kw={"projection": "3d"}
-    )
-    figure.subplots_adjust(0, 0, 0.89, 0.88, wspace=0)
-    sides = [("left", "lateral"), ("left", "medial"), ("right", "medial")]
     with warnings.catch_warnings():
         # vertices without a voxel
         warnings.filterwarnings("ignore", message="Mean of empty slice")
-        texture = {
-            half: vol_to_surf(image, meshes["pial"].parts[half], mask_img=mask)
-            for half in ("left", "right")
-        }
-    for ax, (half, view) in zip(axes, [*sides, ("right", "lateral")], strict=True):
-        plotting.plot_surf_stat_map(
-            meshes["inflated"].parts[half],
-            texture[half],
-            bg_map=sulci.data.parts[half],
-            hemi=half,
-            view=view,
+        figure, _ = plotting.plot_img_on_surf(
+            unmask(np.asarray(values, np.float32), mask),
+            mask_img=mask,
+            inflate=True,
             vmin=-top,
             vmax=top,
-            cmap="RdBu_r",
-            colorbar=False,
-            axes=ax,
+            cbar_tick_format="%.2g",
+            title=label,
         )
-        ax.set_title(f"{half}, {view}", fontsize=9)
-    scale = plt.cm.ScalarMappable(plt.Normalize(-top, top), "RdBu_r")
-    place = figure.add_axes((0.91, 0.15, 0.012, 0.65))
-    figure.colorbar(scale, cax=place, label=label, extend="both")
+    sides = "left, lateral", "right, lateral", "left, medial", "right, medial"
+    for ax, side in zip(figure.axes, sides, strict=False):
+        ax.set_title(side, fontsize=9)
     return figure
 
 
@@ -425,7 +336,7 @@ def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None
     ``synchrony`` has shape (n_neurons, n_networks); ``maxima`` is the null distribution
     of the maximum over neurons, of shape (n_draws, n_networks).
     """
-    ax = style.axes_of(ax, 9, 4)
+    ax = axes_of(ax, 9, 4)
     by_layer = np.abs(synchrony).reshape(len(layers), -1, synchrony.shape[1]).max(1)
     low, high = np.percentile(maxima.max(1), [5, 95])
     ax.axhspan(low, high, color="0.9", label="null, largest of all\n(5-95 %)")
@@ -433,7 +344,7 @@ def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None
     order = np.argsort(-by_layer.max(0))
     for k in order[8:]:
         ax.plot(layers, by_layer[:, k], color="0.75", lw=0.8)
-    for colour, k in zip(style.COLOURS, order[:8], strict=False):
+    for colour, k in zip(COLOURS, order[:8], strict=False):
         ax.plot(layers, by_layer[:, k], color=colour, label=names[k])
     ax.set(xlabel="layer", ylabel="largest |synchrony| in the layer (r)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -441,26 +352,21 @@ def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None
 
 
 def plot_encoding_bars(scores, names, ceiling, ax=None):
-    """Encoding score of every region for several models, and the noise ceiling.
+    """Held-out r of every region or network for several models, and the noise ceiling.
 
-    ``scores`` maps a model to an array of shape (n_regions,).
+    ``scores`` maps a model to an array of shape (n_regions,), as has ``ceiling``.
+    Sorted by the last model, best first.
     """
-    ax = style.axes_of(ax, 10, 3.6)
+    ax = axes_of(ax, 10, 3.8)
+    order = np.argsort(-list(scores.values())[-1])
     x, width = np.arange(len(names)), 0.8 / len(scores)
     for i, (model, values) in enumerate(scores.items()):
-        at = x - 0.4 + (i + 0.5) * width
-        ax.bar(
-            at,
-            values,
-            width,
-            label=f"{model} ({np.mean(values):.2f})",
-            color=style.COLOURS[i],
-        )
-    ax.hlines(
-        ceiling, x - 0.45, x + 0.45, color="k", label=f"ceiling ({ceiling.mean():.2f})"
-    )
+        at, label = x - 0.4 + (i + 0.5) * width, f"{model} ({values.mean():.2f})"
+        ax.bar(at, values[order], width, label=label, color=COLOURS[i])
+    label = f"noise ceiling ({ceiling.mean():.2f})"
+    ax.hlines(ceiling[order], x - 0.45, x + 0.45, color="k", label=label)
     ax.axhline(0, color="0.5", lw=0.8)
-    ax.set_xticks(x, names)
+    name_ticks(ax, [names[k] for k in order])
     ax.set_ylabel("held-out correlation (r)")
     ax.legend(title="features (mean)", loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
@@ -471,7 +377,7 @@ def plot_score_distribution(
 ):
     """Spread of scores over voxels for every model, and of the noise ceiling."""
     rows = {**scores, "noise ceiling": ceiling}
-    ax = style.axes_of(ax, 9, 0.45 * len(rows) + 1.2)
+    ax = axes_of(ax, 9, 0.45 * len(rows) + 1.2)
     ax.boxplot(
         list(rows.values()), orientation="horizontal", whis=(5, 95), sym="", widths=0.6
     )

@@ -1,10 +1,44 @@
 """Held-out time: folds, delays, drift, scaling and scores that respect its borders."""
 
 import numpy as np
-import pandas as pd
 
 from anbn.brain import regressors
+from anbn.core.params import ParamError
 from anbn.stats import timeseries
+
+
+def check(n_times, *, n_folds, gap, tr, delays, runs=None):
+    """Whether a story is long enough for its folds, those inside them, and delays.
+
+    Parameters
+    ----------
+    n_times : int
+        Volumes that are used: without those of ``leave_out_start``.
+    n_folds, gap, tr, delays, runs
+        As for ``encoding.encode``.
+
+    Raises
+    ------
+    ParamError
+        Names the parameter and what would do.
+    """
+    shortest = min(runs or [n_times])
+    if not delays or max(delays) >= shortest:
+        raise ParamError(
+            f"delays: expected one or more from 0 to {shortest - 1} volumes, as the "
+            f"shortest run has {shortest}; found {delays}"
+        )
+    volumes = gap_volumes(gap, tr, delays)
+    try:
+        run = run_of(n_times, runs)
+        for train, _ in contiguous_folds(n_times, n_folds, volumes, runs):
+            folds_within(train, run[train], n_folds, volumes)
+    except ValueError as error:
+        raise ParamError(
+            f"n_folds {n_folds}, gap {gap:g} s: {error}. The story has {n_times} "
+            f"volumes of {tr:g} s{f' in runs of {runs}' if runs else ''}: lower "
+            "n_folds, gap or leave_out_start, or take a longer story."
+        ) from error
 
 
 def contiguous_folds(n_times, n_folds, gap, runs=None):
@@ -82,8 +116,6 @@ def delayed(features, delays, runs=None):
     delayed : array of shape (n_times, n_delays * n_features)
         One delay after another.
     """
-    if min(delays) < 0:
-        raise ValueError(f"delays must be at least 0 volumes, found {list(delays)}")
     run = run_of(len(features), runs)
     out = np.zeros((len(features), len(delays), features.shape[1]), features.dtype)
     for i, delay in enumerate(delays):
@@ -98,7 +130,7 @@ def mean_delayed(data, delays, runs=None, kept=slice(None)):
 
     Parameters
     ----------
-    data : array or DataFrame of shape (n_times, n_features)
+    data : array of shape (n_times, n_features)
     delays, runs
         As for ``delayed``.
     kept : slice or bool array of shape (n_times,)
@@ -106,16 +138,11 @@ def mean_delayed(data, delays, runs=None, kept=slice(None)):
 
     Returns
     -------
-    mean : array or DataFrame of shape (n_kept, n_features)
-        ``data`` itself for a delay of 0 alone.
+    mean : array of shape (n_kept, n_features)
     """
-    if list(delays) == [0]:
-        return data if kept == slice(None) else data[kept]
-    if isinstance(data, pd.DataFrame):
-        values = mean_delayed(data.to_numpy(float), delays, runs, kept)
-        return pd.DataFrame(values, data.index[kept], data.columns)
-    mean = sum(delayed(data, [delay], runs) for delay in delays) / len(delays)
-    return mean[kept]
+    if list(delays) != [0]:
+        data = sum(delayed(data, [delay], runs) for delay in delays) / len(delays)
+    return data[kept]
 
 
 def drift_basis(volumes, run, tr, high_pass):

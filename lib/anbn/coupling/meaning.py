@@ -31,11 +31,6 @@ def _averages(tokens, n_words):
     if "document" in tokens:
         first = ~tokens["document"].duplicated().to_numpy()
     kept = np.flatnonzero((word >= 0) & ~first)
-    if len(kept) and word[kept].max() >= n_words:
-        raise ValueError(
-            f"tokens belong to words up to row {word[kept].max()}, but there are "
-            f"{n_words} words: give the words the tokens were made with"
-        )
     counts = np.bincount(word[kept], minlength=n_words)
     share = (1 / counts[word[kept]]).astype(np.float32)
     places = (word[kept], kept)
@@ -45,10 +40,7 @@ def _averages(tokens, n_words):
 def _by_layer(activations, tokens, n_words, layers):
     """Yields layer, means (n_known words, n_units), known words (n_words,)."""
     if len(tokens) != len(activations):
-        raise ValueError(
-            f"{len(tokens)} tokens, but activations of {len(activations)}: give the "
-            "tokens of the same store (stores.read_tokens)"
-        )
+        raise ValueError(f"{len(tokens)} tokens, but activations of {len(activations)}")
     matrix, known = _averages(tokens, n_words)
     for layer in layers:
         means = np.zeros((n_words, activations.shape[2]), np.float32)
@@ -84,7 +76,7 @@ def word_responses(activations, tokens, words, neurons):
     return responses
 
 
-def feature_correlations(activations, tokens, words, features=FEATURES):
+def feature_correlations(activations, tokens, words, features):
     """Correlation of every neuron with features of the words, over words.
 
     Parameters
@@ -93,7 +85,7 @@ def feature_correlations(activations, tokens, words, features=FEATURES):
         As in ``word_responses``.
     words : DataFrame of n_words rows
         With the features (stage 01's ``words.parquet``); NaN leaves a word out.
-    features : sequence of str
+    features : list of str
 
     Returns
     -------
@@ -101,8 +93,7 @@ def feature_correlations(activations, tokens, words, features=FEATURES):
         Pearson r; coordinate ``feature``. 0 for a constant neuron; NaN for a feature
         known for less than three words, or the same for all.
     """
-    features, values = list(features), _values(words, features)
-    _, n_layers, n_units = activations.shape
+    values, (_, n_layers, n_units) = words[features].to_numpy(float), activations.shape
     r = np.full((len(features), n_layers, n_units), np.nan, np.float32)
     every = range(n_layers)
     for layer, means, known in _by_layer(activations, tokens, len(words), every):
@@ -115,9 +106,7 @@ def feature_correlations(activations, tokens, words, features=FEATURES):
     return xr.DataArray(r, {"feature": features}, ("feature", "layer", "neuron"))
 
 
-def shifted_correlations(
-    activations, tokens, words, features=FEATURES, *, n_draws, rng
-):
+def shifted_correlations(activations, tokens, words, features, *, n_draws, rng):
     """The same, with the features moved along the story: what chance correlation is.
 
     All features are rolled over the words in a circle, together, by a random number of
@@ -135,7 +124,7 @@ def shifted_correlations(
     -------
     correlations : float16 array of shape (n_draws, n_features, n_layers, n_units)
     """
-    features, values = list(features), _values(words, features)
+    values = words[features].to_numpy(float)
     values = np.nan_to_num(values - pd.DataFrame(values).mean().to_numpy())
     shifts = rng.integers(1, len(values), n_draws)
     rolled = np.concatenate([np.roll(values, n, axis=0) for n in shifts], axis=1)
@@ -149,14 +138,7 @@ def shifted_correlations(
     return r
 
 
-def _values(words, features):
-    absent = [name for name in features if name not in words]
-    if absent:
-        raise ValueError(f"words lack the features {absent}; found {list(words)}")
-    return words[list(features)].to_numpy(float)
-
-
-def top_words(activations, tokens, words, coupled, synchrony, *, n=10, names=None):
+def top_words(activations, tokens, words, coupled, synchrony, *, n=10, names):
     """Words that drive the coupled neurons of each network most.
 
     Every neuron is standardised over words and has the sign of its synchrony; the
@@ -177,7 +159,6 @@ def top_words(activations, tokens, words, coupled, synchrony, *, n=10, names=Non
         ``network``, ``rank``, ``text``, ``response``, ``count``; none for networks
         without coupled neurons.
     """
-    coupled = np.asarray(coupled, bool)
     signs = np.sign(synchrony).T.reshape(coupled.shape)
     used = np.flatnonzero(coupled.any((1, 2)))
     layers = np.flatnonzero(coupled.any((0, 2)))
@@ -188,20 +169,20 @@ def top_words(activations, tokens, words, coupled, synchrony, *, n=10, names=Non
         signals += timeseries.zscore(means) @ weights
     signals /= coupled[used].sum((1, 2))
     top = profiles.top_tokens(signals, words[known], n=n, column="word")
-    label = used if names is None else np.array(names, object)[used]
+    label = np.array(names, object)[used]
     return top.assign(network=label[top["network"].to_numpy(int)])
 
 
 def feature_effects(
     correlations,
     coupled,
-    synchrony=None,
+    synchrony,
     *,
     rng,
     n_draws=1000,
-    null_synchrony=(),
-    null_correlations=(),
-    names=None,
+    null_synchrony,
+    null_correlations,
+    names,
 ):
     """Do coupled neurons answer to a feature more than uncoupled ones of their layers?
 
@@ -232,36 +213,30 @@ def feature_effects(
     correlations : DataArray of shape (n_features, n_layers, n_units)
         From ``feature_correlations``.
     coupled : bool array of shape (n_networks, n_layers, n_units)
-    synchrony : array of shape (n_neurons, n_networks), optional
-        With it, a neuron's r has the sign of its synchrony: d > 0 where the network is
-        high when the feature is. Without, ``|r|`` is compared.
+    synchrony : array of shape (n_neurons, n_networks)
+        A neuron's r has the sign of its synchrony: d > 0 where the network is high when
+        the feature is.
     rng : numpy Generator
     n_draws : int
+        Of labels dealt anew.
     null_synchrony : iterable of arrays of the shape of ``synchrony``
         From ``anchors.surrogate_synchrony``.
     null_correlations : array of shape (n_draws, n_features, n_layers, n_units)
         From ``shifted_correlations``.
-    names : list of str, optional
+    names : list of str
 
     Returns
     -------
     effects : DataFrame, a row a network and feature
         ``network``, ``feature``, ``n_coupled``, ``coupled`` and ``uncoupled`` (weighted
         mean r), ``d``, ``p`` (two-sided) and ``q`` (Benjamini-Hochberg over all rows),
-        and ``p_*``, ``q_*`` and ``familywise_*`` of the nulls that were given. NaN for
-        a network without coupled neurons.
+        and ``p_*``, ``q_*`` and ``familywise_*`` of the other nulls. NaN for a network
+        without coupled neurons.
     """
-    r, coupled = correlations.to_numpy(), np.asarray(coupled, bool)
-    if coupled.shape[1:] != r.shape[1:]:
-        raise ValueError(
-            f"coupled must be (n_networks, {r.shape[1]} layers, {r.shape[2]} units) "
-            f"like the correlations, found {coupled.shape}"
-        )
-    r, signs = np.abs(r) if synchrony is None else r, _signs(synchrony, coupled.shape)
+    r, signs = correlations.to_numpy(), _signs(synchrony, coupled.shape)
     inside, outside, spread = _contrasts(r, signs, coupled)
     difference = inside - outside
-    index = range(len(coupled)) if names is None else names
-    pairs = [(k, f) for k in index for f in correlations["feature"].to_numpy()]
+    pairs = [(k, f) for k in names for f in correlations["feature"].to_numpy()]
     table = pd.DataFrame(pairs, columns=["network", "feature"]).assign(
         n_coupled=np.repeat(coupled.sum((1, 2)), len(r)),
         coupled=inside.ravel(),
@@ -269,28 +244,26 @@ def feature_effects(
         d=(difference / spread).ravel(),
     )
     _add_p(table, "", difference, _dealt(r, signs, coupled, rng, n_draws))
-    null, shifted = [], []
+
+    def effect(r, signs, members):
+        inside, outside, spread = _contrasts(r, signs, members)
+        return (inside - outside) / spread
+
+    surrogate, shifted = [], []
     for drawn in null_synchrony:
-        sign = signs if synchrony is None else _signs(drawn, coupled.shape)
-        a, b, sd = _contrasts(r, sign, _as_many(drawn, coupled))
-        null.append((a - b) / sd)
+        sign = _signs(drawn, coupled.shape)
+        surrogate.append(effect(r, sign, _as_many(drawn, coupled)))
     for drawn in null_correlations:
-        drawn = drawn.astype(np.float32)
-        drawn = np.abs(drawn) if synchrony is None else drawn
-        a, b, sd = _contrasts(drawn, signs, coupled)
-        shifted.append((a - b) / sd)
-    for name, draws in (("_surrogate", null), ("_shift", shifted)):
-        if draws:
-            _add_p(table, name, difference / spread, draws)
-            p = inference.two_sided_max_p(difference / spread, draws)
-            table[f"familywise{name}"] = p.ravel()
+        shifted.append(effect(drawn.astype(np.float32), signs, coupled))
+    for name, draws in (("_surrogate", surrogate), ("_shift", shifted)):
+        _add_p(table, name, difference / spread, draws)
+        p = inference.two_sided_max_p(difference / spread, draws)
+        table[f"familywise{name}"] = p.ravel()
     return table
 
 
 def _signs(synchrony, shape):
     """Signs of neurons for each network, of the shape of ``coupled``."""
-    if synchrony is None:
-        return np.broadcast_to(np.int8(1), shape)
     return np.sign(synchrony).astype(np.int8).T.reshape(shape)
 
 

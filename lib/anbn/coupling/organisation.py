@@ -9,8 +9,6 @@ story) on the voxels of a network as atoms draw it; beside it, how few layers ho
 neurons.
 """
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
@@ -18,11 +16,11 @@ from scipy.stats import false_discovery_control
 from anbn.coupling import glm
 from anbn.stats import inference, matching, timeseries
 
-PERCENT = 10.0  # voxels of a map that count as its network
+TAILS = 50 * (1 - 0.95), 50 * (1 + 0.95)  # of the intervals over subjects
 
 
-def overlap(atom_maps, network_maps=None, *, percent=PERCENT):
-    """How much the map of each atom is that of each network, three ways.
+def overlap_with(network_maps, percent):
+    """How much the map of an atom is that of each network, three ways.
 
     ::
 
@@ -37,9 +35,7 @@ def overlap(atom_maps, network_maps=None, *, percent=PERCENT):
 
     Parameters
     ----------
-    atom_maps : array of shape (n_atoms, n_voxels)
-        t values of the atoms as regressors of BOLD.
-    network_maps : array of shape (n_networks, n_voxels), optional
+    network_maps : array of shape (n_networks, n_voxels), or None
         None where columns are regions or time courses: each is a network by itself,
         and overlap is the atom's t in it.
     percent : float
@@ -47,42 +43,27 @@ def overlap(atom_maps, network_maps=None, *, percent=PERCENT):
 
     Returns
     -------
-    overlap : dict of arrays of shape (n_atoms, n_networks)
+    overlap : callable
+        Of t maps (n_atoms, n_voxels) it makes a dict of arrays (n_atoms, n_networks)
         ``t``, ``r`` and ``dice``; ``t`` alone without network maps.
     """
-    return _against(_prepare(network_maps, percent), np.asarray(atom_maps), percent)
-
-
-def _prepare(network_maps, percent):
-    """What overlap needs of the networks, once for all surrogates."""
     if network_maps is None:
-        return None
+        return lambda t: {"t": t}
     maps = np.asarray(network_maps, np.float32)
     core = strongest_voxels(maps, percent)
     mean = core * np.sign(maps) / np.maximum(core.sum(1, keepdims=True), 1)
+    mean, core = mean.T.astype(np.float32), core.T.astype(np.float32)
     z = timeseries.zscore(maps.T) / np.float32(maps.shape[1])
-    return mean.T.astype(np.float32), z, core.T.astype(np.float32)
+
+    def overlap(t):
+        top = strongest_voxels(t, percent).astype(np.float32)
+        dice = 2 * (top @ core) / np.maximum(top.sum(1)[:, None] + core.sum(0), 1)
+        return {"t": t @ mean, "r": timeseries.zscore(t.T).T @ z, "dice": dice}
+
+    return overlap
 
 
-def _against(prepared, atom_maps, percent):
-    if prepared is None:
-        return {"t": atom_maps}
-    mean, z, core = prepared
-    if atom_maps.shape[1] != len(mean):
-        raise ValueError(
-            f"maps of atoms have {atom_maps.shape[1]} voxels and those of networks "
-            f"{len(mean)}: both must be in one mask"
-        )
-    top = strongest_voxels(atom_maps, percent).astype(np.float32)
-    together = np.maximum(top.sum(1)[:, None] + core.sum(0), 1)
-    return {
-        "t": atom_maps @ mean,
-        "r": timeseries.zscore(atom_maps.T).T @ z,
-        "dice": 2 * (top @ core) / together,
-    }
-
-
-def strongest_voxels(maps, percent=PERCENT):
+def strongest_voxels(maps, percent):
     """Voxels with the largest |values| of each map (n_networks, n_voxels), as bool."""
     size = np.abs(maps)
     first = size.shape[1] - max(1, round(percent / 100 * size.shape[1]))
@@ -90,95 +71,81 @@ def strongest_voxels(maps, percent=PERCENT):
     return (size >= least) & (size > 0)
 
 
-def mean_overlap(bold, atoms, network_maps=None, *, fit, percent=PERCENT):
-    """Overlap of atoms with networks, mean over subjects.
+def overlap_beside_null(
+    bold, atoms, network_maps, basis, draw, *, n_draws, rng, percent
+):
+    """Overlap of atoms, and of surrogate atoms, with the same networks.
+
+    Every atom is fitted alone (``glm.single_regressor_t``). Surrogates pass through the
+    same fit as the atoms did, so that their maps have BOLD's own smoothness and
+    networks. All subjects are given the same surrogates, as they heard the same story.
 
     Parameters
     ----------
     bold : array of shape (n_times, n_voxels), or list of such arrays
-        Of the group or of one subject, or subjects one by one (memory maps will do).
+        Of the group, or subjects one by one (memory maps will do).
     atoms : array of shape (n_times, n_atoms)
     network_maps : array of shape (n_networks, n_voxels), or one for each subject
-        None for regions, see ``overlap``.
-    fit : callable
-        ``fit(bold, atoms)`` gives t maps (n_atoms, n_voxels), with confounds removed
-        from both, fast enough for a null: ``glm.single_regressor_t``.
-    percent : float
-        See ``overlap``.
-
-    Returns
-    -------
-    overlap : dict of arrays of shape (n_atoms, n_networks)
-    """
-    options = {"fit": fit, "percent": percent}
-    mean = _mean_overlaps(bold, network_maps, [lambda: atoms], **options)
-    return {name: values[0] for name, values in mean.items()}
-
-
-def overlap_null(
-    bold,
-    atoms,
-    network_maps,
-    draw,
-    *,
-    n_draws,
-    rng,
-    fit,
-    percent=PERCENT,
-):
-    """Overlap of surrogate atoms with the same networks in the same BOLD.
-
-    Surrogates pass through the same fit as the atoms did, so that their maps have
-    BOLD's own smoothness and networks. All subjects are given the same surrogates, as
-    they heard the same story.
-
-    Parameters
-    ----------
-    bold, atoms, network_maps, fit, percent
-        See ``mean_overlap``.
+        None for regions, see ``overlap_with``.
+    basis : array of shape (n_times, n_kept)
+        Confounds, with a constant, from ``timeseries.orthonormal``.
     draw : callable
         ``draw(atoms, rng)`` gives surrogates, such as ``surrogates.draw_one``.
     n_draws : int
     rng : numpy Generator
+    percent : float
+        See ``overlap_with``.
 
     Returns
     -------
+    observed : dict of float32 arrays of shape (n_atoms, n_networks)
+        Mean over subjects.
     null : dict of float32 arrays of shape (n_draws, n_atoms, n_networks)
     """
+    subjects = [bold] if getattr(bold, "ndim", 0) == 2 else bold
+    several = np.ndim(network_maps) == 3
     seeds = rng.integers(2**63, size=n_draws)
-    draws = [lambda s=s: draw(atoms, np.random.default_rng(s)) for s in seeds]
-    return _mean_overlaps(bold, network_maps, draws, fit=fit, percent=percent)
+    total = {}
+    for i, subject in enumerate(subjects):  # each is read once
+        overlap = overlap_with(network_maps[i] if several else network_maps, percent)
+        data = np.asarray(subject)
+        for j in range(1 + n_draws):
+            some = draw(atoms, np.random.default_rng(seeds[j - 1])) if j else atoms
+            t = glm.single_regressor_t(data, some, basis)
+            for name, values in overlap(t).items():
+                shape = (1 + n_draws, *values.shape)
+                sums = total.setdefault(name, np.zeros(shape, np.float32))
+                sums[j] += values / len(subjects)
+    observed = {name: values[0] for name, values in total.items()}
+    return observed, {name: values[1:] for name, values in total.items()}
 
 
-def overlap_with_sets(references, atoms, draw, *, n_draws, n_draws_subjects, **how):
+def overlap_with_sets(references, atoms, *, n_draws, n_draws_subjects, **how):
     """Overlap of atoms with several sets of networks, each with its null.
 
     Parameters
     ----------
     references : dict of (bold, network_maps)
-        As for ``overlap_null``.
     atoms : array of shape (n_times, n_atoms)
-    draw : callable
     n_draws, n_draws_subjects : int
         Surrogates for one array of BOLD, and for lists of subjects, which take longer.
     how
-        ``rng``, ``fit`` and ``percent``.
+        The other arguments of ``overlap_beside_null``.
 
     Returns
     -------
     overlaps : dict of (observed, null)
-        Of ``mean_overlap`` and ``overlap_null``.
+        Of ``overlap_beside_null``.
     table : DataFrame, a row a reference and measure
         The ``largest`` size of any atom in any network, the ``null_95`` and p of it.
     """
     overlaps, rows = {}, {}
-    fitted = {name: how[name] for name in ("fit", "percent")}
     for name, (bold, maps) in references.items():
-        one = isinstance(bold, np.ndarray)
-        n = n_draws if one else n_draws_subjects
-        null = overlap_null(bold, atoms, maps, draw, n_draws=n, **how)
-        observed = mean_overlap(bold, atoms, maps, **fitted)
-        overlaps[name] = observed, null
+        n = n_draws if isinstance(bold, np.ndarray) else n_draws_subjects
+        found = overlap_beside_null(
+            bold, atoms=atoms, network_maps=maps, n_draws=n, **how
+        )
+        overlaps[name] = observed, null = found
         for measure, values in observed.items():
             size, highest = np.abs(values).max(), np.abs(null[measure]).max((1, 2))
             p = float(matching.p_values(size, highest))
@@ -187,54 +154,24 @@ def overlap_with_sets(references, atoms, draw, *, n_draws, n_draws_subjects, **h
     return overlaps, pd.DataFrame(rows).T
 
 
-def _mean_overlaps(bold, network_maps, draws, *, fit, percent):
-    """Overlaps of several sets of atoms; each subject is read once."""
-    subjects = [bold] if getattr(bold, "ndim", 0) == 2 else bold
-    several = np.ndim(network_maps) == 3
-    if several and len(network_maps) != len(subjects):
-        raise ValueError(
-            f"network_maps are of {len(network_maps)} subjects, bold of {len(subjects)}"
-        )
-    total = {}
-    for i, subject in enumerate(subjects):
-        maps = _prepare(network_maps[i] if several else network_maps, percent)
-        data = np.asarray(subject)
-        for j, atoms in enumerate(draws):
-            found = _against(maps, fit(data, atoms()), percent)
-            for name, values in found.items():
-                shape = (len(draws), *values.shape)
-                sums = total.setdefault(name, np.zeros(shape, np.float32))
-                sums[j] += values / len(subjects)
-    return total
-
-
 def p_values(observed, null):
-    """p of every atom in every network, four ways (sizes count, not signs).
-
-    None is below 1 / (n_draws + 1): q needs about n_atoms * n_networks / level
-    permutations to find a single pair.
+    """p of every atom in every network; sizes count, not signs.
 
     Parameters
     ----------
     observed : array of shape (n_atoms, n_networks)
-        One measure of ``mean_overlap``.
     null : array of shape (n_draws, n_atoms, n_networks)
-        The same measure of ``overlap_null``.
+        The same measure of ``overlap_beside_null``.
 
     Returns
     -------
-    p : dict of arrays of shape (n_atoms, n_networks)
-        ``pair``: alone; ``atom``: family-wise over the networks; ``familywise``: over
-        networks and atoms; ``q``: Benjamini-Hochberg over all pairs.
+    of_atom, familywise : arrays of shape (n_atoms, n_networks)
+        Corrected over networks, and over networks and atoms. None is below 1 / (1 +
+        n_draws).
     """
     size, null = np.abs(observed), np.abs(null)
-    pair = matching.p_values(size, null)
-    return {
-        "pair": pair,
-        "atom": matching.p_values(size, null.max(2, keepdims=True)),
-        "familywise": matching.p_values(size, null.max((1, 2), keepdims=True)),
-        "q": false_discovery_control(pair.ravel()).reshape(pair.shape),
-    }
+    most = null.max(2, keepdims=True), null.max((1, 2), keepdims=True)
+    return tuple(matching.p_values(size, highest) for highest in most)
 
 
 def network_p_values(observed, null):
@@ -254,22 +191,15 @@ def network_p_values(observed, null):
     p, q : arrays of shape (n_networks,)
         One-sided, and Benjamini-Hochberg over networks.
     """
-    p = matching.p_values((observed**2).sum(0), (np.asarray(null) ** 2).sum(1))
+    p = matching.p_values((observed**2).sum(0), (null**2).sum(1))
     return p, false_discovery_control(p)
 
 
 def serve(strength, significant):
     """The network each atom serves: the significant one of the largest |strength|.
 
-    Parameters
-    ----------
-    strength : array of shape (n_atoms, n_networks)
-    significant : bool array of shape (n_atoms, n_networks)
-
-    Returns
-    -------
-    serves : int array of shape (n_atoms,)
-        -1 for none.
+    Both arrays have shape (n_atoms, n_networks). An int array of shape (n_atoms,), -1
+    for none.
     """
     size = np.where(significant, np.abs(strength), -1.0)
     return np.where(significant.any(1), size.argmax(1), -1)
@@ -288,96 +218,53 @@ def subgroups(codes, serves, n_layers, n_networks):
 
     Returns
     -------
-    of_neuron : int array of shape (n_neurons,)
-        The network each neuron serves; -1 for none.
     counts : int array of shape (n_networks, n_layers)
     pool : int array of shape (n_layers,)
         Neurons with an atom.
     """
-    n_neurons = codes.shape[1]
-    if n_neurons % n_layers:
-        raise ValueError(f"{n_neurons} neurons do not divide into {n_layers} layers")
-    largest, best = np.zeros(n_neurons), np.full(n_neurons, -1)
+    largest, best = np.zeros(codes.shape[1]), np.full(codes.shape[1], -1)
     for k, code in enumerate(codes):  # atom by atom: |codes| would be a copy of all
         size = np.abs(code)
         best = np.where(size > largest, k, best)
         largest = np.maximum(size, largest)
-    of_neuron = np.where(best >= 0, np.asarray(serves)[best], -1)
-    by_layer = of_neuron.reshape(n_layers, -1)
+    by_layer = np.where(best >= 0, serves[best], -1).reshape(n_layers, -1)
     counts = np.stack([(by_layer == k).sum(1) for k in range(n_networks)])
-    return of_neuron, counts, (best >= 0).reshape(n_layers, -1).sum(1)
+    return counts, (best >= 0).reshape(n_layers, -1).sum(1)
 
 
-def members(bold, atoms, serving, *, fit, percent=PERCENT):
+def members(bold, atoms, serving, basis, *, percent):
     """Voxels of each network as the atoms that serve it draw it, in each subject.
 
     ::
 
         map = mean over the atoms that serve the network of |t|,  strongest percent
 
-    Parameters
-    ----------
-    bold : list of arrays of shape (n_times, n_voxels)
-    atoms : array of shape (n_times, n_atoms)
-    serving : bool array of shape (n_networks, n_atoms)
-        ``serves == np.arange(n_networks)[:, None]``.
-    fit, percent
-        See ``mean_overlap``.
-
-    Returns
-    -------
-    members : bool array of shape (n_subjects, n_networks, n_voxels)
-        No voxels for a network that no atom serves.
+    The arguments are those of ``describe``. A bool array of shape (n_subjects,
+    n_networks, n_voxels), without voxels for a network that no atom serves.
     """
     weights = serving / np.maximum(serving.sum(1, keepdims=True), 1)
-    maps = (weights @ np.abs(fit(np.asarray(subject), atoms)) for subject in bold)
-    return np.stack([strongest_voxels(subject, percent) for subject in maps])
+    t = (glm.single_regressor_t(np.asarray(one), atoms, basis) for one in bold)
+    return np.stack([strongest_voxels(weights @ np.abs(one), percent) for one in t])
 
 
 def agreement_null(
-    bold,
-    atoms,
-    serving,
-    network_maps,
-    draw,
-    *,
-    n_draws,
-    rng,
-    fit,
-    reference,
-    percent=PERCENT,
+    bold, atoms, serving, network_maps, basis, draw, *, reference, n_draws, rng, percent
 ):
     """Agreement between subjects on networks that surrogate atoms draw.
 
     Of each draw, as many atoms serve a network as did, those of the largest overlap |t|
-    with it in the group: chosen on the same data, as the atoms were.
-
-    Parameters
-    ----------
-    bold, atoms, serving, fit, percent
-        See ``members``.
-    network_maps : array of shape (n_networks, n_voxels), or None for regions
-    draw : callable
-        ``draw(atoms, rng)`` gives surrogates, such as ``surrogates.draw_one``.
-    n_draws : int
-        Each fits every subject.
-    rng : numpy Generator
-    reference : array of shape (n_times, n_voxels)
-        BOLD of the group, on which atoms were given to networks.
-
-    Returns
-    -------
-    null : array of shape (n_draws, n_networks)
-        NaN for a network that no atom serves.
+    with it in the group: chosen on the same data, as the atoms were. The arguments are
+    those of ``describe``. An array of shape (n_draws, n_networks), NaN for a network
+    that no atom serves.
     """
-    null = []
+    overlap, null = overlap_with(network_maps, percent), []
     for _ in range(n_draws):
         drawn = draw(atoms, rng)
-        found = overlap(fit(reference, drawn), network_maps)
+        found = overlap(glm.single_regressor_t(reference, drawn, basis))
         # 0 for the atom of the largest |t|, 1 for the next
         rank = np.argsort(np.argsort(-np.abs(found["t"]), axis=0), axis=0)
         chosen = rank.T < serving.sum(1, keepdims=True)
-        voxels = members(bold, drawn, chosen, fit=fit, percent=percent)
+        voxels = members(bold, drawn, chosen, basis, percent=percent)
         null.append(inference.subject_agreement(voxels, rng=rng, n=1)[0])
     return np.stack(null)
 
@@ -390,24 +277,13 @@ def concentration(counts, pool, *, rng, n_draws=1000):
         concentration = 1 - H(counts) / mean H of as many neurons drawn from the pool
 
     with H the entropy over layers: 1 where one layer holds all, 0 for a random draw.
-
-    Parameters
-    ----------
-    counts : int array of shape (n_networks, n_layers)
-    pool : int array of shape (n_layers,)
-        Neurons that could have served (``subgroups``).
-    rng : numpy Generator
-    n_draws : int
-        Of as many neurons from the pool.
-
-    Returns
-    -------
-    table : DataFrame
-        ``concentration``, the ``concentration_null`` that 5 % of the draws exceed, and
-        the one-sided ``concentration_p``; NaN for less than two neurons.
+    ``counts`` (n_networks, n_layers) and ``pool`` (n_layers,) are those of
+    ``subgroups``. A DataFrame with ``concentration``, the ``concentration_null`` that
+    5 % of the draws exceed, and the one-sided ``concentration_p``; NaN for less than
+    two neurons.
     """
     rows = []
-    for row in np.asarray(counts):
+    for row in counts:
         drawn = rng.multivariate_hypergeometric(
             pool, row.sum(), size=n_draws, method="marginals"
         )
@@ -425,76 +301,8 @@ def _entropy(counts):
     return -(p * np.log(np.where(p > 0, p, 1))).sum(-1)
 
 
-def table(
-    names,
-    serving,
-    counts,
-    pool,
-    voxels,
-    *,
-    rng,
-    null=None,
-    halves=None,
-    n_bootstrap=2000,
-    level=0.95,
-    **labels,
-):
-    """Organisation of one model, a row a network and one for their mean.
-
-    Parameters
-    ----------
-    names : list of str
-        Of the networks.
-    serving : bool array of shape (n_networks, n_atoms)
-    counts : int array of shape (n_networks, n_layers)
-    pool : int array of shape (n_layers,)
-        Both from ``subgroups``.
-    voxels : bool array of shape (n_subjects, n_networks, n_voxels)
-        From ``members``.
-    rng : numpy Generator
-    null : array of shape (n_draws, n_networks), optional
-        From ``agreement_null``.
-    halves : bool array of shape (2, n_subjects, n_networks, n_voxels), optional
-        ``members`` of either half of the story.
-    n_bootstrap, level
-        Interval over subjects.
-    labels
-        Columns to put in front, such as ``model="..."``.
-
-    Returns
-    -------
-    table : DataFrame
-        ``network``; ``consistency`` (mean Dice over pairs of subjects) with ``low`` and
-        ``high``, the mean and the 95th percentile of its null and its p; the same of
-        ``halves`` (Dice of the halves in a subject); ``concentration`` over layers with
-        its null; ``n_atoms``, ``n_neurons`` and their ``share``. The ``mean`` is over
-        the networks that an atom serves, counts are summed; NaN where none does.
-    """
-    served = serving.any(1)
-    tails = 50 * (1 - level), 50 * (1 + level)
-    found, draws = inference.subject_agreement(voxels, rng=rng, n=n_bootstrap)
-    rows = pd.DataFrame({"network": names, **_interval(found, draws, tails)})
-    rows = pd.concat([rows, concentration(counts, pool, rng=rng)], axis=1)
-    rows["n_atoms"], rows["n_neurons"] = serving.sum(1), counts.sum(1)
-    mean = {"network": "mean", **rows[["n_atoms", "n_neurons"]].sum()}
-    if served.any():
-        mean["concentration"] = rows["concentration"][served].mean()
-        of_mean = found[served].mean(), draws[:, served].mean(1)
-        mean |= _interval(*of_mean, tails)
-        if null is not None:
-            mean |= _against_null(of_mean[0], null[:, served].mean(1))
-    if null is not None:
-        rows = rows.assign(**_against_null(found, null))
-    if halves is not None:
-        columns, of_mean = _halves(halves, served, rng, n_bootstrap, level)
-        rows, mean = rows.assign(**columns), mean | of_mean
-    rows = pd.concat([rows, pd.DataFrame([mean])], ignore_index=True)
-    rows["share"] = rows["n_neurons"] / np.sum(pool)
-    return rows.assign(**labels)[[*labels, *rows.columns]]
-
-
-def _interval(found, draws, tails):
-    low, high = np.percentile(draws, tails, axis=0)
+def _interval(found, draws):
+    low, high = np.percentile(draws, TAILS, axis=0)
     return {"consistency": found, "low": low, "high": high}
 
 
@@ -506,20 +314,9 @@ def _against_null(found, null):
     }
 
 
-def _halves(halves, served, rng, n, level):
-    """Dice of the two halves in each subject, mean and interval over subjects."""
-    first, second = np.asarray(halves)
-    both = 2 * (first & second).sum(-1)
-    likeness = both / np.maximum(first.sum(-1) + second.sum(-1), 1)
-    likeness = np.where(served, likeness, np.nan)
-    names = ["halves", "halves_low", "halves_high"]
-
-    def row(values):
-        interval = inference.bootstrap_interval(values, rng=rng, n=n, level=level)
-        return dict(zip(names, (values.mean(0), *interval), strict=True))
-
-    mean = row(likeness[:, served].mean(1)) if served.any() else {}
-    return row(likeness), mean
+def _halves(likeness, rng):
+    low, high = inference.bootstrap_interval(likeness, rng=rng)
+    return {"halves": likeness.mean(0), "halves_low": low, "halves_high": high}
 
 
 def describe(
@@ -527,54 +324,70 @@ def describe(
     atoms,
     serving,
     network_maps,
-    draw,
     basis,
+    draw,
     *,
     reference,
     n_draws,
     rng,
-    percent=PERCENT,
-    **rows,
+    percent,
+    counts,
+    pool,
+    names,
+    model,
 ):
-    """``table`` of one model, with its null and the halves of the story.
+    """Organisation of one model, a row a network and one for their mean.
 
     Parameters
     ----------
-    bold, atoms, serving, network_maps, draw, reference, n_draws, rng, percent
-        See ``agreement_null``; every atom is fitted alone.
-    basis : array of shape (n_times, n_kept)
-        Confounds, with a constant, from ``timeseries.orthonormal``.
-    rows
-        The other arguments of ``table``.
+    bold : list of arrays of shape (n_times, n_voxels)
+        Subjects.
+    atoms, network_maps, basis, draw, n_draws, rng, percent
+        See ``overlap_beside_null``; each draw is fitted to every subject.
+    serving : bool array of shape (n_networks, n_atoms)
+        ``serves == np.arange(n_networks)[:, None]``.
+    reference : array of shape (n_times, n_voxels)
+        BOLD of the group, on which atoms were given to networks.
+    counts : int array of shape (n_networks, n_layers)
+    pool : int array of shape (n_layers,)
+        Both from ``subgroups``.
+    names : list of str
+        Of the networks.
+    model : str
 
     Returns
     -------
     table : DataFrame
+        ``model``, ``network``; ``consistency`` (mean Dice over pairs of subjects) with
+        ``low`` and ``high`` (95 % over subjects), the mean and the 95th percentile of
+        its null and its p; the same of ``halves`` (Dice of the halves of the story in a
+        subject); ``concentration`` over layers with its null; ``n_atoms``,
+        ``n_neurons`` and their ``share``. The ``mean`` is over the networks that an
+        atom serves, counts are summed; NaN where none does.
     """
-    fit = partial(glm.single_regressor_t, basis=basis)
-    voxels = members(bold, atoms, serving, fit=fit, percent=percent)
-    options = {"n_draws": n_draws, "rng": rng, "percent": percent}
-    null = agreement_null(
-        bold,
-        atoms,
-        serving,
-        network_maps,
-        draw,
-        fit=fit,
-        reference=reference,
-        **options,
-    )
+    voxels = members(bold, atoms, serving, basis, percent=percent)
+    how = {"reference": reference, "n_draws": n_draws, "rng": rng, "percent": percent}
+    null = agreement_null(bold, atoms, serving, network_maps, basis, draw, **how)
     halves = []
     for part in (slice(len(atoms) // 2), slice(len(atoms) // 2, None)):
-        inside = timeseries.orthonormal(basis[part])
-        fit = partial(glm.single_regressor_t, basis=inside)
-        some = [subject[part] for subject in bold]
-        halves.append(members(some, atoms[part], serving, fit=fit, percent=percent))
-    return table(
-        serving=serving,
-        voxels=voxels,
-        null=null,
-        halves=np.stack(halves),
-        rng=rng,
-        **rows,
-    )
+        some, inside = [one[part] for one in bold], timeseries.orthonormal(basis[part])
+        halves.append(members(some, atoms[part], serving, inside, percent=percent))
+    both, size = np.logical_and(*halves).sum(-1), np.add(*halves, dtype=int).sum(-1)
+    served = serving.any(1)
+    likeness = np.where(served, 2 * both / np.maximum(size, 1), np.nan)
+    found, draws = inference.subject_agreement(voxels, rng=rng)
+    rows = pd.DataFrame({"network": names, **_interval(found, draws)})
+    rows = pd.concat([rows, concentration(counts, pool, rng=rng)], axis=1)
+    rows["n_atoms"], rows["n_neurons"] = serving.sum(1), counts.sum(1)
+    mean = {"network": "mean", **rows[["n_atoms", "n_neurons"]].sum()}
+    if served.any():
+        mean["concentration"] = rows["concentration"][served].mean()
+        found_mean = found[served].mean()
+        mean |= _interval(found_mean, draws[:, served].mean(1))
+        mean |= _against_null(found_mean, null[:, served].mean(1))
+        mean |= _halves(likeness[:, served].mean(1), rng)
+    rows = rows.assign(**_against_null(found, null), **_halves(likeness, rng))
+    rows = pd.concat([rows, pd.DataFrame([mean])], ignore_index=True)
+    rows["share"] = rows["n_neurons"] / np.sum(pool)
+    rows.insert(0, "model", model)
+    return rows

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from anbn.brain import regressors
-from anbn.coupling.anchors import network_index
+from anbn.coupling import folds
 from anbn.stats import inference, matching, surrogates, timeseries
 
 NEURON_BLOCK = 8192  # neurons standardised at a time
+N_SPLITS = 20  # random halves of subjects, whose r is averaged
 
 
 def _z(timecourses):
@@ -22,19 +23,10 @@ def _z(timecourses):
 def _stretch(rows, confounds, tr, high_pass, run_lengths):
     """Runs of a stretch of time, and its confounds with drift of its own."""
     there = np.asarray(confounds, float).reshape(len(confounds), -1)
-    spans = timeseries.spans(len(there), run_lengths)
-    inside = [len(range(*run.indices(len(there)))) for run in spans]
-    kept = np.repeat(np.arange(len(inside)), inside)[rows]
+    kept = folds.run_of(len(there), run_lengths)[rows]
     lengths = [int(n) for n in np.bincount(kept) if n]
     drift = regressors.run_drift(lengths, tr, high_pass)
     return lengths, timeseries.orthonormal(np.column_stack([drift, there[rows]]))
-
-
-def _splits(n_subjects, n_splits, rng):
-    """Weights of subjects in random halves: two arrays (n_splits, n_subjects)."""
-    order = rng.permuted(np.tile(np.arange(n_subjects), (n_splits, 1)), axis=1)
-    first = order < n_subjects // 2
-    return first / first.sum(1)[:, None], ~first / (~first).sum(1)[:, None]
 
 
 def reliability(
@@ -47,9 +39,8 @@ def reliability(
     high_pass=128.0,
     run_lengths=(),
     null_method="shift",
-    n_splits=20,
     n_draws=200,
-    names=None,
+    names,
 ):
     """Does synchrony come back in other subjects, and in other minutes of the story?
 
@@ -60,15 +51,16 @@ def reliability(
         r = a' Za' Zb b / sqrt(a' Za' Za a  b' Zb' Zb b)
 
     The null replaces the second half's time courses by surrogates, which pass through
-    the same projection. Halves of subjects agree wherever the subjects' time courses
-    do, whether or not the model has a part in it; only halves of time show that the
-    same neurons follow the network again.
+    the same projection, of single splits of subjects: these vary at least as much as
+    the mean over ``N_SPLITS``, so p is conservative. Halves of subjects agree wherever
+    the subjects' time courses do, whether or not the model has a part in it; only
+    halves of time show that the same neurons follow the network again.
 
     Parameters
     ----------
     responses : array of shape (n_times, n_neurons)
     timecourses : array of shape (n_subjects, n_times, n_networks)
-        A half's time course is the mean of its z-scored subjects.
+        Of two subjects or more; a half's is the mean of its z-scored subjects.
     confounds : array of shape (n_times, n_confounds)
         Beside drift: word rate and such. (n_times, 0) for none.
     tr, high_pass : float
@@ -78,30 +70,26 @@ def reliability(
         Volumes of each run that the clock is made of, () for one.
     null_method : str
         Of surrogates, see ``surrogates.draw``.
-    n_splits : int
-        Random halves of subjects, whose r is averaged. The null is that of single
-        splits, which vary at least as much as their mean: p is conservative.
     n_draws : int
-    names : list of str, optional
+    names : list of str
 
     Returns
     -------
     table : DataFrame, a row a network
         ``r_subjects``, ``null_subjects`` (95th percentile), ``p_subjects`` (one-sided),
         ``familywise_subjects`` (over networks, ``inference.max_p``), and the same for
-        ``time``. NaN for subjects if there is but one.
+        ``time``.
     """
     n_subjects, n_times, n_networks = timecourses.shape
     parts = [slice(n_times // 2), slice(n_times // 2, None)]
-    pairs = {"time": (parts, [_z(timecourses[:, part]).mean(0) for part in parts])}
-    if n_subjects > 1:
-        z = _z(timecourses)
-        weights = _splits(n_subjects, n_splits, rng)
-        sides = [np.tensordot(w, z, 1).swapaxes(0, 1) for w in weights]
-        sides = [side.reshape(n_times, -1) for side in sides]
-        pairs = {"subjects": ([slice(None)] * 2, sides)} | pairs
-    of_subjects = ("r", "null", "p", "familywise")
-    columns = dict.fromkeys([f"{x}_subjects" for x in of_subjects], np.nan)
+    later = [_z(timecourses[:, part]).mean(0) for part in parts]
+    order = np.tile(np.arange(n_subjects), (N_SPLITS, 1))
+    first = rng.permuted(order, axis=1) < n_subjects // 2
+    weights = [half / half.sum(1)[:, None] for half in (first, ~first)]
+    others = [np.tensordot(w, _z(timecourses), 1).swapaxes(0, 1) for w in weights]
+    others = [side.reshape(n_times, -1) for side in others]
+    pairs = {"subjects": ([slice(None)] * 2, others), "time": (parts, later)}
+    columns = {}
     about = (confounds, tr, high_pass, run_lengths)
     for name, (parts, sides) in pairs.items():
         lengths, bases = zip(*[_stretch(part, *about) for part in parts], strict=True)
@@ -120,9 +108,8 @@ def reliability(
         columns[f"r_{name}"] = r = r.mean(0)
         columns[f"null_{name}"] = np.percentile(null, 95, axis=0)
         columns[f"p_{name}"] = matching.p_values(r, null)
-        both = np.vstack([r, null])
-        columns[f"familywise_{name}"] = inference.max_p(list(both.T))
-    return pd.DataFrame(columns, network_index(names, r))
+        columns[f"familywise_{name}"] = inference.max_p([*np.vstack([r, null]).T])
+    return pd.DataFrame(columns, pd.Index(names, name="network"))
 
 
 def _correlate(left, b, bb):

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from anbn.coupling import synchrony
-from anbn.stats import surrogates, timeseries
+from anbn.stats import timeseries
 
 N_NEURONS = 3000  # spread evenly over all
 N_ROLLS = 5
@@ -34,16 +34,14 @@ def versions(n_times, run_lengths=(), n_rolls=N_ROLLS):
     -------
     rows : dict of str to int array of shape (n_times,)
     """
-    runs = surrogates.spans(n_times, run_lengths)
-    rows = {"reversed": [np.arange(run.stop - 1, run.start - 1, -1) for run in runs]}
+    runs = timeseries.spans(n_times, run_lengths)
+    orders = [np.arange(run.start, run.stop) for run in runs]
+    rows = {"reversed": [order[::-1] for order in orders]}
     for k in range(1, n_rolls + 1):
-        rolled, both = [], []
-        for run in runs:
-            order = np.arange(run.start, run.stop)
-            by = round(k * len(order) / (n_rolls + 1))
-            rolled.append(np.roll(order, by))
-            both.append(np.roll(order[::-1], by))
-        rows[f"rolled {k}"] = rolled
+        lags = [round(k * len(order) / (n_rolls + 1)) for order in orders]
+        pairs = [*zip(orders, lags, strict=True)]
+        rows[f"rolled {k}"] = [np.roll(order, lag) for order, lag in pairs]
+        both = [np.roll(order[::-1], lag) for order, lag in pairs]
         rows[f"reversed, rolled {k}"] = both
     return {name: np.concatenate(parts) for name, parts in sorted(rows.items())}
 
@@ -63,12 +61,10 @@ def false_findings(
     n_draws=99,
     level=0.05,
     run_lengths=(),
-    null_method="shift",
     texts=None,
     n_rolls=N_ROLLS,
-    names=None,
-    batch_size=2,
-    device="cpu",
+    names,
+    **drawing,
 ):
     """How often a null finds coupling with a story that was not heard.
 
@@ -86,14 +82,16 @@ def false_findings(
     n_draws : int
         Draws; with 99 the level .05 is exact.
     level : float
-    run_lengths, null_method, batch_size, device
-        See ``synchrony.null``; null_method may be ``text``.
-    texts : (activations, H)
-        For ``text``: see ``surrogates.other_texts``.
+    run_lengths : sequence of int
+        See ``surrogates.draw``.
+    texts : (activations, H), optional
+        Of ``synchrony.text_null``, in place of ``synchrony.null``.
     n_rolls : int
         See ``versions``.
-    names : list of str, optional
+    names : list of str
         Of the data.
+    drawing
+        Other options of ``synchrony.null``.
 
     Returns
     -------
@@ -106,7 +104,7 @@ def false_findings(
     chosen = np.asarray(responses[:, some], float)
     n_data, n_times, n_networks = timecourses.shape
     side_by_side = np.swapaxes(timecourses, 0, 1).reshape(n_times, -1)
-    if null_method == "text":
+    if texts:
         activations, H = texts
         n_layers, n_units = activations.shape[1:]
         # the same number of each layer, as the store is read layer by layer
@@ -116,48 +114,27 @@ def false_findings(
         basis = timeseries.orthonormal(np.column_stack([drift, confounds[order]]))
         clean = timeseries.residuals(chosen[order], basis)
         brain = timeseries.residuals(side_by_side, basis)
-        if null_method == "text":
-            drawn = synchrony.text_null(
-                activations,
-                H.tocsr()[order],
-                brain,
-                basis,
-                n_draws=n_draws,
-                rng=rng,
-            )
+        of_null = {"n_draws": n_draws, "rng": rng}
+        if texts:
+            turned = H.tocsr()[order]
+            drawn = synchrony.text_null(activations, turned, brain, basis, **of_null)
         else:
-            drawn = synchrony.null(
-                clean,
-                brain,
-                basis,
-                null_method=null_method,
-                run_lengths=run_lengths,
-                n_draws=n_draws,
-                rng=rng,
-                batch_size=batch_size,
-                device=device,
-            )
+            of_null |= {"run_lengths": run_lengths, **drawing}
+            drawn = synchrony.null(clean, brain, basis, **of_null)
         largest = np.abs(synchrony.synchrony(clean, brain)).max(0)
         largest = largest.reshape(n_data, n_networks)
         maxima = drawn.maxima.reshape(n_draws, n_data, n_networks)
-        for i in range(n_data):
+        for i, name in enumerate(names):
             p = float(synchrony.familywise_p(largest[i].max(), maxima[:, i]))
             own = synchrony.familywise_p(largest[i], maxima[:, i], by_network=True)
-            rows.append(
-                {
-                    "version": version,
-                    "data": i if names is None else names[i],
-                    "p": p,
-                    "found": p <= level,
-                    "networks_found": int((own <= level).sum()),
-                    "n_networks": n_networks,
-                }
-            )
-    return pd.DataFrame(rows)
+            own = int((own <= level).sum())
+            rows.append((version, name, p, p <= level, own, n_networks))
+    columns = ["version", "data", "p", "found", "networks_found", "n_networks"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def interval(n, level=0.05, inside=0.99):
-    """Findings among n that chance allows: a binomial interval.
+def interval(n, level=0.05):
+    """Findings among n that chance allows: a binomial 99 % interval.
 
     Data of one story or of one subject are not independent: the truth is somewhat
     wider.
@@ -166,8 +143,7 @@ def interval(n, level=0.05, inside=0.99):
     -------
     low, high : int
     """
-    tail = (1 - inside) / 2
-    return tuple(int(stats.binom.ppf(q, n, level)) for q in (tail, 1 - tail))
+    return tuple(map(int, stats.binom.interval(0.99, n, level)))
 
 
 def verdict(table, level=0.05):

@@ -4,8 +4,6 @@ Over documents and draws: intervals and corrections over masks. Over subjects: r
 effects, intervals, how many subjects are needed.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 from nilearn.mass_univariate import permuted_ols
@@ -53,27 +51,6 @@ def interval(drawn, domain, n_draws=np.inf, *, level=0.95):
     t = stats.t.ppf((1 + level) / 2, min(free, n_draws - 1))
     tail = 100 * stats.norm.cdf(-np.sqrt(n / free) * t)
     return np.percentile(drawn, [tail, 100 - tail], axis=0)
-
-
-def mean_interval(values, *, level=0.95):
-    """Interval of the mean of a few draws (Student's t).
-
-    Parameters
-    ----------
-    values : array of shape (n_draws,)
-    level : float
-        Coverage of the interval.
-
-    Returns
-    -------
-    low, high : float
-        NaN for one draw.
-    """
-    n = len(values)
-    if n < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
-    return np.mean(values) - half, np.mean(values) + half
 
 
 def wilson(share, n, *, level=0.95):
@@ -186,32 +163,15 @@ def attainable(tests, level=0.05):
         ``draws``, ``least p``, ``least q`` (of one test alone), and ``found``: a number
         or "not testable with n draws".
     """
-    rows = {}
-    for name, test in tests.iterrows():
-        least = min(1.0, test["least_p"] * test["tests"])
-        found = test["found"]
-        if least > level:
-            found = f"not testable with {test['draws']} draws"
-        rows[name] = {
-            "draws": test["draws"],
-            "least p": test["least_p"],
-            "least q": least,
-            "found": found,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    least = (tests["least_p"] * tests["tests"]).clip(upper=1).astype(float)
+    untestable = "not testable with " + tests["draws"].astype(str) + " draws"
+    table = tests[["draws", "least_p"]].assign(least_q=least)
+    table["found"] = tests["found"].where(least <= level, untestable)
+    table.columns = ["draws", "least p", "least q", "found"]
+    return table.infer_objects()
 
 
-class Effects(NamedTuple):
-    """A value that is not zero in the mean of subjects, in every voxel (n_voxels,)."""
-
-    mean: np.ndarray
-    t: np.ndarray  # one-sample, n_subjects - 1 degrees of freedom
-    p: np.ndarray  # family-wise over voxels, two-sided
-    q: np.ndarray  # false discovery rate over voxels (Benjamini-Hochberg)
-    significant: np.ndarray  # bool, p <= level
-
-
-def random_effects(maps, *, n_draws=1000, rng, level=0.05):
+def random_effects(maps, *, n_draws=1000, rng):
     """Test in every voxel whether the mean over subjects differs from zero.
 
     It generalises to other subjects, **not to other stories**: all subjects heard one
@@ -224,7 +184,7 @@ def random_effects(maps, *, n_draws=1000, rng, level=0.05):
         t = mean / (sd / sqrt(n_subjects))
 
     Family-wise p by sign flips of whole subjects and the largest |t| over voxels
-    (Nichols & Holmes 2002; nilearn), q from Student's t.
+    (Nichols & Holmes 2002; nilearn).
 
     Parameters
     ----------
@@ -234,18 +194,16 @@ def random_effects(maps, *, n_draws=1000, rng, level=0.05):
     n_draws : int
         With n subjects no p is below about 2 ** (1 - n), however many are asked for.
     rng : numpy Generator
-    level : float
-        Family-wise error.
 
     Returns
     -------
-    effects : Effects
-        t 0 and p 1 in voxels that are the same in all subjects.
+    t, p : arrays of shape (n_voxels,)
+        One-sample t; p two-sided, family-wise over voxels. 0 and 1 in voxels that are
+        the same in all subjects.
     """
-    maps = _subjects(maps)
     # a voxel outside a subject's brain would be 0 / 0
     alive = np.flatnonzero(maps.std(0) > 1e-6 * np.abs(maps).max(0, initial=0))
-    t, p, q = np.zeros(maps.shape[1]), np.ones(maps.shape[1]), np.ones(maps.shape[1])
+    t, p = np.zeros(maps.shape[1]), np.ones(maps.shape[1])
     if len(alive):
         result = permuted_ols(
             np.ones((len(maps), 1)),
@@ -257,12 +215,10 @@ def random_effects(maps, *, n_draws=1000, rng, level=0.05):
         )
         t[alive] = result["t"][0]
         p[alive] = 10.0 ** -result["logp_max_t"][0]
-        alone = 2 * stats.t.sf(np.abs(t[alive]), len(maps) - 1)
-        q[alive] = stats.false_discovery_control(alone)
-    return Effects(maps.mean(0), t, p, q, p <= level)
+    return t, p
 
 
-def bootstrap_interval(values, *, rng, n=2000, level=0.95, batch_size=2000):
+def bootstrap_interval(values, *, rng, n=2000, level=0.95):
     """Percentile interval of the mean over subjects, drawn with replacement.
 
     With few subjects it is a little narrow: by about sqrt((n - 1) / n).
@@ -274,23 +230,15 @@ def bootstrap_interval(values, *, rng, n=2000, level=0.95, batch_size=2000):
     n : int
         Draws.
     level : float
-    batch_size : int
-        Values at a time: n * batch_size * 8 bytes.
 
     Returns
     -------
     low, high : arrays of shape (...)
     """
-    values = np.asarray(values)
-    flat = _subjects(values.reshape(len(values), -1))
-    weights = _draws(len(flat), n, rng) / len(flat)
+    flat = values.reshape(len(values), -1)
+    means = resample_draws(n, len(values), rng) @ flat
     tails = 50 * (1 - level), 50 * (1 + level)
-    interval = np.empty((2, flat.shape[1]))
-    for begin in range(0, flat.shape[1], batch_size):
-        part = slice(begin, begin + batch_size)
-        interval[:, part] = np.percentile(weights @ flat[:, part], tails, axis=0)
-    low, high = interval.reshape(2, *values.shape[1:])
-    return low, high
+    return np.percentile(means, tails, axis=0).reshape(2, *values.shape[1:])
 
 
 def subject_agreement(members, *, rng, n=2000):
@@ -316,9 +264,9 @@ def subject_agreement(members, *, rng, n=2000):
         The same for subjects drawn with replacement, without the rare draws of one
         subject alone.
     """
-    members = np.asarray(members)
-    n_subjects = len(_subjects(members))
-    counts = _draws(n_subjects, n, rng).astype(float)
+    n_subjects = len(members)
+    each = np.full(n_subjects, 1 / n_subjects)
+    counts = rng.multinomial(n_subjects, each, size=n).astype(float)
     pairs = n_subjects**2 - (counts**2).sum(1)
     counts, pairs = counts[pairs > 0], pairs[pairs > 0]
     found = np.full(members.shape[1], np.nan)
@@ -331,7 +279,7 @@ def subject_agreement(members, *, rng, n=2000):
     return found, draws
 
 
-def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng, level=0.95):
+def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng):
     """Encoding scores beside their ceilings, means over voxels or regions.
 
     Parameters
@@ -349,26 +297,26 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng, level=0.
         Voxels that count.
     rng : numpy Generator
         Of the bootstrap over subjects.
-    level : float
-        Coverage of the intervals.
 
     Returns
     -------
     table : DataFrame, a row a model and one for the ceiling
         ``group`` (mean over draws) and its ``share`` of the ceiling, ``n_draws`` and
-        the interval ``group_low`` to ``group_high`` over them (NaN for one);
-        ``subjects`` (mean), its interval ``low`` to ``high`` over subjects, and its
-        share ``subjects_share``.
+        the 95 % interval ``group_low`` to ``group_high`` over them (Student's t; NaN
+        for one); ``subjects`` (mean), its 95 % interval ``low`` to ``high`` over
+        subjects, and its share ``subjects_share``.
     """
     rows = {}
     for name, values in [*scores.items(), ("noise ceiling", ceiling[None])]:
         draws = values[:, scored].mean(1)
-        low, high = mean_interval(draws, level=level)
-        rows[name] = {"group": draws.mean(), "n_draws": len(draws)}
-        rows[name] |= {"group_low": low, "group_high": high}
+        n, mean = len(draws), draws.mean()
+        spread = draws.std(ddof=1) if n > 1 else np.nan
+        half = stats.t.ppf(0.975, n - 1) * spread / np.sqrt(n)
+        rows[name] = {"group": mean, "n_draws": n}
+        rows[name] |= {"group_low": mean - half, "group_high": mean + half}
     for name, values in [*of_subjects.items(), ("noise ceiling", ceilings)]:
         each = values[:, scored].mean(1)
-        low, high = bootstrap_interval(each, rng=rng, level=level)
+        low, high = bootstrap_interval(each, rng=rng)
         rows[name] |= {"subjects": each.mean(), "low": float(low), "high": float(high)}
     table = pd.DataFrame(rows).T
     top = table.loc["noise ceiling"]
@@ -377,7 +325,7 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng, level=0.
     return table.assign(subjects_share=shares[1])
 
 
-def subjects_needed(maps, *, rng, sizes=None, n_draws=50, target=0.8):
+def subjects_needed(maps, *, rng, n_draws=50, target=0.8):
     """How many subjects make a map that another such group would give again.
 
     Two groups of n subjects, without a subject in common, are drawn again and again;
@@ -390,8 +338,6 @@ def subjects_needed(maps, *, rng, sizes=None, n_draws=50, target=0.8):
     ----------
     maps : array of shape (n_subjects, n_voxels)
     rng : numpy Generator
-    sizes : sequence of int, optional
-        Subjects in a group; at most half. All of these, if not given.
     n_draws : int
     target : float
         r that is enough, below 1.
@@ -399,25 +345,14 @@ def subjects_needed(maps, *, rng, sizes=None, n_draws=50, target=0.8):
     Returns
     -------
     table : DataFrame
-        ``n``, mean ``r`` over draws, ``low`` and ``high`` (95 % of the draws; these
-        share subjects, so it is no confidence interval), and ``predicted`` by
-        Spearman-Brown.
+        ``n`` (up to half of the subjects), mean ``r`` over draws, ``low`` and ``high``
+        (95 % of the draws; these share subjects, so it is no confidence interval), and
+        ``predicted`` by Spearman-Brown.
     needed : float
         The least n whose mean r reaches the target; else the predicted one; infinity
         where maps do not correlate between subjects.
     """
-    maps = _subjects(maps)
-    half = len(maps) // 2
-    if sizes is None:
-        sizes = np.arange(1, half + 1)
-    sizes = np.unique(np.asarray(sizes, int))
-    if sizes[0] < 1 or sizes[-1] > half:
-        raise ValueError(
-            f"sizes must lie between 1 and {half}, half of the {len(maps)} subjects, "
-            f"found {sizes[0]} to {sizes[-1]}"
-        )
-    if not 0 < target < 1:
-        raise ValueError(f"target must lie between 0 and 1, found {target}")
+    sizes = np.arange(1, len(maps) // 2 + 1)
     centred = maps - maps.mean(1, keepdims=True)
     gram = (centred @ centred.T).astype(float)  # all that means of subjects need
     rows = []
@@ -441,17 +376,3 @@ def _between(gram, order, size):
     a, b = order[:size], order[size : 2 * size]
     variance = gram[np.ix_(a, a)].sum() * gram[np.ix_(b, b)].sum()
     return gram[np.ix_(a, b)].sum() / np.sqrt(variance) if variance > 0 else 0.0
-
-
-def _draws(n_subjects, n, rng):
-    """How often each subject is drawn (n, n_subjects)."""
-    return rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=n)
-
-
-def _subjects(maps):
-    maps = np.asarray(maps)
-    if len(maps) < 2:
-        raise ValueError(
-            f"statistics over subjects need 2 subjects or more, found {len(maps)}"
-        )
-    return maps

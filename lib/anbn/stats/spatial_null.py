@@ -56,13 +56,20 @@ def surrogates(values, mask, n, *, rng, ranks=True):
     Its k-th largest voxel is given the map's k-th largest value. The variogram is
     matched as by Burt et al. (2020), doi:10.1016/j.neuroimage.2020.117038.
     """
-    inside, corner = _box(mask)
+    voxels = np.asarray(mask.dataobj) > 0
+    where = np.argwhere(voxels)
+    corner, end = where.min(0), where.max(0) + 1
+    inside = voxels[tuple(map(slice, corner, end))]
     scores = ndtri((rankdata(values) - 0.5) / len(values)) if ranks else values
     scores = (scores - scores.mean()) / scores.std()
     sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(0))
     distance, correlation, _ = correlogram(scores, inside, sizes)
     widths = np.geomspace(0.4 * sizes.min(), 0.25 * max(inside.shape * sizes), WIDTHS)
-    weights, offset = fit_correlogram(distance, correlation, widths)
+    # every distance counts alike: the many pairs of far voxels share a few voxels'
+    # worth of information, and would otherwise bend the fit at the near ones
+    design = [_kernel(distance, widths), -np.ones(len(distance))]
+    fitted, _ = nnls(np.column_stack(design), correlation)
+    weights, offset = fitted[:-1], fitted[-1]
     shape = [fft.next_fast_len(int(1.5 * size)) for size in inside.shape]
     lag = np.sqrt(sum(d**2 for d in _lags(shape, sizes)))
     power = fft.fftn(_kernel(lag, widths) @ weights).real
@@ -147,22 +154,6 @@ def correlogram(values, inside, sizes):
     return *mean, n_pairs[some]
 
 
-def fit_correlogram(distance, correlation, widths):
-    """Non-negative weights of white noise and of Gaussians of given widths.
-
-    Every distance counts alike: the many pairs of far voxels share a few voxels' worth
-    of information, and would otherwise bend the fit at the near ones.
-
-    Returns
-    -------
-    weights : array of shape (1 + n_widths,)
-    offset : float
-    """
-    design = np.column_stack([_kernel(distance, widths), -np.ones(len(distance))])
-    found, _ = nnls(design, correlation)
-    return found[:-1], found[-1]
-
-
 def _kernel(distance, widths):
     """White noise and Gaussians' correlograms, in the last axis."""
     d = np.asarray(distance)[..., None]
@@ -173,14 +164,6 @@ def _lags(shape, sizes):
     """Distance along each axis from the first voxel of a periodic grid, mm."""
     steps = [fft.fftfreq(n, 1 / n) * size for n, size in zip(shape, sizes, strict=True)]
     return np.meshgrid(*steps, indexing="ij", sparse=True)
-
-
-def _box(mask):
-    """The mask cut to its voxels, and the first voxel of the cut."""
-    voxels = np.asarray(mask.dataobj) > 0
-    where = np.argwhere(voxels)
-    corner, end = where.min(0), where.max(0) + 1
-    return voxels[tuple(map(slice, corner, end))], corner
 
 
 def _mirror(mask, corner, shape):

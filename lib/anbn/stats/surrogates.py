@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from anbn.core.params import GONE
 from anbn.stats import timeseries
 from anbn.stats.timeseries import spans
 
 METHODS = ("shift", "phase")
+N_STEPS = 3  # back to the colour before a projection
 NEAR = 5  # volumes; rolls by less would hold the coupling that is tested
 
 
@@ -44,15 +44,8 @@ def draw(timecourses, n, *, null_method="shift", run_lengths=(), rng):
     """
     data = np.asarray(timecourses, float)
     runs = spans(len(data), run_lengths)
-    gone = GONE["null_method"]
-    if null_method in gone:
-        raise ValueError(
-            f"null_method {null_method!r} is no longer offered. {gone[null_method]}"
-        )
     if null_method not in METHODS:
-        raise ValueError(
-            f"null_method must be one of {', '.join(METHODS)}; found {null_method!r}"
-        )
+        raise ValueError(f"null_method must be one of {METHODS}, found {null_method!r}")
     make = _turned if null_method == "phase" else _rolled
     needed = [len(data[run]) // 2 + 1 if null_method == "phase" else 1 for run in runs]
     # all numbers of a surrogate at once: the same ones whatever n is
@@ -109,7 +102,7 @@ def least_p(n, *, null_method="shift", n_times=0, run_lengths=()):
     return float(min(1.0, (1 + again) / (1 + n)))
 
 
-def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
+def before_projection(timecourses, basis, run_lengths=()):
     """Time courses as coloured as before confounds were removed, to draw from.
 
     A surrogate passes through the projection that the data passed through. Drawn from
@@ -120,7 +113,8 @@ def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
         seen = A S,   A[f, g] = |F P F^-1|^2 [f, g]
 
     with F the Fourier transform, by a few multiplicative steps (Richardson 1972, Lucy
-    1974); the time courses are filtered to have it. Phases stay.
+    1974; many would fit the noise of the spectrum); the time courses are filtered to
+    have it. Phases stay.
 
     Parameters
     ----------
@@ -130,8 +124,6 @@ def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
         Confounds, from ``timeseries.orthonormal``.
     run_lengths : sequence of int
         Of each run, () for one. A run takes 16 bytes times its squared length.
-    n_iter : int
-        Steps; many fit the noise of the spectrum.
 
     Returns
     -------
@@ -146,7 +138,7 @@ def before_projection(timecourses, basis, run_lengths=(), n_iter=3):
         passed = np.fft.fft(np.fft.ifft(projection, axis=1), axis=0)
         passed = np.abs(passed) ** 2
         kept = np.maximum(passed.sum(0), 1e-3)[:, None]
-        for _ in range(n_iter):
+        for _ in range(N_STEPS):
             expected = passed @ (seen * gain)
             ratio = seen / np.maximum(expected, 1e-12 * seen.max(0) + 1e-300)
             gain *= passed.T @ ratio / kept
@@ -236,7 +228,6 @@ def other_texts(activations, H, n, rng):
     H = torch.from_numpy(H.toarray().astype(np.float32))
     rows = np.arange(H.shape[1])
     for layer in range(n_layers):
-        block = activations[:, layer].to_numpy().astype(np.float32)
-        block = torch.from_numpy(block)
+        block = torch.from_numpy(activations[:, layer].to_numpy().astype(np.float32))
         drawn = ((H @ block[(start + rows) % n_corpus]).numpy() for start in starts)
         yield slice(layer * n_units, (layer + 1) * n_units), drawn
