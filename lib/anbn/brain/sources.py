@@ -10,7 +10,7 @@ from anbn.brain import bids, images, narratives
 from anbn.brain.bids import Run
 from anbn.brain.images import BoldError, cifti_tr, cifti_volumes, read_cifti
 from anbn.core import tables
-from anbn.core.paths import NARRATIVES, resolve
+from anbn.core.paths import NARRATIVES, canonical, resolve
 
 FORMATS = {  # end of a file's name: kind
     ".dtseries.nii": "CIFTI",
@@ -137,7 +137,7 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None)
     runs : list of Run
     """
     path = resolve(folder)
-    if folder.startswith(NARRATIVES):
+    if canonical(folder).startswith(NARRATIVES):
         return narratives.find_runs(
             path.parents[1],
             story=task,
@@ -282,13 +282,9 @@ def _sidecar(path):
     """What a run has of the JSON file of the same name."""
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
     if not sidecar.is_file():
-        return None, None
+        return (None,)
     try:
-        return (
-            bids.repetition_time(sidecar),
-            bids.start_time(sidecar),
-            int(bids.discarded(sidecar) or 0),
-        )
+        return bids.timing([sidecar])
     except bids.BidsError as error:
         raise BoldError(
             f"{sidecar}: no RepetitionTime or StartTime in s to read: {error}"

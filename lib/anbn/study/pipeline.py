@@ -13,18 +13,10 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 from anbn.brain import bids, narratives
-from anbn.core import artifacts, downloads, params
-from anbn.core.paths import (
-    NARRATIVES,
-    data_dir,
-    project_root,
-    resolve,
-    stage_dir,
-    stage_number,
-)
+from anbn.core import artifacts, params
+from anbn.core.paths import project_root, stage_dir, stage_number
 from anbn.study import fingerprints, notebooks
 
 
@@ -187,31 +179,6 @@ def _say_other_versions(study, stage):
         print(f"{study}/{stage}: made with {name} {made}, here is {here}")
 
 
-def fetch_data(study, subjects=()):
-    """Fetch, or find, every file a study's parameters name, and say where it is.
-
-    Parameters
-    ----------
-    study : str
-    subjects : list of str
-        Of the Narratives data, instead of the study's own.
-    """
-    values = {stage: params.read(study, stage) for stage in notebooks.of_study(study)}
-    story = values.get("01_activation_recording", {}).get("story", "")
-    if story.startswith(NARRATIVES) and "02_fbn_extraction" in values:
-        of_brain = values["02_fbn_extraction"]
-        narratives.fetch_story(
-            data_dir("narratives"),
-            Path(story).stem,
-            subjects=subjects or of_brain["subjects"],
-            derivative=Path(of_brain["bids_folder"]).name,
-            space=of_brain["space"],
-        )
-    for of_stage in values.values():
-        for spec in fingerprints.data_specs(of_stage):
-            print(f"{spec}\n  {resolve(spec)}")
-
-
 def _wanted(study, given, parser):
     """Full names of the stages asked for, by number or name; all without any."""
     every = notebooks.names()
@@ -230,22 +197,16 @@ def main(arguments=None):
     )
     parser.add_argument("study", help="a folder of params/")
     parser.add_argument("stages", nargs="*", help="as 01 02; all if none is given")
-    parser.add_argument("--data", action="store_true", help="only fetch the data")
-    parser.add_argument("--subjects", default="", help="whose data to fetch")
     options = parser.parse_args(arguments)
     try:
         wanted = _wanted(options.study, options.stages, parser)
-        if options.data:
-            fetch_data(options.study, options.subjects.replace(",", " ").split())
-        else:
-            run_study(options.study, wanted)
+        run_study(options.study, wanted)
     except (
         params.ParamError,
         artifacts.ArtifactError,
         StageError,
         OSError,
         bids.BidsError,
-        downloads.DownloadError,
         narratives.NarrativesError,
     ) as error:
         sys.exit(f"error: {error}")
