@@ -225,19 +225,21 @@ def _keep(found, entity, wanted, folder):
 
 def _left(files):
     """Entities of files, and their values where they differ."""
-    keys = dict.fromkeys(key for parts, _ in files for key in parts)
-    values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
-    listed = "; ".join(f"{k}: {some(v)}" for k, v in values.items())
+    listed = "; ".join(f"{k}: {some(v)}" for k, v in _values(files).items())
     return f"Entities of the files there: {listed or 'none'}."
+
+
+def _values(files):
+    """Values of every entity that one of the files has."""
+    keys = dict.fromkeys(key for parts, _ in files for key in parts)
+    return {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
 
 
 def _check_one(files):
     """An error if several files of a run are left."""
     if len(files) == 1:
         return
-    keys = sorted({key for parts, _ in files for key in parts})
-    values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
-    differ = {k: v for k, v in values.items() if len(v) > 1}
+    differ = {k: v for k, v in sorted(_values(files).items()) if len(v) > 1}
     choices = "; ".join(f"{k}: {', '.join(v)}" for k, v in differ.items())
     own = [f"{k}: {v[0]}" for k, v in differ.items() if k in PARAMETERS]
     other = [f"{k}: {v[0]}" for k, v in differ.items() if k not in PARAMETERS]

@@ -97,9 +97,8 @@ def _subject_of(path):
     found = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
     if found:
         return found[1]
-    folders = [part for part in reversed(path.parts[:-1]) if part.startswith("sub-")]
-    named = [part for part in folders if re.fullmatch(r"sub-[A-Za-z0-9]+", part)]
-    return named[0] if named else None
+    named = [part for part in path.parts if re.fullmatch(r"sub-[A-Za-z0-9]+", part)]
+    return named[-1] if named else None
 
 
 def _say_alike(stems):
@@ -126,29 +125,19 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None)
     folder : str
         As ``paths.resolve`` takes it. Of the Narratives data (``narratives:...``)
         those are left out that it lists to be, and ``task`` is the story.
-    task, space, desc : str
-    subjects : sequence of str
-        All there are, if empty.
-    entities : dict of str to str
-        Any other entity by its value.
+    task, space, desc, subjects, entities
+        See ``bids.find_runs``.
 
     Returns
     -------
     runs : list of Run
     """
     path = resolve(folder)
+    asked = {"space": space, "subjects": subjects, "entities": entities}
     if canonical(folder).startswith(NARRATIVES):
-        return narratives.find_runs(
-            path.parents[1],
-            story=task,
-            subjects=subjects,
-            derivative=path.name,
-            space=space,
-            entities=entities,
-        )
-    return bids.find_runs(
-        path, task=task, space=space, desc=desc, subjects=subjects, entities=entities
-    )
+        of = {"story": task, "derivative": path.name}
+        return narratives.find_runs(path.parents[1], **of, **asked)
+    return bids.find_runs(path, task=task, desc=desc, **asked)
 
 
 def draw_subjects(runs, n, *, rng):
