@@ -126,20 +126,17 @@ def server(upstream, prompt, monkeypatch):
         server.url = f"{server.host}/openneuro.org/ds002345"
         excluded = f"{server.url}/{narratives.SCAN_EXCLUDE}"
         monkeypatch.setattr(narratives, "EXCLUDED", excluded)
+        monkeypatch.setattr(narratives, "URL", [server.url])
         yield server
 
 
 # --- fetching the data set
 
 
-def get(server, folder, subjects, story, **options):
-    return fetch(folder, story, subjects=subjects, url=[server.url], **options)
-
-
 def test_fetch_lays_out_as_upstream(server, upstream, tmp_path, capfd):
-    bold = get(server, tmp_path, ["sub-002", 21], "piemanpni")
+    bold = fetch(tmp_path, "piemanpni", subjects=["sub-002", 21])
     assert "sub-002 did not hear piemanpni: left out" in capfd.readouterr().out
-    bold += get(server, tmp_path, ["sub-002", 21], "pieman")
+    bold += fetch(tmp_path, "pieman", subjects=["sub-002", 21])
     files = sorted(
         p.relative_to(tmp_path).as_posix()
         for p in tmp_path.rglob("*")
@@ -167,15 +164,13 @@ def test_fetch_lays_out_as_upstream(server, upstream, tmp_path, capfd):
     assert "sub-021_task-pieman: left out, as code/scan_exclude.json says" in out
     assert "narratives: 100%" in err
     server.seen.clear()
-    assert get(server, tmp_path, ["002", 21], "pieman") == bold[1:]
+    assert fetch(tmp_path, "pieman", subjects=["002", 21]) == bold[1:]
     assert not server.seen
 
 
 def test_data_of_a_study(server, tmp_path, monkeypatch, capsys):
     """As `make data STUDY=narratives_bert SUBJECTS="sub-002"`, from a local server."""
     monkeypatch.setenv("ANBN_DATA", str(tmp_path))
-    options = narratives.fetch.__kwdefaults__
-    monkeypatch.setitem(options, "url", [server.url])
     with pytest.raises(FileNotFoundError, match=r"nothing at .*make data STUDY="):
         resolve("narratives:words/pieman.tsv")
     data.main(["narratives_bert", "--subjects", "sub-002"])
@@ -201,20 +196,20 @@ def test_data_of_a_study(server, tmp_path, monkeypatch, capsys):
 
 
 def test_repeated_scans_have_a_run(server, tmp_path, capsys):
-    bold = get(server, tmp_path, ["sub-013"], "pieman")
+    bold = fetch(tmp_path, "pieman", subjects=["sub-013"])
     assert [p.name.split("_space")[0] for p in bold] == ["sub-013_task-pieman_run-1"]
     assert "sub-013_task-pieman_run-2: left out" in capsys.readouterr().out
     for excluded in ("sub-001", "sub-021"):
         with pytest.raises(NarrativesError, match="every scan asked for is left out"):
-            get(server, tmp_path, [excluded], "pieman")
+            fetch(tmp_path, "pieman", subjects=[excluded])
         assert not any(excluded in path.name for path in tmp_path.rglob("*"))
 
 
 def test_a_story_of_versions(server, tmp_path, capsys):
-    bold = get(server, tmp_path, [23, 34], "milkywayvodka")
+    bold = fetch(tmp_path, "milkywayvodka", subjects=[23, 34])
     assert [p.name.split("_space")[0] for p in bold] == ["sub-023_task-milkyway"]
     assert "sub-034 did not hear milkywayvodka" in capsys.readouterr().out
-    get(server, tmp_path, [34], "milkyway")
+    fetch(tmp_path, "milkyway", subjects=[34])
     runs = find_runs(tmp_path, story="milkywayvodka")
     assert [run.subject for run in runs] == ["sub-023"]
     assert len(find_runs(tmp_path, story="milkyway")) == 2
@@ -223,9 +218,9 @@ def test_a_story_of_versions(server, tmp_path, capsys):
 
 
 def test_stories_without_times_and_of_several_sounds(server, tmp_path, capsys):
-    get(server, tmp_path, [34], "notthefalllongscram")
+    fetch(tmp_path, "notthefalllongscram", subjects=[34])
     assert "notthefalllongscram: the times of its words" in capsys.readouterr().out
-    get(server, tmp_path, [75], "shame")
+    fetch(tmp_path, "shame", subjects=[75])
     gentle = tmp_path / "stimuli" / "gentle"
     assert sorted(p.name for p in gentle.iterdir()) == ["shame", "vinny"]
     words = load_words(tmp_path, "shame", 75)
@@ -240,22 +235,23 @@ def test_fmriprep_comes_with_confounds(server, upstream, tmp_path):
     image = f"{stem}_space-MNI152NLin2009cAsym_res-native_desc-preproc_bold.nii.gz"
     write(folder, image, "not looked at")
     write(folder, image.replace("native", "2"), "not looked at")
-    get(server, tmp_path, [2], "pieman", derivative="fmriprep")
+    fetch(tmp_path, "pieman", subjects=[2], derivative="fmriprep")
     run = find_runs(tmp_path, story="pieman", derivative="fmriprep")[0]
     assert run.bold.name == image
     assert run.confounds.name == f"{stem}_desc-confounds_regressors.tsv"
 
 
-def test_the_next_server_is_asked(server, upstream, tmp_path):
+def test_the_next_server_is_asked(server, upstream, tmp_path, monkeypatch):
     other = upstream / "mirror"
     write(other, "a/stimuli/gentle/pieman/align.csv", "w,w,16,17\n")
     gentle = upstream / "openneuro.org/ds002345/stimuli/gentle"
     (gentle / "pieman").rename(gentle / "away")
     try:
         with pytest.raises(OpenNeuroError, match=r"no stimuli/gentle/pieman/align.csv"):
-            get(server, tmp_path, [2], "pieman")
+            fetch(tmp_path, "pieman", subjects=[2])
         urls = [server.url, f"{server.host}/mirror/a"]
-        fetch(tmp_path, "pieman", subjects=[2], url=urls)
+        monkeypatch.setattr(narratives, "URL", urls)
+        fetch(tmp_path, "pieman", subjects=[2])
     finally:
         (gentle / "away").rename(gentle / "pieman")
     align = tmp_path / "stimuli/gentle/pieman/align.csv"
@@ -276,7 +272,7 @@ def test_the_next_server_is_asked(server, upstream, tmp_path):
 def test_what_does_not_exist(server, tmp_path, subjects, story, options, message):
     errors = NarrativesError, OpenNeuroError, BidsError
     with pytest.raises(errors, match=message):
-        get(server, tmp_path, subjects, story, **options)
+        fetch(tmp_path, story, subjects=subjects, **options)
 
 
 def test_find_runs_leaves_out_what_is_excluded(upstream, capsys):

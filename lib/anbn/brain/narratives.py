@@ -32,6 +32,7 @@ SPLIT = 950.0  # s of the sound file: between slumlord and reach
 #   lead       s, see load_words
 #   early      Gentle found the first words in the music before the story
 #   words      s of the sound file between which theirs begin
+#   part       which of the sound file's events it is, where that holds several stories
 #   aligned    False: there is no align.csv
 STORIES = {
     "pieman": {"window": (10, 281)},
@@ -48,6 +49,7 @@ STORIES = {
         "sound": "slumlordreach",
         "window": (20, 602),
         "words": (-np.inf, SPLIT),
+        "part": 0,
     },
     # begins with the first word from 950 s on (code/get_words.py)
     "reach": {
@@ -55,6 +57,7 @@ STORIES = {
         "sound": "slumlordreach",
         "window": (646, 550),
         "words": (SPLIT, np.inf),
+        "part": 1,
     },
     "prettymouth": {"early": True},
     "merlin": {"early": True},
@@ -270,7 +273,7 @@ def _story_rows(story, events):
     named = table["stim_file"].str.endswith(f"{_sound(story, events)}_audio.wav")
     rows = table.loc[named & (table["trial_type"] == "story"), ["onset", "duration"]]
     rows = rows.apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    if len(rows) <= (story == "reach") or not np.isfinite(rows).all():
+    if len(rows) <= known(story, "part", 0) or not np.isfinite(rows).all():
         raise NarrativesError(
             f"{events}: expected the onset and duration of {story} in seconds, in a "
             f"row of trial_type story; found {rows.tolist()}."
@@ -394,7 +397,7 @@ def load_words(folder, story, subject, *, lead=None):
     words[["onset", "offset"]] += begin + (
         known(sound, "lead", 0.0) if lead is None else lead
     )
-    over = sum(_story_rows(story, events)[-1 if story != "slumlord" else 0])
+    over = sum(_story_rows(story, events)[known(story, "part", -1)])
     late = words["offset"].max() - over
     if late > 2 * TR:
         warnings.warn(
@@ -405,7 +408,7 @@ def load_words(folder, story, subject, *, lead=None):
     return words
 
 
-def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE, url=URL):
+def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE):
     """Download volumes and timing of a story, laid out as upstream.
 
     Only what is not there yet; a download that was cut off goes on where it was.
@@ -428,8 +431,6 @@ def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE, url
     derivative : {"afni-smooth", "afni-nosmooth", "fmriprep"}
     space : str
         Of volumes.
-    url : sequence of str
-        Servers, asked in this order for each file.
 
     Returns
     -------
@@ -445,7 +446,7 @@ def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE, url
     """
     folder, task, desc = Path(folder), task_of(story), _desc(derivative)
     about = ("dataset_description.json", "participants.tsv")
-    downloads.fetch(openneuro.find(url, about), folder, name="narratives")
+    downloads.fetch(openneuro.find(URL, about), folder, name="narratives")
     if not (folder / SCAN_EXCLUDE).is_file():
         with artifacts.atomic(folder / SCAN_EXCLUDE) as temporary:
             temporary.write_bytes(downloads.get(EXCLUDED).content)
@@ -467,7 +468,7 @@ def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE, url
     out = excluded_scans(folder)
     subjects = _not_excluded(subjects, task, out)
     runs = subjects and openneuro.find_runs(
-        url,
+        URL,
         f"derivatives/{derivative}",
         subjects=subjects,
         task=task,
@@ -483,14 +484,14 @@ def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE, url
             "every scan asked for is left out, see above. Name other subjects."
         )
     events = [f"{name.partition('_')[0]}/func/{name}_events.tsv" for name in runs]
-    downloads.fetch(openneuro.find(url, events), folder, name="narratives")
+    downloads.fetch(openneuro.find(URL, events), folder, name="narratives")
     sounds = sorted({s for file in events for s in sounds_of(folder / file)})
     for sound in sounds:
         if not known(sound, "aligned", True):
             print(f"{sound}: the times of its words are not in the data set")
     sounds = [sound for sound in sounds if known(sound, "aligned", True)]
     remotes = {name: r for files in runs.values() for name, r in files.items()}
-    remotes |= openneuro.find(url, ["stimuli/gentle/{sound}/align.csv"], sound=sounds)
+    remotes |= openneuro.find(URL, ["stimuli/gentle/{sound}/align.csv"], sound=sounds)
     downloads.fetch(remotes, folder, name="narratives")
     if sounds:
         _write_words(folder, story, next(iter(runs)).partition("_")[0])

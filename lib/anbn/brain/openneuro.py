@@ -146,9 +146,12 @@ def find(urls, patterns, **values):
     remotes = {}
     for pattern in _filled(patterns, values):
         prefix = re.split(r"[*?\[]", pattern)[0]
-        there, _ = _listed(urls, prefix)
-        found = {n: r for n, r in there.items() if fnmatch.fnmatchcase(n, pattern)}
-        if not found:
+        for url in urls:
+            there, _ = list_files(url, prefix)
+            found = {n: r for n, r in there.items() if fnmatch.fnmatchcase(n, pattern)}
+            if found:
+                break
+        else:
             folder = prefix[: prefix.rfind("/") + 1]
             files, folders = _listed(urls, folder, deep=False)
             server, key = _bucket(urls[0])
@@ -255,7 +258,7 @@ def check_names(what, given, known, where):
     )
 
 
-def fetch(spec, folder, *, url=None, subjects=(), **entities):
+def fetch(spec, folder, *, subjects=(), **entities):
     """Fetch runs of an OpenNeuro data set, or a file or folder of it.
 
     What is there and whole is not fetched again, see ``downloads.fetch``.
@@ -266,8 +269,6 @@ def fetch(spec, folder, *, url=None, subjects=(), **entities):
         ``openneuro:ds000001/derivatives/fmriprep``.
     folder : path-like
         Gets ``ds000001/derivatives/fmriprep/...``.
-    url : str, optional
-        Of the bucket, by default OpenNeuro's.
     subjects : sequence of str
         Such as sub-001.
     **entities
@@ -282,7 +283,7 @@ def fetch(spec, folder, *, url=None, subjects=(), **entities):
         If the server fails, or the disk has not enough room.
     """
     dataset, inner = dataset_of(spec)
-    urls = [f"{url or URL}/{dataset}"]
+    urls = [f"{URL}/{dataset}"]
     if not entities:
         remotes, _ = list_files(urls[0], inner)
         remotes = {
