@@ -67,15 +67,9 @@ STORIES = {
     "milkywayoriginal": {"task": "milkyway", "version": "original"},
     "milkywaysynonyms": {"task": "milkyway", "version": "synonyms", "early": True},
     "milkywayvodka": {"task": "milkyway", "version": "vodka"},
-    "bigbang": {"task": "schema"},
-    "friends": {"task": "schema"},
-    "himym": {"task": "schema"},
-    "santa": {"task": "schema"},
-    "seinfeld": {"task": "schema"},
-    "shame": {"task": "schema"},
-    "upintheair": {"task": "schema"},
-    "vinny": {"task": "schema"},
 }
+CLIPS = "bigbang friends himym santa seinfeld shame upintheair vinny".split()
+STORIES |= {story: {"task": "schema"} for story in CLIPS}
 URL = (  # in this order: the first that has a file
     "https://s3.amazonaws.com/openneuro.org/ds002345",
     "https://s3.amazonaws.com/fcp-indi/data/Projects/narratives",

@@ -7,6 +7,7 @@ The bucket lists names, sizes and hashes of all files over HTTPS, anonymously
 """
 
 import fnmatch
+import itertools
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
@@ -143,8 +144,10 @@ def find(urls, patterns, **values):
     downloads.DownloadError
         If a server fails.
     """
+    several = [[v] if isinstance(v, str) else v for v in values.values()]
+    filled = [dict(zip(values, v, strict=True)) for v in itertools.product(*several)]
     remotes = {}
-    for pattern in _filled(patterns, values):
+    for pattern in dict.fromkeys(p.format(**v) for p in patterns for v in filled):
         prefix = re.split(r"[*?\[]", pattern)[0]
         for url in urls:
             there, _ = list_files(url, prefix)
@@ -162,18 +165,6 @@ def find(urls, patterns, **values):
             )
         remotes |= found
     return remotes
-
-
-def _filled(patterns, values):
-    """Patterns with every value of what stands in braces."""
-    for name, given in values.items():
-        each = [given] if isinstance(given, str) else given
-        patterns = [
-            pattern.replace(f"{{{name}}}", value)
-            for pattern in patterns
-            for value in (each if f"{{{name}}}" in pattern else [""])
-        ]
-    return patterns
 
 
 def find_runs(urls, folder, *, subjects, **entities):
