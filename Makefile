@@ -69,8 +69,8 @@ sweep: $(ENV)  ## run params/sweeps/SWEEP.yaml [SCHEDULER=tcp://...|slurm] [JOBS
 	@$(BIN)/python -m anbn.study.pipeline $(if $(filter-out file,$(origin STUDY)),"$(STUDY)") \
 	    --sweep $(SWEEP) $(WHERE)
 
-data: $(ENV)  ## fetch what STUDY needs from outside (Narratives: of SUBJECTS="sub-001 ...")
-	$(BIN)/python -m anbn.study.pipeline $(STUDY) --data --subjects="$(SUBJECTS)"
+data: $(ENV)  ## fetch what STUDY needs from outside (OpenNeuro: of SUBJECTS="sub-001 ...")
+	$(BIN)/python -m anbn.study.data $(STUDY) --subjects="$(SUBJECTS)"
 
 test: $(ENV)  ## run the tests
 	$(BIN)/python -m pytest

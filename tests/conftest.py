@@ -113,3 +113,19 @@ def alice_data():
     if not folder or not (Path(folder) / "alice").is_dir():
         pytest.skip("ANBN_DATA is not set to a folder that holds alice/")
     return Path(folder)
+
+
+@pytest.fixture
+def prompt(monkeypatch):
+    """Downloads are tried again at once, and twice only."""
+    import pooch
+
+    from anbn.core import downloads
+
+    monkeypatch.setattr(downloads, "RETRIES", 2)
+    monkeypatch.setattr(downloads, "BACKOFF", 0)
+    monkeypatch.setattr(downloads, "TIMEOUT", 5)
+    monkeypatch.setattr(pooch.core.time, "sleep", lambda _: None)
+    downloads._session.cache_clear()
+    yield
+    downloads._session.cache_clear()

@@ -170,7 +170,7 @@ def make(folder):
         "mask.safetensors": lambda p: selection.from_file(p, shape),
         "mask.csv": lambda p: selection.from_file(p, shape),
         "sound.wav": lambda p: regressors.power(str(p), n_times=N_TIMES, tr=2.0),
-        "bold.json": lambda p: np.float64(bids.repetition_time(p) or 0),
+        "bold.json": lambda p: np.float64(bids.timing([p])[0] or 0),
         "kept_atlas.tsv": lambda p: np.arange(
             len(images.region_names(folder / "kept_atlas.nii", np.array([1, 2])))
         ),

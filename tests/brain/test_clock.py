@@ -80,32 +80,21 @@ DIFFERS = [
 ]
 
 
-@pytest.mark.parametrize(("start_time", "cut", "first", "events", "whole"), AGREES)
-def test_clocks_that_agree_or_cannot_be_compared(start_time, cut, first, events, whole):
-    line = clock.check_start(
-        [run(start_time)],
-        tr=TR,
-        first_volume=first,
-        cut_start=cut,
-        by_events=events,
-        whole_scans=whole,
-    )
-    assert f"{first:g} s on the story" in line
+def check(start_time, cut, first, events, whole):
+    options = {"first_volume": first, "cut_start": cut}
+    options |= {"by_events": events, "whole_scans": whole}
+    return clock.check_start([run(start_time)], tr=TR, **options)
 
 
-@pytest.mark.parametrize(
-    ("start_time", "cut", "first", "events", "whole", "message"), DIFFERS
-)
-def test_clocks_that_differ(start_time, cut, first, events, whole, message):
-    with pytest.raises(clock.ClockError, match=message) as error:
-        clock.check_start(
-            [run(start_time)],
-            tr=TR,
-            first_volume=first,
-            cut_start=cut,
-            by_events=events,
-            whole_scans=whole,
-        )
+@pytest.mark.parametrize("given", AGREES)
+def test_clocks_that_agree_or_cannot_be_compared(given):
+    assert f"{given[2]:g} s on the story" in check(*given)
+
+
+@pytest.mark.parametrize("given", DIFFERS)
+def test_clocks_that_differ(given):
+    with pytest.raises(clock.ClockError, match=given[-1]) as error:
+        check(*given[:-1])
     assert "sub-1_bold.nii.gz" in str(error.value)
     assert "check_clock: false" in str(error.value)
 

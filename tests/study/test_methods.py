@@ -85,6 +85,18 @@ def _numbers(content):
         ),
         (
             SECOND,
+            {"bold": "bids", "bids_folder": "openneuro:ds000001/x/y", "task": "pie"},
+            "y (data set ds000001 of OpenNeuro) (task pie)",
+            "Narratives",
+        ),
+        (
+            SECOND,
+            {"bold": "bids", "bids_folder": "openneuro:ds002345/x/y", "task": "pie"},
+            "[@nastase2021narratives]",
+            "ds002345",
+        ),
+        (
+            SECOND,
             {"bold": "files", "bold_files": ["a.tsv", "b.tsv"]},
             "read from 2 files",
             "simulated",

@@ -22,6 +22,11 @@ NAMES = ("sub", "ses", "task", "run")  # those that name a run here
 PARAMETERS = ("task", "space", "desc")  # with a parameter of their own
 NONE = "none"  # stands for: the name does not have this entity
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+TIMES = (  # what a JSON file may say, in which unit, and at least
+    ("RepetitionTime", "seconds", "above 0"),
+    ("StartTime", "seconds", "0 or more"),
+    ("NumberOfVolumesDiscardedByUser", "volumes", "0 or more"),
+)
 OF_BOLD = re.compile(r"(?:^|_)bold(?:\.[dp]tseries)?\.json$")  # boldref is another
 
 
@@ -96,12 +101,34 @@ def find_runs(folder, *, task, subjects=(), space="", desc="", entities=None):
     """
     folder = Path(folder)
     paths = [p for f in ("func", "ses-*/func") for p in folder.glob(f"sub-*/{f}/*")]
-    found = [(parts_of(p), p) for p in tidy(paths) if p.name.endswith(IMAGES)]
+    wanted = {"task": task, "subjects": subjects, "space": space, "desc": desc}
+    chosen = choose(tidy(paths), folder, **wanted, entities=entities)
+    return [_run(name, path, folder) for name, path in chosen.items()]
+
+
+def choose(paths, folder, *, task, subjects=(), space="", desc="", entities=None):
+    """The file of every run among others, as ``find_runs`` finds them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        They need not be on this machine.
+    folder : path-like
+        That holds them, for errors.
+    task, subjects, space, desc, entities
+        See ``find_runs``.
+
+    Returns
+    -------
+    chosen : dict of str to Path
+        By the name of the run, sorted.
+    """
+    found = [(parts_of(p), p) for p in paths if p.name.endswith(IMAGES)]
     if not found:
         raise BidsError(
             f"{folder}: expected sub-*/func/*_bold.nii[.gz] (or .dtseries.nii), found "
-            f"{_some(p.name for p in tidy(folder.glob('*')))}. Name the folder that "
-            "holds the sub-* folders."
+            f"{_some(p.name for p in paths or tidy(Path(folder).glob('*')))}. Name the "
+            "folder that holds the sub-* folders."
         )
     others = {name: _sequence(value) for name, value in (entities or {}).items()}
     twice = {"sub", *PARAMETERS} & set(others)
@@ -119,7 +146,7 @@ def find_runs(folder, *, task, subjects=(), space="", desc="", entities=None):
             people = sorted({e["sub"] for e, _ in found})
     _say_left_out(people, found, wanted)
     for subject in subjects:
-        if not any(_same(e["sub"], subject) for e, _ in found):
+        if not any(same(e["sub"], subject) for e, _ in found):
             raise BidsError(
                 f"{folder}: sub-{subject} has no file with all of task={task!r}, "
                 f"space={space!r}, desc={desc!r}, entities={others!r}. Leave the "
@@ -131,7 +158,12 @@ def find_runs(folder, *, task, subjects=(), space="", desc="", entities=None):
     for parts, path in found:
         key = tuple(_natural(parts.get(name, "")) for name in names)
         groups.setdefault(key, []).append((parts, path))
-    return [_run(groups[key], folder, names) for key in sorted(groups)]
+    chosen = {}
+    for _, files in sorted(groups.items()):
+        _check_one(files)
+        parts, path = files[0]
+        chosen["_".join(f"{k}-{parts[k]}" for k in names if k in parts)] = path
+    return chosen
 
 
 def _say_left_out(people, found, wanted):
@@ -144,7 +176,7 @@ def _say_left_out(people, found, wanted):
         print(f"left out, without a file of {said}: {some(without)}")
     for entity, values in asked.items():
         for value in values if len(values) > 1 else []:
-            have = {e["sub"] for e, _ in found if _same(e.get(entity, NONE), value)}
+            have = {e["sub"] for e, _ in found if same(e.get(entity, NONE), value)}
             without = [f"sub-{person}" for person in sorted(left - have)]
             if without:
                 print(f"no {entity}-{value}: {some(without)}")
@@ -163,7 +195,8 @@ def _sequence(values):
     return list(values)
 
 
-def _same(found, wanted):
+def same(found, wanted):
+    """Whether two values of an entity are: 1 is 01."""
     found, wanted = str(found), str(wanted)
     if found.isdigit() and wanted.isdigit():
         return int(found) == int(wanted)
@@ -178,7 +211,7 @@ def _keep(found, entity, wanted, folder):
     """Files whose entity is one of those wanted; all, if none is."""
     there = {e.get(entity, NONE) for e, _ in found}
     for value in wanted:
-        if not any(_same(other, value) for other in there):
+        if not any(same(other, value) for other in there):
             raise BidsError(
                 f"{folder}: no file with {entity}-{value} (of those that match so "
                 f"far). Values of {entity} there: {_some(there)}. {_left(found)}"
@@ -186,121 +219,115 @@ def _keep(found, entity, wanted, folder):
     return [
         (e, path)
         for e, path in found
-        if not wanted or any(_same(e.get(entity, NONE), value) for value in wanted)
+        if not wanted or any(same(e.get(entity, NONE), value) for value in wanted)
     ]
 
 
 def _left(files):
     """Entities of files, and their values where they differ."""
-    keys = dict.fromkeys(key for parts, _ in files for key in parts)
-    values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
-    listed = "; ".join(f"{k}: {some(v)}" for k, v in values.items())
+    listed = "; ".join(f"{k}: {some(v)}" for k, v in _values(files).items())
     return f"Entities of the files there: {listed or 'none'}."
 
 
-def _run(files, folder, names):
-    """The run of one file; an error if there are several."""
-    parts, path = files[0]
-    if len(files) > 1:
-        keys = sorted({key for e, _ in files for key in e})
-        values = {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
-        differ = {k: v for k, v in values.items() if len(v) > 1}
-        choices = "; ".join(f"{k}: {', '.join(v)}" for k, v in differ.items())
-        own = [f"{k}: {v[0]}" for k, v in differ.items() if k in PARAMETERS]
-        other = [f"{k}: {v[0]}" for k, v in differ.items() if k not in PARAMETERS]
-        own += [f"entities: {{{', '.join(other)}}}"] if other else []
-        raise BidsError(
-            f"{path.parent}: {len(files)} files of one run are left: "
-            f"{_some(p.name for _, p in files)}. They differ in "
-            f"{choices or 'their suffix only'}. "
-            + (f"Set {' and '.join(own)}, say." if own else "Keep one in this folder.")
-        )
-    return Run(
-        subject=f"sub-{parts['sub']}",
-        name="_".join(f"{k}-{parts[k]}" for k in names if k in parts),
-        bold=path,
-        confounds=_confounds(parts, path),
-        tr=_inherited(parts, path, folder, repetition_time),
-        start_time=_inherited(parts, path, folder, start_time),
-        discarded=int(_inherited(parts, path, folder, discarded) or 0),
+def _values(files):
+    """Values of every entity that one of the files has."""
+    keys = dict.fromkeys(key for parts, _ in files for key in parts)
+    return {k: sorted({e.get(k, NONE) for e, _ in files}) for k in keys}
+
+
+def _check_one(files):
+    """An error if several files of a run are left."""
+    if len(files) == 1:
+        return
+    differ = {k: v for k, v in sorted(_values(files).items()) if len(v) > 1}
+    choices = "; ".join(f"{k}: {', '.join(v)}" for k, v in differ.items())
+    own = [f"{k}: {v[0]}" for k, v in differ.items() if k in PARAMETERS]
+    other = [f"{k}: {v[0]}" for k, v in differ.items() if k not in PARAMETERS]
+    own += [f"entities: {{{', '.join(other)}}}"] if other else []
+    raise BidsError(
+        f"{files[0][1].parent}: {len(files)} files of one run are left: "
+        f"{_some(p.name for _, p in files)}. They differ in "
+        f"{choices or 'their suffix only'}. "
+        + (f"Set {' and '.join(own)}, say." if own else "Keep one in this folder.")
     )
 
 
-def _confounds(parts, path):
-    scan = {k: v for k, v in parts.items() if k in SCAN}
+def _run(name, path, folder):
+    sidecars, parent = [], path.parent
+    while True:
+        sidecars += sidecars_of(path, tidy(parent.glob("*.json")))
+        if parent == folder:
+            break
+        parent = parent.parent
+    confounds = confounds_of(path, tidy(path.parent.glob("*.tsv")))
+    return Run(f"sub-{parts_of(path)['sub']}", name, path, confounds, *timing(sidecars))
+
+
+def confounds_of(bold, paths):
+    """fMRIPrep's table of confounds of a run among files; None if there is none."""
+    scan = {k: v for k, v in parts_of(bold).items() if k in SCAN}
     for suffix in CONFOUNDS:
-        for table in tidy(path.parent.glob(f"sub-{parts['sub']}_*{suffix}")):
-            if {k: v for k, v in parts_of(table).items() if k in SCAN} == scan:
-                return table
+        for path in paths:
+            of = {k: v for k, v in parts_of(path).items() if k in SCAN}
+            if path.name.endswith(suffix) and of == scan:
+                return path
     return None
 
 
-def _inherited(parts, path, folder, read):
-    """What the nearest JSON file says that applies and says it (BIDS inheritance)."""
-    parent = path.parent
-    while True:
-        # of one folder's files, the one that shares most entities is nearest
-        sidecars = [p for p in tidy(parent.glob("*.json")) if OF_BOLD.search(p.name)]
-        for sidecar in sorted(sidecars, key=lambda p: -len(parts_of(p))):
-            if parts_of(sidecar).items() <= parts.items():
-                found = read(sidecar)
-                if found is not None:
-                    return found
-        if parent == folder:
-            return None
-        parent = parent.parent
+def sidecars_of(bold, paths):
+    """The JSON files among those of one folder that apply to a run (inheritance).
+
+    The one that shares most entities is nearest, and first.
+    """
+    named = [p for p in paths if OF_BOLD.search(p.name)]
+    apply = [p for p in named if parts_of(p).items() <= parts_of(bold).items()]
+    return sorted(apply, key=lambda p: -len(parts_of(p)))
 
 
-def repetition_time(sidecar):
-    """Seconds between volumes, of a JSON file beside a run; None if it does not say.
+def timing(sidecars):
+    """What JSON files say of the times of a run, the first of them that says it.
+
+    Parameters
+    ----------
+    sidecars : sequence of Path
+        Nearest first.
+
+    Returns
+    -------
+    tr, start_time : float or None
+        See ``Run``.
+    discarded : int
 
     Raises
     ------
     BidsError
-        If it is no JSON, or the time is no number above 0.
+        If one is no JSON, or what it says no number that can be.
     """
-    return _seconds(sidecar, "RepetitionTime", above=0)
+    said = {}
+    for sidecar in reversed(sidecars):
+        content = _read(sidecar)
+        said |= {k: (v, sidecar) for k, v in content.items() if v is not None}
+    found = []
+    for key, unit, least in TIMES:
+        value, sidecar = said.get(key, (None, None))
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and (
+            not number or not 0 <= value < np.inf or (value == 0 and "above" in least)
+        ):
+            raise BidsError(
+                f"{sidecar}: expected {key} in {unit}, {least}, found {value!r}. "
+                "Correct the file."
+            )
+        found.append(None if value is None else float(value))
+    tr, start_time, discarded = found
+    return tr, start_time, int(discarded or 0)
 
 
-def start_time(sidecar):
-    """Seconds after the beginning of a volume that it stands for; None if not said.
-
-    Raises
-    ------
-    BidsError
-        If it is no JSON, or the time is no number of 0 or more.
-    """
-    return _seconds(sidecar, "StartTime", above=-1e-9)
-
-
-def discarded(sidecar):
-    """Volumes that were discarded before the file was made; None if not said.
-
-    Raises
-    ------
-    BidsError
-        If it is no JSON, or no number of 0 or more.
-    """
-    return _number(sidecar, "NumberOfVolumesDiscardedByUser", "volumes", above=-1e-9)
-
-
-def _seconds(sidecar, key, above):
-    return _number(sidecar, key, "seconds", above)
-
-
-def _number(sidecar, key, unit, above):
+def _read(sidecar):
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise BidsError(f"{sidecar} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise BidsError(f"{sidecar}: expected a JSON object, found {content!r:.40}")
-    value = content.get(key)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and above < value < np.inf):
-        at_least = "above 0" if above == 0 else "0 or more"
-        raise BidsError(
-            f"{sidecar}: expected {key} in {unit}, {at_least}, found {value!r}. "
-            "Correct the file."
-        )
-    return None if value is None else float(value)
+    return content

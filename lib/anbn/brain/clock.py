@@ -251,7 +251,7 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
     tolerance, found = TOLERANCE * tr, set()
     _check_start_times(runs, tr)
     for run in runs:
-        start_time = getattr(run, "start_time", None)
+        start_time = run.start_time
         on_scan = cut_start * tr + (start_time or 0.0)
         found.add(f"{on_scan:g} s")
         if abs(first_volume - on_scan) <= tolerance:
@@ -283,12 +283,11 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
                 f"beginning of the scan ({where}){other}. If it is in first_volume "
                 "already, set check_clock: false."
             )
-    times = ", ".join(sorted(found)) or "unknown"
     line = (
-        f"first kept volume: {first_volume:g} s on the story's clock; {times} on the "
-        "scan's if files begin with it"
+        f"first kept volume: {first_volume:g} s on the story's clock; "
+        f"{', '.join(sorted(found))} on the scan's if files begin with it"
     )
-    discarded = max((getattr(run, "discarded", 0) for run in runs), default=0)
+    discarded = max(run.discarded for run in runs)
     if by_events and discarded:
         line += (
             f". {discarded} volumes were discarded before the files were made "
@@ -301,21 +300,18 @@ def check_start(runs, *, tr, first_volume, cut_start=0, by_events, whole_scans):
 
 def _check_start_times(runs, tr):
     """Refuse runs whose volumes stand for different moments, or for none."""
-    known = [(getattr(run, "start_time", None), run) for run in runs]
-    for start_time, run in known:
-        if start_time is not None and start_time > tr * (1 + TOLERANCE):
-            raise ClockError(
-                f"{run.bold}: StartTime {start_time:g} s of its JSON file is more than "
-                f"a TR of {tr:g} s. Is it in ms? Correct the file."
-            )
-    if not known:
-        return
-    low, high = (pick(known, key=lambda k: k[0] or 0.0) for pick in (min, max))
-    if (high[0] or 0.0) - (low[0] or 0.0) > TOLERANCE * tr:
-        other = "none" if low[0] is None else f"{low[0]:g} s"
+    low, high = (pick(runs, key=lambda r: r.start_time or 0.0) for pick in (min, max))
+    latest = high.start_time or 0.0
+    if latest > tr * (1 + TOLERANCE):
         raise ClockError(
-            f"{high[1].bold} has StartTime {high[0]:g} s in its JSON file, "
-            f"{low[1].bold} has {other}: one first_volume cannot fit both. Expected "
+            f"{high.bold}: StartTime {latest:g} s of its JSON file is more than a TR "
+            f"of {tr:g} s. Is it in ms? Correct the file."
+        )
+    if latest - (low.start_time or 0.0) > TOLERANCE * tr:
+        other = "none" if low.start_time is None else f"{low.start_time:g} s"
+        raise ClockError(
+            f"{high.bold} has StartTime {latest:g} s in its JSON file, "
+            f"{low.bold} has {other}: one first_volume cannot fit both. Expected "
             "runs preprocessed alike: leave one out or correct slice timing in all; "
             "set check_clock: false if a JSON file is wrong."
         )

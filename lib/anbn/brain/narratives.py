@@ -7,21 +7,15 @@ say when that file began. Files come over HTTPS, anonymously.
 """
 
 import dataclasses
-import functools
-import shutil
 import warnings
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from anbn.brain import bids
-from anbn.core import artifacts
+from anbn.brain import bids, openneuro
+from anbn.core import artifacts, downloads
 from anbn.core.artifacts import read_json
-from anbn.core.downloads import download, probe
-from anbn.core.params import did_you_mean
 from anbn.core.tables import read_named
 from anbn.text import stories
 from anbn.text.transcripts import read_words
@@ -29,44 +23,77 @@ from anbn.text.word_tables import read_table
 
 TR = 1.5  # s, of every scan
 SPACE = "MNI152NLin2009cAsym"
-TASK_OF = {"slumlord": "slumlordreach", "reach": "slumlordreach"}
-MILKYWAYS = ("milkywayoriginal", "milkywaysynonyms", "milkywayvodka")
-TASK_OF |= dict.fromkeys(MILKYWAYS, "milkyway")
-CLIPS = "bigbang friends himym santa seinfeld shame upintheair vinny".split()
-TASK_OF |= dict.fromkeys(CLIPS, "schema")
-# first volume and number of volumes, published; of other stories: from the events.
-# lucy begins one volume before the onset in its events as they are now.
-WINDOWS = {
-    "pieman": (10, 281),
-    "black": (8, 533),
-    "forgot": (8, 558),
-    "shapesphysical": (33, 270),
-    "shapessocial": (33, 272),
-    "slumlord": (20, 602),
-    "reach": (646, 550),
-    "lucy": (1, 361),
-}
-LEADS = {"piemanpni": 8.7, "bronx": 15.2}  # s, see load_words
-EARLY = ("prettymouth", "merlin", "notthefallintact", "milkywaysynonyms")
 SPLIT = 950.0  # s of the sound file: between slumlord and reach
+# What is known of single stories:
+#   task       that of their scans, where it has another name
+#   version    the condition of those who heard this one of the task
+#   sound      their sound file, where it has another name
+#   window     first volume and number of volumes, published; of others: from the events
+#   lead       s, see load_words
+#   early      Gentle found the first words in the music before the story
+#   words      s of the sound file between which theirs begin
+#   part       which of the sound file's events it is, where that holds several stories
+#   aligned    False: there is no align.csv
+STORIES = {
+    "pieman": {"window": (10, 281)},
+    "piemanpni": {"lead": 8.7},
+    "bronx": {"lead": 15.2},
+    "black": {"window": (8, 533)},
+    "forgot": {"window": (8, 558)},
+    "shapesphysical": {"window": (33, 270)},
+    "shapessocial": {"window": (33, 272)},
+    # one volume before the onset in its events as they are now
+    "lucy": {"window": (1, 361)},
+    "slumlord": {
+        "task": "slumlordreach",
+        "sound": "slumlordreach",
+        "window": (20, 602),
+        "words": (-np.inf, SPLIT),
+        "part": 0,
+    },
+    # begins with the first word from 950 s on (code/get_words.py)
+    "reach": {
+        "task": "slumlordreach",
+        "sound": "slumlordreach",
+        "window": (646, 550),
+        "words": (SPLIT, np.inf),
+        "part": 1,
+    },
+    "prettymouth": {"early": True},
+    "merlin": {"early": True},
+    "notthefallintact": {"early": True},
+    "notthefalllongscram": {"aligned": False},
+    "notthefallshortscram": {"aligned": False},
+    "milkywayoriginal": {"task": "milkyway", "version": "original"},
+    "milkywaysynonyms": {"task": "milkyway", "version": "synonyms", "early": True},
+    "milkywayvodka": {"task": "milkyway", "version": "vodka"},
+}
+CLIPS = "bigbang friends himym santa seinfeld shame upintheair vinny".split()
+STORIES |= {story: {"task": "schema"} for story in CLIPS}
 URL = (  # in this order: the first that has a file
     "https://s3.amazonaws.com/openneuro.org/ds002345",
     "https://s3.amazonaws.com/fcp-indi/data/Projects/narratives",
-    # the code of the paper: scan_exclude.json
-    "https://raw.githubusercontent.com/snastase/narratives/"
-    "886e3c121de57957d3af7665c4b327a3985e0d17",
 )
-# stories without an align.csv
-UNALIGNED = ("notthefalllongscram", "notthefallshortscram")
+SCAN_EXCLUDE = "code/scan_exclude.json"
+EXCLUDED = (  # of the code of the paper
+    "https://raw.githubusercontent.com/snastase/narratives/"
+    f"886e3c121de57957d3af7665c4b327a3985e0d17/{SCAN_EXCLUDE}"
+)
+DESC = {"afni-smooth": "clean", "afni-nosmooth": "clean", "fmriprep": "preproc"}
 
 
 class NarrativesError(ValueError):
     """What was asked for is not in the data set."""
 
 
+def known(story, what, default):
+    """What ``STORIES`` says of a story."""
+    return STORIES.get(story, {}).get(what, default)
+
+
 def task_of(story):
     """Task of a story: of slumlord and reach, slumlordreach; of most, its name."""
-    return TASK_OF.get(story, story)
+    return known(story, "task", story)
 
 
 def subject_name(subject):
@@ -113,7 +140,7 @@ def hears(heard, story):
     Of milkyway there are three versions; each subject heard one.
     """
     task = task_of(story)
-    return task in heard and (story not in MILKYWAYS or story == task + heard[task])
+    return task in heard and known(story, "version", heard[task]) == heard[task]
 
 
 def excluded_scans(folder):
@@ -121,7 +148,7 @@ def excluded_scans(folder):
 
     A name stands for this scan only: pieman does not mean piemanpni.
     """
-    path = Path(folder) / "code/scan_exclude.json"
+    path = Path(folder) / SCAN_EXCLUDE
     try:
         tasks = read_json(path).values()
         return {scan for task in tasks for scans in task.values() for scan in scans}
@@ -129,16 +156,6 @@ def excluded_scans(folder):
         raise NarrativesError(
             f"{path}: expected lists of scans by task and reason. Fetch it again."
         ) from error
-
-
-def description(derivative):
-    """The entity desc of a derivative's finished volumes."""
-    names = {"afni-smooth": "clean", "afni-nosmooth": "clean", "fmriprep": "preproc"}
-    if derivative not in names:
-        raise NarrativesError(
-            f"derivative: expected one of {', '.join(names)}, found {derivative!r}"
-        )
-    return names[derivative]
 
 
 def find_runs(
@@ -177,11 +194,8 @@ def find_runs(
     """
     folder, task = Path(folder), task_of(story)
     out = excluded_scans(folder)
-    one = isinstance(subjects, str | int)
-    named = [subject_name(s) for s in ([subjects] if one else subjects)]
-    left = [subject for subject in named if f"{subject}_task-{task}" not in out]
-    for subject in sorted(set(named) - set(left)):
-        print(f"{subject}_task-{task}: left out, as code/scan_exclude.json says")
+    named = [subject_name(subject) for subject in subjects]
+    left = _not_excluded(named, task, out)
     runs = []
     if left or not named:
         heard = listeners(folder / "participants.tsv")
@@ -190,11 +204,11 @@ def find_runs(
             task=task,
             subjects=left,
             space=space,
-            desc=description(derivative),
+            desc=_desc(derivative),
             entities=entities,
         ):
             if run.name in out:
-                print(f"{run.name}: left out, as code/scan_exclude.json says")
+                print(f"{run.name}: left out, as {SCAN_EXCLUDE} says")
             elif hears(heard.get(run.subject, {}), story):
                 runs.append(dataclasses.replace(run, tr=run.tr or TR))
             else:
@@ -204,6 +218,14 @@ def find_runs(
             f"{folder}: no run of {story} is left, see above. Name other subjects."
         )
     return runs
+
+
+def _not_excluded(subjects, task, excluded):
+    """Subjects whose one scan of a task is not among those to be left out."""
+    left = [s for s in subjects if f"{s}_task-{task}" not in excluded]
+    for subject in sorted(set(subjects) - set(left)):
+        print(f"{subject}_task-{task}: left out, as {SCAN_EXCLUDE} says")
+    return left
 
 
 def sounds_of(events):
@@ -226,18 +248,17 @@ def _read_events(events):
 
 def _sound(story, events):
     """Name of the sound file a story is in."""
-    if story in ("slumlord", "reach"):
-        return "slumlordreach"
     there = sounds_of(events)
     if story == "milkyway" and len(there) == 1:  # the version this subject heard
         return there[0]
-    if story not in there:
+    sound = known(story, "sound", story)
+    if sound not in there:
         raise NarrativesError(
-            f"{events}: expected a story in {story}_audio.wav, found "
+            f"{events}: expected a story in {sound}_audio.wav, found "
             f"{', '.join(there) or 'no story'}. Name one of these, or a subject who "
             f"heard {story}."
         )
-    return story
+    return sound
 
 
 def _story_rows(story, events):
@@ -246,7 +267,7 @@ def _story_rows(story, events):
     named = table["stim_file"].str.endswith(f"{_sound(story, events)}_audio.wav")
     rows = table.loc[named & (table["trial_type"] == "story"), ["onset", "duration"]]
     rows = rows.apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    if len(rows) <= (story == "reach") or not np.isfinite(rows).all():
+    if len(rows) <= known(story, "part", 0) or not np.isfinite(rows).all():
         raise NarrativesError(
             f"{events}: expected the onset and duration of {story} in seconds, in a "
             f"row of trial_type story; found {rows.tolist()}."
@@ -261,7 +282,7 @@ def scan_window(story, events=None):
     ----------
     story : str
     events : path-like, optional
-        Of a scan of the story; needed unless ``WINDOWS`` has it. Then::
+        Of a scan of the story; needed unless ``STORIES`` has it. Then::
 
             first = round(onset / TR), n = round(duration / TR)
 
@@ -272,12 +293,13 @@ def scan_window(story, events=None):
     first, n : int
         First volume, from 0, and number of volumes.
     """
-    if story in WINDOWS:
-        return WINDOWS[story]
+    window = known(story, "window", None)
+    if window:
+        return window
     if events is None:
         raise NarrativesError(
             f"{story}: give the events of a scan; without them the volumes are known "
-            f"of {', '.join(WINDOWS)} only."
+            f"of {', '.join(n for n in STORIES if known(n, 'window', ()))} only."
         )
     rows = _story_rows(story, events)
     onset, duration = rows[0][0], sum(rows[-1]) - rows[0][0]
@@ -304,46 +326,13 @@ def events_of(folder, story, subject):
     return paths[0]
 
 
-def drop_early(words, onset):
-    """Drop words until the last that begins before the story does.
-
-    Of some stories Gentle found the first words in the music before them.
-
-    Parameters
-    ----------
-    words : DataFrame
-        From ``transcripts.read_words``.
-    onset : float
-        Of the story on the clock of its sound file, seconds.
-    """
-    early = np.flatnonzero(words["onset"] < onset)
-    return _cut(words, early[-1] + 1 if len(early) else 0, len(words))
-
-
-def split_parts(words, story):
-    """Words of slumlord or of reach, which share a sound file and a scan.
-
-    reach begins with the first word from 950 s on (code/get_words.py).
-    """
-    late = np.flatnonzero(words["onset"] >= SPLIT)
-    first = late[0] if len(late) else len(words)
-    return _cut(words, *((0, first) if story == "slumlord" else (first, len(words))))
-
-
-def _cut(words, first, end):
-    words = words.iloc[first:end].reset_index(drop=True)
-    if len(words):
-        words[["start", "end"]] -= words["start"].iloc[0]
-    return words
-
-
-def load_words(folder, story, subject, *, missing="interpolate", lead=None):
+def load_words(folder, story, subject, *, lead=None):
     """Words of a story and when in a subject's scan they were spoken::
 
         scan time = onset of the first event of the sound file + lead + align time
 
     The first event is the music that most files begin with. Words placed before the
-    story are dropped for ``EARLY``; slumlord and reach are told apart.
+    story are dropped where Gentle found some; slumlord and reach are told apart.
 
     Parameters
     ----------
@@ -352,8 +341,6 @@ def load_words(folder, story, subject, *, missing="interpolate", lead=None):
     story : str
     subject : str or int
         The first of its scans is taken; the timing of repeats is the same.
-    missing : {"interpolate", "drop"}
-        See ``transcripts.read_words``.
     lead : float, optional
         Seconds, added to all times. By default 8.7 for piemanpni and 15.2 for bronx,
         else 0. The data set does not document these two, so check them against the
@@ -387,64 +374,57 @@ def load_words(folder, story, subject, *, missing="interpolate", lead=None):
             f"{align} is missing. Fetch {story} (the scrambled versions of notthefall "
             "have none)."
         )
-    words = read_words(align, missing=missing)
+    words = read_words(align)
     begin = stories.story_onset(events, f"{sound}_audio.wav")
-    if sound in EARLY:
-        words = drop_early(words, _story_rows(story, events)[0][0] - begin)
-    if sound == "slumlordreach" and story != sound:
-        words = split_parts(words, story)
+    onset, (low, high) = words["onset"], known(story, "words", (-np.inf, np.inf))
+    late = np.flatnonzero(onset >= high)
+    first, end = 0, late[0] if len(late) else len(words)
+    if known(sound, "early", False):
+        low = _story_rows(story, events)[0][0] - begin
+        first = 1 + max(np.flatnonzero(onset < low), default=-1)
+    elif low > -np.inf:
+        first = next(iter(np.flatnonzero(onset >= low)), len(words))
+    words = words.iloc[first:end].reset_index(drop=True)
     if not len(words):
         raise NarrativesError(f"{align}: no word of {story} is left.")
+    words[["start", "end"]] -= words["start"].iloc[0]
     words[["onset", "offset"]] += begin + (
-        LEADS.get(sound, 0.0) if lead is None else lead
+        known(sound, "lead", 0.0) if lead is None else lead
     )
-    end = sum(_story_rows(story, events)[-1 if story != "slumlord" else 0])
-    late = words["offset"].max() - end
+    over = sum(_story_rows(story, events)[known(story, "part", -1)])
+    late = words["offset"].max() - over
     if late > 2 * TR:
         warnings.warn(
             f"{align}: words of {story} end {late:.1f} s after the story does, at "
-            f"{end:g} s in {events.name}. Is the lead right?",
+            f"{over:g} s in {events.name}. Is the lead right?",
             stacklevel=2,
         )
     return words
 
 
-def fetch(
-    folder,
-    *,
-    subjects,
-    stories,
-    derivative="afni-smooth",
-    space=SPACE,
-    url=URL,
-    retries=5,
-    backoff=1.0,
-    timeout=30.0,
-):
-    """Download volumes and timing of some subjects and stories, laid out as upstream.
+def fetch(folder, story, *, subjects, derivative="afni-smooth", space=SPACE):
+    """Download volumes and timing of a story, laid out as upstream.
 
     Only what is not there yet; a download that was cut off goes on where it was.
-    Scans that ``code/scan_exclude.json`` lists are left out, and so are stories that a
-    subject did not hear; both are printed.
+    Scans that ``code/scan_exclude.json`` lists are left out, and so are subjects who
+    did not hear the story; both are printed.
 
     Parameters
     ----------
     folder : path-like
         Gets ``participants.tsv``, ``code/scan_exclude.json``,
         ``derivatives/<derivative>/sub-*/func/*_bold.nii.gz`` (with confounds, of
-        fmriprep), ``sub-*/func/*_events.tsv``, ``stimuli/gentle/*/align.csv``.
+        fmriprep), ``sub-*/func/*_events.tsv``, ``stimuli/gentle/*/align.csv`` and,
+        made of these, ``words/<story>.tsv``: columns ``word``, ``onset``, ``offset``
+        (s from the first volume), by the rules of ``load_words``.
+    story : str
+        A task such as "pieman"; a part of one: "slumlord", "reach"; a version that
+        some heard: "milkywayoriginal".
     subjects : sequence of str or int
         "sub-001", "001" or 1.
-    stories : sequence of str
-        Tasks such as "pieman"; parts of one: "slumlord", "reach"; versions that some
-        heard: "milkywayoriginal".
     derivative : {"afni-smooth", "afni-nosmooth", "fmriprep"}
     space : str
         Of volumes.
-    url : str or sequence of str
-        Servers, asked in this order for each file.
-    retries, backoff, timeout
-        See ``downloads.probe``.
 
     Returns
     -------
@@ -452,187 +432,82 @@ def fetch(
 
     Raises
     ------
-    NarrativesError
-        If a subject or story does not exist, nothing is left to fetch, or the disk has
-        not enough room.
+    NarrativesError, openneuro.OpenNeuroError, bids.BidsError
+        If a subject or story does not exist, nothing is left to fetch, or a file is
+        not on a server.
     downloads.DownloadError
-        If a server fails.
+        If a server fails or the disk has not enough room.
     """
-    folder = Path(folder)
-    patience = {"retries": retries, "backoff": backoff, "timeout": timeout}
-    urls = [u.rstrip("/") for u in _several(url)]
-    bold_name, *more_names = _names(derivative, space)
-
-    @functools.cache
-    def find(name):
-        found = (probe(f"{u}/{name}", **patience) for u in urls)
-        return next((remote for remote in found if remote is not None), None)
-
-    def require(name):
-        remote = find(name)
-        if remote is None:
-            raise NarrativesError(_absent(name, urls))
-        return remote
-
-    def get(name):
-        return download(require(name), folder / name, **patience)
-
-    for name in ("dataset_description.json", "code/scan_exclude.json"):
-        get(name)
-    scans = _scans(get("participants.tsv"), _several(subjects), _several(stories))
-    remotes, bold, sounds = {}, [], set()
-    for subject, task in scans:
-        stems, n_excluded = _stems(subject, task, folder, bold_name, find)
-        if not stems and not n_excluded:
-            raise NarrativesError(_absent(bold_name(f"{subject}_task-{task}"), urls))
-        for stem in stems:
-            bold.append(folder / bold_name(stem))
-            for name in [bold_name(stem), *(other(stem) for other in more_names)]:
-                remotes[name] = require(name)
-            events = get(f"{subject}/func/{stem}_events.tsv")
-            sounds |= set(sounds_of(events))
-    if not bold:
+    folder, task, desc = Path(folder), task_of(story), _desc(derivative)
+    about = ("dataset_description.json", "participants.tsv")
+    downloads.fetch(openneuro.find(URL, about), folder, name="narratives")
+    if not (folder / SCAN_EXCLUDE).is_file():
+        with artifacts.atomic(folder / SCAN_EXCLUDE) as temporary:
+            temporary.write_bytes(downloads.get(EXCLUDED).content)
+    heard = listeners(folder / "participants.tsv")
+    subjects = [subject_name(subject) for subject in subjects]
+    openneuro.check_names("subject", subjects, heard, folder / "participants.tsv")
+    tasks = {name for tasks in heard.values() for name in tasks}
+    names = tasks | {name for name in STORIES if task_of(name) in tasks}
+    openneuro.check_names("story", [story], names, folder / "participants.tsv")
+    for subject in subjects:
+        if not hears(heard[subject], story):
+            print(f"{subject} did not hear {story}: left out")
+    subjects = [subject for subject in subjects if hears(heard[subject], story)]
+    if not subjects:
+        raise NarrativesError(
+            f"none of the subjects heard {story}. {folder / 'participants.tsv'} lists "
+            "who heard what."
+        )
+    out = excluded_scans(folder)
+    subjects = _not_excluded(subjects, task, out)
+    runs = subjects and openneuro.find_runs(
+        URL,
+        f"derivatives/{derivative}",
+        subjects=subjects,
+        task=task,
+        space=space,
+        desc=desc,
+        entities={"res": "native"},
+    )
+    for name in sorted(out & set(runs)):
+        print(f"{name}: left out, as {SCAN_EXCLUDE} says")
+        del runs[name]
+    if not runs:
         raise NarrativesError(
             "every scan asked for is left out, see above. Name other subjects."
         )
-    for sound in sorted(sounds):
-        if sound in UNALIGNED:
+    events = [f"{name.partition('_')[0]}/func/{name}_events.tsv" for name in runs]
+    downloads.fetch(openneuro.find(URL, events), folder, name="narratives")
+    sounds = sorted({s for file in events for s in sounds_of(folder / file)})
+    for sound in sounds:
+        if not known(sound, "aligned", True):
             print(f"{sound}: the times of its words are not in the data set")
-        else:
-            name = f"stimuli/gentle/{sound}/align.csv"
-            remotes[name] = require(name)
-    absent = [r.size for name, r in remotes.items() if not (folder / name).exists()]
-    free = shutil.disk_usage(folder).free
-    if sum(absent) > free:
-        raise NarrativesError(
-            f"{folder}: {sum(absent) / 1e9:.1f} GB are to be fetched, the disk has "
-            f"{free / 1e9:.1f} GB free. Make room or name fewer subjects."
-        )
-    total = sum(remote.size for remote in remotes.values())
-    with tqdm(
-        total=total, desc="narratives", unit="B", unit_scale=True, mininterval=5
-    ) as progress:
-        for name, remote in remotes.items():
-            download(remote, folder / name, progress=progress, **patience)
-    return bold
+    sounds = [sound for sound in sounds if known(sound, "aligned", True)]
+    remotes = {name: r for files in runs.values() for name, r in files.items()}
+    remotes |= openneuro.find(URL, ["stimuli/gentle/{sound}/align.csv"], sound=sounds)
+    downloads.fetch(remotes, folder, name="narratives")
+    if sounds:
+        _write_words(folder, story, next(iter(runs)).partition("_")[0])
+    return [folder / next(iter(files)) for files in runs.values()]
 
 
-def fetch_story(folder, story, **options):
-    """Fetch one story, and write its words in scan time to ``words/<story>.tsv``.
-
-    Parameters
-    ----------
-    folder : path-like
-    story : str
-    **options
-        See ``fetch``.
-
-    Returns
-    -------
-    words : Path
-        Columns ``word``, ``onset``, ``offset`` (s from the first volume), by the rules
-        of ``load_words``.
-    """
-    bold = fetch(folder, stories=[story], **options)
-    subject = bold[0].name.partition("_")[0]
+def _write_words(folder, story, subject):
     words = load_words(folder, story, subject)
-    events = events_of(folder, story, subject)
-    first, n_volumes = scan_window(story, events)
+    first, n_volumes = scan_window(story, events_of(folder, story, subject))
     print(
         f"{story}: cut_start {first}, first_volume {first * TR:g} s, "
         f"n_volumes {n_volumes}"
     )
-    path = Path(folder) / "words" / f"{story}.tsv"
-    with artifacts.atomic(path) as temporary:
+    with artifacts.atomic(folder / "words" / f"{story}.tsv") as temporary:
         columns = ["word", "onset", "offset"]
         words[columns].to_csv(temporary, sep="\t", index=False)
-    return path
 
 
-def _several(values):
-    return [values] if isinstance(values, str | int) else list(values)
-
-
-def _names(derivative, space):
-    """Functions from a scan to the files of a derivative; the volumes first."""
-    desc = description(derivative)
-    if not space.startswith("MNI"):
+def _desc(derivative):
+    """The entity desc of a derivative's finished volumes."""
+    if derivative not in DESC:
         raise NarrativesError(
-            f"space: expected one of volumes, such as {SPACE}, found {space!r}: "
-            "surfaces are not read."
+            f"derivative: expected one of {', '.join(DESC)}, found {derivative!r}"
         )
-
-    def func(stem):
-        return f"derivatives/{derivative}/{stem.split('_')[0]}/func/{stem}"
-
-    names = [lambda s: f"{func(s)}_space-{space}_res-native_desc-{desc}_bold.nii.gz"]
-    if derivative == "fmriprep":
-        names.append(lambda s: f"{func(s)}_desc-confounds_regressors.tsv")
-    return names
-
-
-def _absent(name, urls):
-    parts = urlsplit(urls[0])
-    bucket, _, prefix = parts.path.strip("/").partition("/")
-    parent = f"{prefix}/{name.rpartition('/')[0]}".strip("/")
-    return (
-        f"no {name} at {' or '.join(urls)}. Check the subject, the story, derivative "
-        "and space. participants.tsv lists who heard what; files are listed at "
-        f"{parts.scheme}://{parts.netloc}/{bucket}?list-type=2&prefix={parent}/"
-    )
-
-
-def _scans(participants, subjects, stories):
-    """Pairs (subject, task) of those who heard the stories."""
-    heard = listeners(participants)
-    subjects = [subject_name(subject) for subject in subjects]
-    known = {task for tasks in heard.values() for task in tasks}
-    known |= {story for story, task in TASK_OF.items() if task in known}
-    for what, given, there in (
-        ("subject", subjects, set(heard)),
-        ("story", stories, known),
-    ):
-        unknown = [name for name in given if name not in there]
-        if given and not unknown:
-            continue
-        found, names = "found none", sorted(there)
-        if unknown:
-            hint = did_you_mean(unknown[0], names)
-            found = f"there is no {what} {unknown[0]!r}{hint}"
-        raise NarrativesError(
-            f"{participants}: expected the name of a {what} or more, {found}."
-            f" There are {len(names)}: {', '.join(names[:40])}"
-            + " and so on."
-            * (len(names) > 40)
-        )
-    scans = {}
-    for subject in subjects:
-        for story in stories:
-            task = task_of(story)
-            if hears(heard[subject], story):
-                scans[subject, task] = None
-            else:
-                print(f"{subject} did not hear {story}: left out")
-    if not scans:
-        raise NarrativesError(
-            f"none of the {len(subjects)} subjects heard {' or '.join(stories)}. "
-            f"{participants} lists who heard what."
-        )
-    return list(scans)
-
-
-def _stems(subject, task, folder, bold_name, find):
-    """Names of the scans there are; only repeated ones have a run."""
-    excluded, stems, n_excluded = excluded_scans(folder), [], 0
-    for run in range(10):
-        stem = f"{subject}_task-{task}" + f"_run-{run}" * (run > 0)
-        if stem in excluded:
-            print(f"{stem}: left out, as code/scan_exclude.json says")
-            n_excluded += 1
-        elif find(bold_name(stem)) is not None:
-            stems.append(stem)
-        elif run > 0:
-            break
-        if run == 0 and (stems or n_excluded):
-            break
-    return stems, n_excluded
+    return DESC[derivative]

@@ -10,7 +10,7 @@ from anbn.brain import bids, images, narratives
 from anbn.brain.bids import Run
 from anbn.brain.images import BoldError, cifti_tr, cifti_volumes, read_cifti
 from anbn.core import tables
-from anbn.core.paths import NARRATIVES, resolve
+from anbn.core.paths import NARRATIVES, canonical, resolve
 
 FORMATS = {  # end of a file's name: kind
     ".dtseries.nii": "CIFTI",
@@ -97,9 +97,8 @@ def _subject_of(path):
     found = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", path.name)
     if found:
         return found[1]
-    folders = [part for part in reversed(path.parts[:-1]) if part.startswith("sub-")]
-    named = [part for part in folders if re.fullmatch(r"sub-[A-Za-z0-9]+", part)]
-    return named[0] if named else None
+    named = [part for part in path.parts if re.fullmatch(r"sub-[A-Za-z0-9]+", part)]
+    return named[-1] if named else None
 
 
 def _say_alike(stems):
@@ -126,29 +125,19 @@ def runs_of_bids(folder, *, task, space="", desc="", subjects=(), entities=None)
     folder : str
         As ``paths.resolve`` takes it. Of the Narratives data (``narratives:...``)
         those are left out that it lists to be, and ``task`` is the story.
-    task, space, desc : str
-    subjects : sequence of str
-        All there are, if empty.
-    entities : dict of str to str
-        Any other entity by its value.
+    task, space, desc, subjects, entities
+        See ``bids.find_runs``.
 
     Returns
     -------
     runs : list of Run
     """
     path = resolve(folder)
-    if folder.startswith(NARRATIVES):
-        return narratives.find_runs(
-            path.parents[1],
-            story=task,
-            subjects=subjects,
-            derivative=path.name,
-            space=space,
-            entities=entities,
-        )
-    return bids.find_runs(
-        path, task=task, space=space, desc=desc, subjects=subjects, entities=entities
-    )
+    asked = {"space": space, "subjects": subjects, "entities": entities}
+    if canonical(folder).startswith(NARRATIVES):
+        of = {"story": task, "derivative": path.name}
+        return narratives.find_runs(path.parents[1], **of, **asked)
+    return bids.find_runs(path, task=task, desc=desc, **asked)
 
 
 def draw_subjects(runs, n, *, rng):
@@ -282,13 +271,9 @@ def _sidecar(path):
     """What a run has of the JSON file of the same name."""
     sidecar = path.with_name(path.name.removesuffix(format_of(path)) + ".json")
     if not sidecar.is_file():
-        return None, None
+        return (None,)
     try:
-        return (
-            bids.repetition_time(sidecar),
-            bids.start_time(sidecar),
-            int(bids.discarded(sidecar) or 0),
-        )
+        return bids.timing([sidecar])
     except bids.BidsError as error:
         raise BoldError(
             f"{sidecar}: no RepetitionTime or StartTime in s to read: {error}"

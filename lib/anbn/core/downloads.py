@@ -1,4 +1,4 @@
-"""Large files over HTTPS: sizes and hashes checked, broken connections resumed.
+"""Files over HTTPS: kept, placed and checked by pooch, broken transfers resumed.
 
 pooch fetches whole files only; what is cut off after an hour has to go on from there.
 The checksum of what came is kept beside it, ``.<name>.sha256`` of ``<name>``, which
@@ -9,95 +9,91 @@ do harm.
 import errno
 import fcntl
 import functools
+import glob
 import hashlib
+import lzma
 import os
 import re
+import shutil
 import stat
-import time
+import struct
 import zipfile
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+import pooch
 import requests
+from tqdm import tqdm
+from urllib3.util import Retry
 
 from anbn.core import artifacts
 from anbn.core.paths import is_litter
 
-MAX_FILES = 1000
-MAX_BYTES = 4 * 2**30  # of all members, unpacked
+MAX_FILES = 1000  # of a zip file
+MAX_BYTES = 4 * 2**30  # of all its members, unpacked
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError)
+DAMAGE += (RuntimeError, ValueError)  # encrypted, of an unknown method, odd names
 CHUNK = 2**14  # bytes; what a broken connection sent of one is lost
-ABSENT = (404, 410)
+RETRIES = 5  # after a broken connection or a busy server
+BACKOFF = 1.0  # s before the second of them; each next waits twice as long
+TIMEOUT = 30.0  # s without an answer
+BUSY = (408, 429, 500, 502, 503, 504)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # may be asked without encryption
-MD5_HOSTS = ("amazonaws.com",)  # their ETag is an MD5, of what was uploaded in one part
-PASSING = (408, 429)  # and all of 5xx: worth another try
 
 
 class ArchiveError(ValueError):
     """An archive is damaged, or holds what it should not."""
 
 
-def unpack(path, folder, *, max_files=MAX_FILES, max_bytes=MAX_BYTES):
+def unpack(path, folder):
     """Unpack a zip file whose members stay in a folder.
 
     What systems leave behind is passed over (see ``paths.is_litter``).
-
-    Parameters
-    ----------
-    path, folder : path-like
-    max_files, max_bytes : int
-        A few kilobytes may unpack to more than a disk holds.
 
     Raises
     ------
     ArchiveError
         If it is no zip file, is damaged or encrypted, has a member that would be
         written elsewhere (an absolute name, ``..``) or is no plain file (a link), or
-        unpacks to more than allowed.
+        unpacks to more than ``MAX_FILES`` or ``MAX_BYTES``: a few kilobytes may hold
+        more than a disk does.
     """
-    left = max_bytes
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
             members = [m for m in members if not is_litter(m.filename)]
-            if len(members) > max_files:
+            # zipfile reads no more of a member than its header says
+            n_bytes = sum(member.file_size for member in members)
+            if len(members) > MAX_FILES or n_bytes > MAX_BYTES:
                 raise ArchiveError(
-                    f"{path} holds {len(members)} files, more than {max_files}: unpack "
-                    "it yourself and name the file or folder that is meant."
+                    f"{path} unpacks to {len(members)} files, {n_bytes} bytes: more "
+                    f"than {MAX_FILES} files or {MAX_BYTES} bytes. Unpack it yourself "
+                    "and name the file or folder that is meant."
                 )
             for member in members:
-                target = Path(folder) / _place(member, path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, open(target, "xb") as file:
-                    # sizes in the header are claims: what comes is counted
-                    while block := source.read(min(2**20, left + 1)):
-                        left -= len(block)
-                        if left < 0:
-                            raise ArchiveError(
-                                f"{path} unpacks to more than {max_bytes} bytes: "
-                                "unpack it yourself and name the file that is meant."
-                            )
-                        file.write(block)
+                member.filename = str(_place(member, path))
+            if len({member.filename for member in members}) < len(members):
+                raise ArchiveError(f"{path} holds the same name twice")
+            for member in members:
+                archive.extract(member, folder)
     except ArchiveError:
         raise
-    except FileExistsError as error:
-        raise ArchiveError(f"{path} holds the same name twice: {error}") from error
-    except OSError as error:
-        if error.filename is None or Path(error.filename) == Path(path):
-            raise ArchiveError(f"{path} cannot be unpacked: {error}") from error
-        raise
-    except Exception as error:  # of damage zipfile raises all there is
+    except DAMAGE as error:
         raise ArchiveError(
             f"{path} cannot be read as zip: {error}. Copy it again, it may be cut."
         ) from error
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be unpacked: {error}") from error
 
 
 def _place(member, path):
     """Where in the folder a member goes."""
     name = PurePosixPath(member.filename.replace("\\", "/"))
     kind = stat.S_IFMT(member.external_attr >> 16)
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    if name.is_absolute() or ".." in name.parts or re.match("[^/]*:", str(name)):
         raise ArchiveError(
             f"{path}: its member {member.filename!r} would be written outside the "
             "folder it is unpacked to. Do not trust this file."
@@ -149,17 +145,11 @@ def check(path, source, md5=""):
             f"{note.name}. Delete both and run again; if the change is meant, delete "
             f"{note.name} only."
         )
-    if not is_md5(path, md5):
+    if md5 and pooch.file_hash(path, "md5") != md5:
         raise DownloadError(
             f"{path} has the size of {source}, but another MD5: it is damaged, or "
             "another version. Delete it and run again."
         )
-
-
-def is_md5(path, md5):
-    """Whether a file has this MD5; true for an empty one."""
-    with open(path, "rb") as file:
-        return not md5 or hashlib.file_digest(file, "md5").hexdigest() == md5
 
 
 def _note(path):
@@ -175,15 +165,15 @@ class Remote:
     url : str
     size : int
         Bytes.
-    version : str
-        ETag or date, which change with the file; empty if the server names none.
+    etag : str
+        Changes with the file.
     md5 : str
         Empty if the server does not publish it.
     """
 
     url: str
     size: int
-    version: str
+    etag: str
     md5: str = ""
 
 
@@ -203,223 +193,167 @@ class _Encrypted(requests.adapters.HTTPAdapter):
 @functools.cache
 def _session():
     session = requests.Session()
-    session.mount("http://", _Encrypted())
+    patience = Retry(RETRIES, backoff_factor=BACKOFF, status_forcelist=BUSY)
+    session.mount("https://", requests.adapters.HTTPAdapter(max_retries=patience))
+    session.mount("http://", _Encrypted(max_retries=patience))
     session.headers["Accept-Encoding"] = "identity"  # else sizes are those of a gzip
     return session
 
 
-def probe(url, *, retries=5, backoff=1.0, timeout=30.0):
-    """What a server says about a file (HTTP HEAD).
+def get(url, **options):
+    """Ask a server, again if it is busy or not to be reached.
 
     Parameters
     ----------
     url : str
-    retries : int
-        Further attempts after a broken connection or a busy server.
-    backoff : float
-        Seconds before the first of them; each next waits twice as long.
-    timeout : float
-        Seconds without an answer.
+    **options
+        Of ``requests.get``.
 
     Returns
     -------
-    remote : Remote or None
-        None if there is no such file.
+    response : requests.Response
 
     Raises
     ------
     DownloadError
-        If the server cannot be reached, refuses, or does not tell the size.
+        If the server cannot be reached or refuses.
     """
-    return _try(lambda: _head(url, timeout), url, retries, backoff)
+    try:
+        response = _session().get(url, timeout=TIMEOUT, **options)
+    except requests.RequestException as error:
+        raise _gave_up(url, error) from error
+    if not response.ok:
+        response.close()
+        raise DownloadError(
+            f"{response.url}: the server answers {response.status_code} "
+            f"{response.reason}. Check the address."
+        )
+    return response
 
 
-def _head(url, timeout):
-    with _session().head(url, timeout=timeout, allow_redirects=True) as response:
-        if response.status_code in ABSENT:
-            return None
-        _check_status(response)
-        length = response.headers.get("Content-Length", "")
-        if not length.isdigit():
-            raise DownloadError(
-                f"{url}: expected Content-Length, found {length!r}: a whole file could "
-                "not be told from a part. Use another server (url)."
-            )
-        return Remote(url, int(length), _version(response), _md5(response))
+def _gave_up(url, error):
+    return DownloadError(
+        f"{url}: gave up after {RETRIES} retries, the last of which ended with: "
+        f"{error}. Is there a network? What has come is kept: run again to go on."
+    )
 
 
-def download(remote, path, *, retries=5, backoff=1.0, timeout=30.0, progress=None):
-    """Fetch a file unless it is there, whole and as it came.
+def fetch(remotes, folder, *, name):
+    """Fetch files, except those that are there, whole and as they came.
 
-    What has come so far stays in ``<path>.<version>.part`` and is gone on with, at
-    once or in a later run, as long as the file has not changed on the server.
+    What has come so far of a file stays in ``<path>.<version>.part`` and is gone on
+    with, at once or in a later run, as long as the file has not changed on the server.
 
     Parameters
     ----------
-    remote : Remote
-        From ``probe``.
-    path : path-like
-    retries, backoff, timeout
-        As in ``probe``.
-    progress : tqdm, optional
-        Updated with bytes.
-
-    Returns
-    -------
-    path : Path
+    remotes : dict of str to Remote
+        By their path in the folder.
+    folder : path-like
+    name : str
+        Of what is fetched, for the bar of progress.
 
     Raises
     ------
     DownloadError
-        If the connection breaks more than ``retries`` times, the size or MD5 is not the
-        one announced, the disk is full, another process fetches the same file, or the
-        one that is there was changed since it came.
+        If they need more room than there is (nothing is fetched then), the connection
+        breaks more than ``RETRIES`` times, the size or MD5 is not the one announced,
+        the disk is full, another process fetches the same file, or one that is there
+        was changed since it came.
     """
-    path = Path(path)
-    tell = progress.update if progress is not None else lambda n: None
-    if path.is_file() and path.stat().st_size == remote.size:
-        check(path, remote.url, remote.md5)
-        tell(remote.size)
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = [remote]
+    folder, absent = Path(folder), {}
+    for file, remote in remotes.items():
+        path = folder / file
+        if path.is_file() and path.stat().st_size == remote.size:
+            check(path, remote.url, remote.md5)
+        else:
+            absent[file] = remote
+    parts = {file: _part(folder / file, remote) for file, remote in absent.items()}
+    size = sum(remote.size for remote in absent.values())
+    size -= sum(part.stat().st_size for part in parts.values() if part.is_file())
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DownloadError(
+            f"{folder}: {size / 1e9:.1f} GB are to be fetched, the disk has "
+            f"{free / 1e9:.1f} GB free. Make room or name fewer subjects."
+        )
+    pooch.get_logger().setLevel("WARNING")  # the bar says what comes
+    known = {f: f"md5:{r.md5}" if r.md5 else None for f, r in absent.items()}
+    urls = {file: remote.url for file, remote in absent.items()}
+    fetcher = pooch.Pooch(folder, "", known, urls, retry_if_failed=RETRIES)
+    total = sum(remote.size for remote in absent.values())
+    options = {"unit": "B", "unit_scale": True, "mininterval": 5}
+    with tqdm(total=total, desc=name, disable=not absent, **options) as progress:
+        for file, remote in absent.items():
+            (folder / file).unlink(missing_ok=True)  # of another size
 
-    def attempt():
-        # after a failure, ask again: the file may have been replaced meanwhile
-        now = known.pop() if known else _head(remote.url, timeout)
-        if now is None:
-            raise DownloadError(f"{remote.url} was there and is there no more.")
-        return _transfer(now, path, timeout, tell)
+            def tell(n_bytes, begin=progress.n):
+                progress.update(begin + n_bytes - progress.n)
 
-    return _try(attempt, remote.url, retries, backoff)
+            come = functools.partial(_come, remote, parts[file], tell)
+            try:
+                fetcher.fetch(file, downloader=come)
+            except (ValueError, requests.RequestException) as error:
+                raise _gave_up(remote.url, error) from error
+            note_checksum(folder / file)
 
 
-def _part(remote, path):
+def _part(path, remote):
     """Where the bytes of this version of the file gather."""
-    version = hashlib.sha256(f"{remote.version} {remote.size}".encode()).hexdigest()
+    version = hashlib.sha256(f"{remote.etag} {remote.size}".encode()).hexdigest()
     return path.with_name(f"{path.name}.{version[:12]}.part")
 
 
-def _transfer(remote, path, timeout, tell):
-    part = _part(remote, path)
-    for old in path.parent.glob(f"{path.name}.*.part"):
-        if old != part or not remote.version:
-            old.unlink(missing_ok=True)
+def _come(remote, part, tell, url, output_file, fetcher):
+    """A downloader of pooch (the last three arguments) that goes on with a part."""
+    name = part.name.rsplit(".", 2)[0]
+    for old in part.parent.glob(f"{glob.escape(name)}.*.part"):
+        if old != part:
+            old.unlink()
     try:
         with open(part, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _fill(file, remote, timeout, tell)
+            _fill(file, remote, tell)
     except BlockingIOError as error:
         raise DownloadError(f"{part} is being written by another process.") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        size = part.stat().st_size if part.exists() else 0
         raise DownloadError(
-            f"{path}: the disk is full after {size} of {remote.size} bytes. Make room "
-            f"and run again: it goes on from {part.name}."
+            f"{part}: the disk is full, {remote.size} bytes are needed. Make room and "
+            "run again: it goes on from there."
         ) from error
-    if not is_md5(part, remote.md5):
-        part.unlink()
-        raise requests.ConnectionError(f"its MD5 is not {remote.md5}")
-    os.replace(part, path)
-    note_checksum(path)
-    return path
+    os.replace(part, output_file)
 
 
-def _fill(file, remote, timeout, tell):
+def _fill(file, remote, tell):
     """Append what is absent, or all if the server begins anew."""
-    done = os.fstat(file.fileno()).st_size
-    if done > remote.size:
-        done = file.truncate(0)
-    told = done
+    done = file.tell()
     tell(done)
-    try:
-        if done < remote.size:
-            with _get(remote, done, timeout) as response:
-                if response.status_code != 206 and done:
-                    file.truncate(0)
-                    tell(-done)
-                    told = done = 0
-                length = int(response.headers.get("Content-Length", remote.size - done))
-                if done + length != remote.size:
-                    file.truncate(0)  # of no use
-                    raise DownloadError(
-                        f"{remote.url}: {remote.size} bytes were announced, then "
-                        f"{done + length}. Nothing of it is kept: try again later."
-                    )
-                for chunk in response.iter_content(CHUNK):
-                    file.write(chunk)
-                    told += len(chunk)
-                    tell(len(chunk))
-        file.flush()
-        size = os.fstat(file.fileno()).st_size
-        if size > remote.size:
-            file.truncate(0)
-        if size != remote.size:
-            raise requests.ConnectionError(f"{size} of {remote.size} bytes came")
-    except BaseException:
-        tell(-told)  # whoever goes on counts them again
-        with suppress(OSError):
-            file.flush()
-        if os.fstat(file.fileno()).st_size == 0:
-            os.unlink(file.name)
-        raise
+    if done < remote.size:
+        # the server may send all of it
+        headers = {"Range": f"bytes={done}-", "If-Range": remote.etag} if done else {}
+        with get(remote.url, headers=headers, stream=True) as response:
+            if done and response.status_code != 206:
+                done = _empty(file)
+            length = int(response.headers.get("Content-Length", remote.size - done))
+            found = response.headers.get("ETag", "")
+            if found != remote.etag or done + length != remote.size:
+                raise DownloadError(
+                    f"{remote.url}: {remote.size} bytes of version {remote.etag} were "
+                    f"announced, then {done + length} of {found}. Run again: it may "
+                    "have been replaced meanwhile."
+                )
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+                tell(file.tell())
+    if file.tell() != remote.size:
+        n_came = file.tell()
+        if n_came > remote.size:
+            _empty(file)
+        raise requests.ConnectionError(f"{n_came} of {remote.size} bytes came")
 
 
-def _get(remote, begin, timeout):
-    """Ask for a file from a byte on; the server may send all of it."""
-    headers = {"Range": f"bytes={begin}-", "If-Range": remote.version} if begin else {}
-    response = _session().get(remote.url, headers=headers, timeout=timeout, stream=True)
-    try:
-        _check_status(response)
-        if _version(response) != remote.version:
-            raise requests.ConnectionError("the file has changed on the server")
-        span = response.headers.get("Content-Range", "")
-        if response.status_code == 206 and not span.startswith(f"bytes {begin}-"):
-            raise requests.ConnectionError(f"asked from byte {begin}, found {span!r}")
-    except BaseException:
-        response.close()
-        raise
-    return response
-
-
-def _version(response):
-    version = response.headers.get("ETag", "")
-    # a weak ETag does not promise the same bytes
-    if not version or version.startswith("W/"):
-        version = response.headers.get("Last-Modified", "")
-    return version
-
-
-def _md5(response):
-    tag = response.headers.get("ETag", "").strip('"')
-    host = urlsplit(response.url).hostname or ""
-    keyed = "kms" in response.headers.get("x-amz-server-side-encryption", "")
-    known = host.endswith(MD5_HOSTS) and not keyed
-    return tag if known and re.fullmatch("[0-9a-f]{32}", tag) else ""
-
-
-def _check_status(response):
-    code = response.status_code
-    if 400 <= code < 500 and code not in PASSING:
-        raise DownloadError(
-            f"{response.url}: the server answers {code} {response.reason}. Check the "
-            "address (url)."
-        )
-    response.raise_for_status()
-
-
-def _try(attempt, url, retries, backoff):
-    """Call again, a little later each time, as long as the connection fails."""
-    for n in range(retries + 1):
-        if n:
-            time.sleep(backoff * 2 ** (n - 1))
-        try:
-            return attempt()
-        except requests.RequestException as error:
-            last = error
-    raise DownloadError(
-        f"{url}: gave up after {retries + 1} attempts, the last of which ended with: "
-        f"{last}. Is there a network? What has come is kept: run again to go on."
-    ) from last
+def _empty(file):
+    file.truncate(0)
+    return file.seek(0)

@@ -14,8 +14,8 @@ A study is a folder here, with a flat YAML file for each stage: `name: value` li
 What a file leaves out has the default below. An unknown name, a wrong type or a value
 out of range is an error before anything runs. Files and folders are named as
 `package:name/inner/path` (in an installed Python package), `alice:...`,
-`narratives:...`, `data:...` (in `$ANBN_DATA`), or by a path that is absolute or
-relative to the project.
+`narratives:...`, `openneuro:ds000001/...`, `data:...` (in `$ANBN_DATA`), or by a path
+that is absolute or relative to the project.
 
 {knobs} change where or how fast a stage runs, never its result.
 """

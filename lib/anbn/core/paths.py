@@ -14,10 +14,11 @@ import pooch
 
 PACKAGE = "package:"  # marks a file or folder inside an installed Python package
 ALICE = "alice:"  # marks one of the Alice data set (Brennan et al. 2016)
+OPENNEURO = "openneuro:"  # marks one of a data set there: openneuro:ds000001/...
 NARRATIVES = "narratives:"  # marks one of the Narratives data set (ds002345)
 DATA = "data:"  # marks one inside the folder ANBN_DATA
 STUDY_NAME = r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*"  # that of a sweep has a slash
-SOURCES = (PACKAGE, ALICE, NARRATIVES, DATA)
+SOURCES = (PACKAGE, ALICE, NARRATIVES, OPENNEURO, DATA)
 ALICE_URL = (
     "https://raw.githubusercontent.com/daandouwe/Thesis/"
     "ec54039b6ac5ad7bf8c81b91768108e5be5c1ce0/brain-data/syntax-in-rnng/"
@@ -90,14 +91,17 @@ def resolve(spec):
     spec : str
         ``package:name/inner/path`` (a file shipped in an installed package, which is
         never imported), ``alice:inner/path`` (see ``fetch_alice``),
-        ``narratives:inner/path`` (see ``anbn.brain.narratives``), ``data:inner/path``
-        (inside ``ANBN_DATA``), an absolute path, or one relative to the project's root.
+        ``narratives:inner/path`` (see ``anbn.brain.narratives``),
+        ``openneuro:ds000001/inner/path`` (see ``anbn.brain.openneuro``),
+        ``data:inner/path`` (inside ``ANBN_DATA``), an absolute path, or one relative
+        to the project's root.
 
     Raises
     ------
     FileNotFoundError
         If there is nothing at that path, or it leaves where it begins.
     """
+    spec = canonical(spec)
     source = next((s for s in SOURCES if spec.startswith(s)), "")
     _check_inside(spec, source)
     if source == PACKAGE:
@@ -112,13 +116,14 @@ def resolve(spec):
         path = Path(next(iter(found.submodule_search_locations))) / inner
     elif source == ALICE:
         path = fetch_alice(spec.removeprefix(ALICE))
-    elif source == NARRATIVES:
-        path = data_dir("narratives") / spec.removeprefix(NARRATIVES)
-        if not path.exists():
+    elif source in (NARRATIVES, OPENNEURO):
+        name = source.removesuffix(":")
+        path = data_dir(name) / spec.removeprefix(source)
+        if not os.path.lexists(path):
             raise FileNotFoundError(
                 f"{spec!r}: nothing at {path}. Fetch it: `make data STUDY=... "
                 'SUBJECTS="sub-001 sub-002"`, or set ANBN_DATA to a folder that holds '
-                "narratives/."
+                f"{name}/."
             )
     elif source == DATA:
         if not os.environ.get("ANBN_DATA"):
@@ -137,6 +142,11 @@ def resolve(spec):
     if not os.path.exists(path):  # Path.exists raises where a name is too long
         raise FileNotFoundError(f"{spec!r}: nothing found at {path}. Check the path.")
     return path
+
+
+def canonical(spec):
+    """``narratives:...`` of ``openneuro:ds002345/...``: more is known of that one."""
+    return re.sub(f"^{OPENNEURO}ds002345/", NARRATIVES, spec)
 
 
 def is_litter(path):

@@ -9,7 +9,7 @@ told.
 from dataclasses import dataclass, field
 
 from anbn.core.artifacts import ArtifactError
-from anbn.core.paths import stage_number
+from anbn.core.paths import NARRATIVES, canonical, stage_number
 from anbn.study.wording import listed, number, percent, plural, source, value
 from anbn.text.linguistics import frequency_known
 
@@ -201,12 +201,13 @@ def bold(r):
             f"{p['alice_radius'].removesuffix('mm')} mm."
         )
     if p["bold"] == "bids":
-        narratives = p["bids_folder"].startswith("narratives:")
+        folder = canonical(p["bids_folder"])
+        narratives = folder.startswith(NARRATIVES)
         of = ", of the Narratives data [@nastase2021narratives]" * narratives
         entities = ("task", "space", "desc")
         named = listed(f"{k} {p[k]}" for k in entities if p[k])
-        folder = source(p["bids_folder"])
-        return f"BOLD of {n} was read from the derivatives in {folder}{of} ({named})."
+        where = f"{source(folder)}{of}"
+        return f"BOLD of {n} was read from the derivatives in {where} ({named})."
     files = plural(len(p["bold_files"]), "file")
     return f"BOLD of {n} was read from {files} named one by one."
 

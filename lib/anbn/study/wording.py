@@ -126,6 +126,9 @@ def source(spec):
     if found:
         inner = found[2].split("/")[-1]
         return found[1] if inner == "model" else f"{inner} (Python package {found[1]})"
+    found = re.fullmatch(r"openneuro:(ds\d+)/(.+)", spec)
+    if found:
+        return f"{found[2].split('/')[-1]} (data set {found[1]} of OpenNeuro)"
     found = re.fullmatch(r"(alice|narratives|data):(.+)", spec)
     if found:
         return f"{found[2].split('/')[-1]} ({found[1]} data)"
