@@ -10,7 +10,7 @@ not, an error lists the places.
 
 import fnmatch
 import functools
-import os
+import itertools
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -385,8 +385,9 @@ def find_mixture(model, block):
     if not paths:
         return None, []
     parents = [path.split(".")[:-1] for path in paths]
-    shared = os.path.commonprefix(parents)
-    mixture = block.get_submodule(".".join(shared))
+    levels = zip(*parents, strict=False)
+    shared = itertools.takewhile(lambda names: len({*names}) == 1, levels)
+    mixture = block.get_submodule(".".join(names[0] for names in shared))
     return mixture, [block.get_submodule(path) for path in paths]
 
 

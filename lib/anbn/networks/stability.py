@@ -197,9 +197,7 @@ def judge(
         if i < N_INDEX:
             null_index.append(_index(whole, null, fit, n_bootstrap, own).max())
     reason = "" if len(null_halves) > 1 else "without null data sets (n_null_sets)"
-    return Stability(
-        index, agree, np.array(null_index), np.array(null_halves), reason
-    )
+    return Stability(index, agree, np.array(null_index), np.array(null_halves), reason)
 
 
 def _index(networks, gathered, fit, n_bootstrap, seed):
