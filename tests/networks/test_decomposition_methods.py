@@ -1,5 +1,4 @@
 import warnings
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -88,31 +87,17 @@ def test_ica_does_not_depend_on_the_sign_of_the_data(planted):
 
 def test_a_threshold_that_does_not_fit_is_told_by_its_parameter():
     for by, value, such in [("fdr", 3.6, 0.05), ("percent", 0, 1)]:
-        message = (
-            f"^membership_threshold is {value}: as membership {by}.* such as {such}"
-        )
+        message = f"^membership_threshold is {value}: .* {by}.* such as {such}"
         with pytest.raises(ParamError, match=message):
             decomposition.threshold(np.zeros((1, 3)), value, by=by)
 
 
-@pytest.mark.parametrize(
-    ("parameter", "n", "n_tokens", "words"),
-    [
-        ("n_model_networks", 10, 8, "10 networks .* 8 tokens. .*corpus_tokens"),
-        ("scan", 400, 400, "400 networks .* 400 tokens"),
-        ("keep_components", 9, 10, None),
-        ("keep_components", 0, 10, None),
-    ],
-)
-def test_more_networks_than_tokens_are_told_by_their_parameter(
-    parameter, n, n_tokens, words
-):
-    with (
-        pytest.raises(ParamError, match=f"^{parameter}: {words}")
-        if words
-        else (nullcontext())
-    ):
-        decomposition.check_number(parameter, n, n_tokens)
+def test_more_networks_than_tokens_are_told_by_their_parameter():
+    decomposition.check_number("scan", 9, 10)
+    for n in (10, 400):
+        message = f"^scan: {n} networks .* 10 tokens. .*corpus_tokens"
+        with pytest.raises(ParamError, match=message):
+            decomposition.check_number("scan", n, 10)
 
 
 def test_dictionary_recovers_planted_networks(rng):
