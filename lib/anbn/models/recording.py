@@ -183,13 +183,7 @@ class Responses:
 
 
 def responses(activations, H):
-    """Activations on the BOLD clock, streamed through the alignment matrix.
-
-    ::
-
-        responses = H @ activations
-
-    The next block is read while one is multiplied.
+    """Activations on the BOLD clock, ``H @ activations``, streamed through ``H``.
 
     Parameters
     ----------
