@@ -119,7 +119,6 @@ note = " (synthetic timing)" if synthetic else ""
 print(f"The text begins: {text[:200]}")
 
 # %%
-forward.check_windows(window=window, stride=stride)
 n_times = clock.count_volumes(
     words["offset"].max(),
     tr=tr,

@@ -113,7 +113,6 @@ from anbn.brain import figures as brain_figures
 from anbn.core import artifacts
 from anbn.core.params import current
 from anbn.models import loading, stores
-from anbn.networks import checks as networks_checks
 from anbn.networks import (
     decomposition,
     dual_regression,
@@ -146,13 +145,13 @@ draws = {"rng": rng, "n_draws": n_draws_null}
 templates.check_specs(template_sets)
 documents = pd.read_parquet(recorded / "data" / "documents.parquet")
 tokens = stores.read_tokens(recorded / "data" / "corpora")
+domain = documents["corpus"].to_numpy()[tokens["document"]]
+spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
 if model_method != "vsdbn":
-    networks_checks.check_model_networks(
-        documents["corpus"].to_numpy()[tokens["document"]].tolist(),
-        n_networks=n_model_networks,
-        slice_tokens=slice_tokens,
-        scan=scan,
-    )
+    smallest = min(slice_tokens, *map(len, spans.values()))
+    remedy = f"raise slice_tokens (now {slice_tokens}) and corpus_tokens"
+    decomposition.check_number("n_model_networks", n_model_networks, smallest, remedy)
+    decomposition.check_number("scan", max(scan, default=0), len(tokens))
 responses_of = (str(recorded / "data") + "/responses_{}_{}.npy").format
 corpora = stores.open_activations(recorded / "data" / "corpora", model_kind)
 
@@ -506,8 +505,6 @@ pd.DataFrame(shown).T.round(2)
 # the same layers overlap by chance.
 
 # %%
-domain = documents["corpus"].to_numpy()[tokens["document"]]
-spans = {name: np.flatnonzero(domain == name) for name in dict.fromkeys(domain)}
 of_slices = []
 for rows in spans.values():
     step = min(slice_tokens, len(rows))

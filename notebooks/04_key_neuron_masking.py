@@ -91,7 +91,6 @@ from anbn.masking import (
 )
 from anbn.masking import checks as masking_checks
 from anbn.models import loading, stores
-from anbn.networks import checks as networks_checks
 from anbn.networks import decomposition, svd
 from anbn.networks import massive as massive_activations
 from anbn.stats import inference
@@ -163,9 +162,8 @@ masking_checks.check_tasks(
 
 # %%
 fitted_tokens = stores.read_tokens(recorded / "data" / "corpora")
-networks_checks.check_components(
-    keep_components, len(fitted_tokens), name="keep_components"
-)
+most = max(keep_components, default=0)
+decomposition.check_number("keep_components", most, len(fitted_tokens))
 step = max(1, len(fitted_tokens) // calibration_tokens)  # every so many documents
 some = fitted_tokens[fitted_tokens["document"] % step == 0].reset_index(drop=True)
 needed = {"magnitude": "ffn_hidden", "wanda": "ffn_hidden", "file": mask_kind}

@@ -32,11 +32,11 @@ class Family(NamedTuple):
     model: type
     config: type
     options: dict
-    ffn: str  # module whose input the feed-forward layer reads
-    up: tuple  # its first linear layers: gate and up, or the only one
-    act: str
-    down: str
-    attn_out: str  # output projection of attention
+    ffn: str = ""  # module whose input the feed-forward layer reads
+    up: tuple = ()  # its first linear layers: gate and up, or the only one
+    act: str = ""
+    down: str = ""
+    attn_out: str = ""  # output projection of attention
     added: str = ""  # a norm between the feed-forward layer and the stream
     attn_added: str = ""  # and one after attention
 

@@ -25,102 +25,63 @@ from anbn.models.structure import StructureError, find_blocks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 IDS = torch.arange(3, 27).view(2, 12)
-GPT = {**OWN_NAMES, "n_layer": 3, "n_embd": 24, "n_head": 4}
-POSITIONS = {"n_positions": 64}
-OLD = ("mlp", ("mlp.fc_in",), "mlp.act", "mlp.fc_out", "attn.out_proj")
-GATED = ("mlp", ("mlp.gate_proj", "mlp.up_proj"), "mlp.act_fn", "mlp.down_proj")
-
+GPT = {**OWN_NAMES, "n_layer": 3, "n_embd": 24, "n_head": 4, "n_positions": 64}
+ROTARY = {**GPT, "rotary_dim": 6, "tie_word_embeddings": False}
+NEO = {**OWN_NAMES, "num_layers": 3, "hidden_size": 24, "num_heads": 4}
+NEO |= {"attention_types": [[["global", "local", "local"], 1]], "window_size": 4}
+CAPPED = {**SMALL, **WINDOWS, "layer_types": LOCAL, "attn_logit_softcapping": 2.0}
+MPT = {**OWN_NAMES, "d_model": 24, "n_layers": 3, "n_heads": 4, "max_seq_len": 64}
+ALIBI = {**PLAIN, "ffn_hidden_size": 40, "alibi": True, "multi_query": False}
+SINKS = {**SMALL, "head_dim": 8, "sliding_window": 4, "layer_types": LOCAL}
+XGLM = {**OWN_NAMES, "d_model": 24, "ffn_dim": 40, "num_layers": 3}
+CTRL = {"vocab_size": 50, "n_embd": 24, "dff": 40, "n_layer": 3, "n_head": 4}
+RELATIVE = {**PLAIN, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+LENGTH = {"max_position_embeddings": 64}
 MORE = {
-    "gpt1": Family(
-        t.OpenAIGPTLMHeadModel,
-        t.OpenAIGPTConfig,
-        {**GPT, **POSITIONS},
-        *("mlp", ("mlp.c_fc",), "mlp.act", "mlp.c_proj", "attn.c_proj"),
+    "gpt1": (t.OpenAIGPTLMHeadModel, t.OpenAIGPTConfig, GPT, "attn.c_proj"),
+    "codegen": (t.CodeGenForCausalLM, t.CodeGenConfig, ROTARY, "attn.out_proj"),
+    "gptj": (t.GPTJForCausalLM, t.GPTJConfig, ROTARY, "attn.out_proj"),
+    "gpt_neo": (
+        *(t.GPTNeoForCausalLM, t.GPTNeoConfig, {**NEO, **LENGTH}),
+        "attn.attention.out_proj",
     ),
-    "codegen": Family(
-        t.CodeGenForCausalLM,
-        t.CodeGenConfig,
-        {**GPT, **POSITIONS, "rotary_dim": 6, "tie_word_embeddings": False},
-        *OLD,
+    "gemma2": (
+        *(t.Gemma2ForCausalLM, t.Gemma2Config),
+        *({**CAPPED, "query_pre_attn_scalar": 16}, "self_attn.o_proj"),
     ),
-    "gptj": Family(
-        t.GPTJForCausalLM,
-        t.GPTJConfig,
-        {**GPT, **POSITIONS, "rotary_dim": 6, "tie_word_embeddings": False},
-        *OLD,
-    ),
-    "gpt_neo": Family(
-        t.GPTNeoForCausalLM,
-        t.GPTNeoConfig,
-        {**OWN_NAMES, "num_layers": 3, "hidden_size": 24, "num_heads": 4}
-        | {"attention_types": [[["global", "local", "local"], 1]], "window_size": 4}
-        | {"max_position_embeddings": 64},
-        *("mlp", ("mlp.c_fc",), "mlp.act", "mlp.c_proj", "attn.attention.out_proj"),
-    ),
-    "gemma2": Family(
-        t.Gemma2ForCausalLM,
-        t.Gemma2Config,
-        {**SMALL, **WINDOWS, "layer_types": LOCAL, "attn_logit_softcapping": 2.0}
-        | {"query_pre_attn_scalar": 16},
-        *(*GATED, "self_attn.o_proj"),
-    ),
-    "bloom": Family(
-        t.BloomForCausalLM,
-        t.BloomConfig,
+    "bloom": (
+        *(t.BloomForCausalLM, t.BloomConfig),
         {**OWN_NAMES, "hidden_size": 24, "n_layer": 3, "n_head": 4},
-        *("mlp", ("mlp.dense_h_to_4h",), "mlp.gelu_impl", "mlp.dense_4h_to_h"),
         "self_attention.dense",
     ),
-    "mpt": Family(
-        t.MptForCausalLM,
-        t.MptConfig,
-        {**OWN_NAMES, "d_model": 24, "n_layers": 3, "n_heads": 4, "max_seq_len": 64},
-        *("ffn", ("ffn.up_proj",), "ffn.act", "ffn.down_proj", "attn.out_proj"),
+    "mpt": (t.MptForCausalLM, t.MptConfig, MPT, "attn.out_proj"),
+    "falcon_alibi": (
+        *(t.FalconForCausalLM, t.FalconConfig),
+        *({**ALIBI, "new_decoder_architecture": False}, "self_attention.dense"),
     ),
-    "falcon_alibi": Family(
-        t.FalconForCausalLM,
-        t.FalconConfig,
-        {**PLAIN, "ffn_hidden_size": 40, "alibi": True, "multi_query": False}
-        | {"new_decoder_architecture": False},
-        *("mlp", ("mlp.dense_h_to_4h",), "mlp.act", "mlp.dense_4h_to_h"),
-        "self_attention.dense",
+    "gpt_oss": (
+        *(t.GptOssForCausalLM, t.GptOssConfig),
+        {**SINKS, "num_local_experts": 4, "num_experts_per_tok": 2},
+        "self_attn.o_proj",
     ),
-    "gpt_oss": Family(
-        t.GptOssForCausalLM,
-        t.GptOssConfig,
-        {**SMALL, "head_dim": 8, "sliding_window": 4, "layer_types": LOCAL}
-        | {"num_local_experts": 4, "num_experts_per_tok": 2},
-        *("mlp", (), "", "", "self_attn.o_proj"),
+    "xglm": (
+        *(t.XGLMForCausalLM, t.XGLMConfig),
+        *({**XGLM, "attention_heads": 4, **LENGTH}, "self_attn.out_proj"),
     ),
-    "xglm": Family(
-        t.XGLMForCausalLM,
-        t.XGLMConfig,
-        {**OWN_NAMES, "d_model": 24, "ffn_dim": 40, "num_layers": 3}
-        | {"attention_heads": 4, "max_position_embeddings": 64},
-        *("fc1", ("fc1",), "activation_fn", "fc2", "self_attn.out_proj"),
+    "biogpt": (
+        *(t.BioGptForCausalLM, t.BioGptConfig),
+        *({**PLAIN, **LENGTH}, "self_attn.out_proj"),
     ),
-    "biogpt": Family(
-        t.BioGptForCausalLM,
-        t.BioGptConfig,
-        {**PLAIN, "max_position_embeddings": 64},
-        *("fc1", ("fc1",), "activation_fn", "fc2", "self_attn.out_proj"),
+    "ctrl": (
+        *(t.CTRLLMHeadModel, t.CTRLConfig),
+        *({**CTRL, "n_positions": 64}, "multi_head_attention.dense"),
     ),
-    "ctrl": Family(
-        t.CTRLLMHeadModel,
-        t.CTRLConfig,
-        {"vocab_size": 50, "n_embd": 24, "dff": 40, "n_layer": 3, "n_head": 4}
-        | {"n_positions": 64},
-        *("ffn", ("ffn.0",), "ffn.1", "ffn.2", "multi_head_attention.dense"),
-    ),
-    "deberta2": Family(
-        t.DebertaV2Model,
-        t.DebertaV2Config,
-        {**PLAIN, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
-        | {"position_buckets": 8, "max_position_embeddings": 64},
-        *("intermediate", ("intermediate.dense",)),
-        *("intermediate.intermediate_act_fn", "output.dense", "attention.output.dense"),
+    "deberta2": (
+        *(t.DebertaV2Model, t.DebertaV2Config),
+        *({**RELATIVE, "position_buckets": 8, **LENGTH}, "attention.output.dense"),
     ),
 }
+MORE = {name: Family(*parts, attn_out=out) for name, (*parts, out) in MORE.items()}
 BIDIRECTIONAL = ("bert", "roberta", "distilbert", "mpnet", "t5", "deberta2")
 
 

@@ -83,8 +83,7 @@ def test_attention_and_residual_stream_equal_the_models_own(family):
     assert torch.equal(
         found["hidden"][:2], torch.stack(states[1:3])
     )  # the last: normed
-    path = {name: m for m, name in ((m, n) for n, m in model.named_modules())}
-    names = {m: n for n, m in path.items()}
+    names = {m: n for n, m in model.named_modules()}
     pattern = names[blocks[0].get_submodule(parts.attn_out)].replace(".0.", ".*.", 1)
     named = captured(model, ["attn_out"], modules={"attn_out": pattern})
     assert torch.equal(named["attn_out"], found["attn_out"])
@@ -124,16 +123,10 @@ def test_capture_changes_nothing_and_is_gone_after_an_error(family):
         plain = model(IDS)[0]
         with neurons.capture(model, neurons.KINDS, lambda *_: None):
             assert torch.equal(model(IDS)[0], plain)
-        with (
-            pytest.raises(ZeroDivisionError),
-            neurons.capture(model, neurons.KINDS, lambda *_: 1 / 0),
-        ):
-            model(IDS)
-        for kind in neurons.KINDS:
-            with (
-                pytest.raises(ZeroDivisionError),
-                neurons.edit(model, kind, {1: lambda _: 1 / 0}),
-            ):
+        failing = [neurons.capture(model, neurons.KINDS, lambda *_: 1 / 0)]
+        failing += [neurons.edit(model, k, {1: lambda _: 1 / 0}) for k in neurons.KINDS]
+        for context in failing:
+            with pytest.raises(ZeroDivisionError), context:
                 model(IDS)
         assert torch.equal(model(IDS)[0], plain)
     hooks = [h for m in model.modules() for h in m._forward_hooks.values()]
@@ -227,12 +220,14 @@ def test_modules_named_by_hand():
         edits = {2: lambda x: 0 * x}
         with neurons.edit(model, "ffn_out", edits, modules=paths):
             assert not captured(model, ["ffn_out"])["ffn_out"][2].any()
-    with pytest.raises(StructureError, match=r"called 'x\.\*' \(for ffn_out\)"):
-        captured(model, ["ffn_out"], modules={"ffn_out": "x.*"})
-    with pytest.raises(ValueError, match="qk has no module of its own"):
-        captured(model, ["ffn_out"], modules={"qk": "x.*"})
-    with pytest.raises(StructureError, match=r"names 6 modules .* has 3 layers"):
-        neurons.count_neurons(model, "hidden", modules={"hidden": "*.layers.*.fc*"})
+    for kind, paths, words in (
+        ("ffn_out", {"ffn_out": "x.*"}, r"called 'x\.\*' \(for ffn_out\)"),
+        ("ffn_out", {"qk": "x.*"}, "qk has no module of its own"),
+        ("ffn_out", {"fnn": "x.*"}, "'fnn': expected one of ffn_hidden"),
+        ("hidden", {"hidden": "*.layers.*.fc*"}, r"names 6 modules .* has 3 layers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            neurons.count_neurons(model, kind, modules=paths)
 
 
 def test_unknown_structures_say_what_was_looked_for_and_found():

@@ -26,7 +26,10 @@ def test_responses_stream_and_equal_the_product(llama, story):
     words, tokens, store = story
     H = brain_clock.alignment_matrix(tokens["word"], words["onset"], n_times=30, tr=2.0)
     activations = stores.open_activations(store, "ffn_hidden")
+    mean, variance = blocks.moments(activations)
     dense = activations.to_numpy().reshape(len(tokens), -1)
+    np.testing.assert_allclose(mean, dense.mean(0, dtype=float), atol=1e-6)
+    np.testing.assert_allclose(variance, dense.var(0, dtype=float), 1e-4, 1e-9)
     streamed = recording.responses(activations, H)
     np.testing.assert_allclose(streamed, H @ dense, atol=1e-5)
     direct = recording.stream_responses(llama, tokens, H, **READING)
@@ -41,19 +44,9 @@ def test_responses_of_a_story_that_the_scan_hardly_meets(story):
     clock = {"n_times": 5, "tr": 1.0, "start": words["onset"].max() - 2}
     H = brain_clock.alignment_matrix(tokens["word"], words["onset"], **clock)
     dense = activations.to_numpy().reshape(len(tokens), -1)
-    np.testing.assert_allclose(
-        recording.responses(activations, H), H @ dense, atol=1e-6
-    )
+    found = recording.responses(activations, H)
+    np.testing.assert_allclose(found, H @ dense, atol=1e-6)
     assert not recording.responses(activations, 0 * H).any()
-
-
-def test_statistics_of_a_store(story):
-    *_, store = story
-    activations = stores.open_activations(store, "ffn_hidden")
-    dense = activations.to_numpy().astype(float)
-    mean, variance = blocks.moments(activations)
-    np.testing.assert_allclose(mean, dense.mean(0).ravel(), atol=1e-6)
-    np.testing.assert_allclose(variance, dense.var(0).ravel(), rtol=1e-4, atol=1e-9)
 
 
 def test_store_is_lazy_and_labelled(story):
@@ -77,15 +70,15 @@ def test_store_is_lazy_and_labelled(story):
 def test_missing_chunk_is_not_read_as_nan(story):
     *_, store = story
     (store / "activations.zarr" / "ffn_out" / "c" / "0" / "1" / "0").unlink()
-    with pytest.raises(artifacts.ArtifactError, match="ffn_out/c/0/1/0 is missing"):
-        stores.open_activations(store, "ffn_out")
     stores.open_activations(store, "ffn_hidden")
-    with pytest.raises(artifacts.ArtifactError, match="ffn_out/c/0/1/0 is missing"):
-        stores.open_activations(store)
-    with pytest.raises(artifacts.ArtifactError, match="'qk', only of ffn_hidden"):
-        stores.open_activations(store, "qk")
-    with pytest.raises(artifacts.ArtifactError, match="no store of activations"):
-        stores.open_activations(store / "nowhere")
+    for path, kind, words in (
+        (store, "ffn_out", "ffn_out/c/0/1/0 is missing"),
+        (store, None, "ffn_out/c/0/1/0 is missing"),
+        (store, "qk", "'qk', only of ffn_hidden"),
+        (store / "nowhere", None, "no store of activations"),
+    ):
+        with pytest.raises(artifacts.ArtifactError, match=words):
+            stores.open_activations(path, kind)
 
 
 def test_kinds_must_have_the_same_layers(tmp_path):

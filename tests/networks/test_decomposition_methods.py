@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import FastICA
 
+from anbn.core.params import ParamError
 from anbn.networks import decomposition, svd
 from anbn.stats import matching, timeseries
 
@@ -60,9 +61,7 @@ def test_ica_from_the_seed_of_fastica_takes_the_same_steps(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = FastICA(4, random_state=1, **options).fit(data)
-    found = decomposition.ica(
-        svd.reduce(data, 4, n_extra=40), random_state=1, max_iter=5, tol=1e-4
-    )
+    found = decomposition.ica(svd.reduce(data, 4), random_state=1, max_iter=5)
     r = np.abs(matching.correlate(found.networks, whole.mixing_.T))
     assert r.max(1).min() > 0.999
 
@@ -86,17 +85,19 @@ def test_ica_does_not_depend_on_the_sign_of_the_data(planted):
     assert r.max(1).min() > 0.99
 
 
-def test_unknown_names(planted):
-    reduction = svd.reduce(planted[0], 3)
-    with pytest.raises(ValueError, match="over must be samples or units, found 'x'"):
-        decomposition.ica(reduction, over="x", random_state=0)
-    with pytest.raises(ValueError, match="solver must be fastica or picard, found 'y'"):
-        decomposition.ica(reduction, solver="y", random_state=0)
+def test_a_threshold_that_does_not_fit_is_told_by_its_parameter():
     for by, value, such in [("fdr", 3.6, 0.05), ("percent", 0, 1)]:
-        with pytest.raises(ValueError, match=f"as membership {by}.* such as {such}"):
+        message = f"^membership_threshold is {value}: .* {by}.* such as {such}"
+        with pytest.raises(ParamError, match=message):
             decomposition.threshold(np.zeros((1, 3)), value, by=by)
-    with pytest.raises(ValueError, match="by must be z, percent or fdr, found 'w'"):
-        decomposition.threshold(np.zeros((1, 3)), 1, by="w")
+
+
+def test_more_networks_than_tokens_are_told_by_their_parameter():
+    decomposition.check_number("scan", 9, 10)
+    for n in (10, 400):
+        message = f"^scan: {n} networks .* 10 tokens. .*corpus_tokens"
+        with pytest.raises(ParamError, match=message):
+            decomposition.check_number("scan", n, 10)
 
 
 def test_dictionary_recovers_planted_networks(rng):
@@ -105,14 +106,10 @@ def test_dictionary_recovers_planted_networks(rng):
     loudness = rng.lognormal(sigma=1.5, size=900)
     data = rng.normal(size=(500, 6)) @ codes * loudness
     data += 0.02 * rng.normal(size=data.shape)
-    found = decomposition.dictionary(
-        svd.reduce(data, 6, standardise=True), penalty=0.3, random_state=0, n_epochs=20
-    )
-    r = np.abs(
-        matching.correlate(
-            found.networks, codes / (np.linalg.norm(codes, axis=0) + 1e-9)
-        )
-    )
+    reduction = svd.reduce(data, 6, standardise=True)
+    found = decomposition.dictionary(reduction, penalty=0.3, random_state=0)
+    codes = codes / (np.linalg.norm(codes, axis=0) + 1e-9)
+    r = np.abs(matching.correlate(found.networks, codes))
     assert r.max(1).min() > 0.8  # codes are shrunk
     assert found.timecourses.shape == (500, 6)
     assert (np.diff(found.explained) <= 0).all()

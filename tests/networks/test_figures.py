@@ -17,7 +17,7 @@ def test_layer_histogram(rng):
 def test_figures_of_networks(rng):
     null = rng.random(3) / 3, rng.random(5) / 5
     judged = stability.Stability(rng.random(9), rng.random(9), *null)
-    unknown = stability.unjudged(5, stability.too_few(1))
+    unknown = stability.Stability(*[np.full(5, np.nan)] * 2, reason="halves need 4")
     axes = figures.plot_stability({"model": judged, "brain": unknown})
     labelled(axes[0])
     assert axes[0].get_title() == f"model: {judged.stable.sum()} of 9 stable"

@@ -15,7 +15,12 @@ def activations(rng):
     return values.astype(np.float32)
 
 
-def test_peaks_equal_numpy(activations, tmp_path):
+def test_peaks_equal_numpy(activations):
+    dims = ("token", "layer", "neuron")
+    half = activations.astype(np.float16)
+    store = xr.DataArray(half, dims=dims).chunk({"token": 300})
+    found = massive.streaming_peaks(store)
+    np.testing.assert_array_equal(found.peak, np.abs(half).max(0))
     found = massive.streaming_peaks(activations)
     size = np.abs(activations)
     np.testing.assert_array_equal(found.peak, size.max(0))
@@ -29,24 +34,17 @@ def test_peaks_equal_numpy(activations, tmp_path):
     np.testing.assert_allclose(few.typical, exact)
 
 
-def test_peaks_of_other_arrays(activations):
-    half = activations.astype(np.float16)
-    dims = ("token", "layer", "neuron")
-    found = massive.streaming_peaks(xr.DataArray(half, dims=dims).chunk({"token": 300}))
-    np.testing.assert_array_equal(found.peak, np.abs(half).max(0))
-    truth = half.astype(float).var(0)
-    np.testing.assert_allclose(found.variance, truth, rtol=1e-4)
-
-
 def test_planted_massive_neurons(activations):
     peaks = massive.streaming_peaks(activations)
-    published = massive.massive_neurons(peaks.peak, peaks.typical)
-    assert list(zip(*np.nonzero(published), strict=True)) == [(1, 7)]
-    both = massive.massive_neurons(peaks.peak, peaks.typical, peaks.variance)
-    assert list(zip(*np.nonzero(both), strict=True)) == [(1, 7), (2, 3)]
-    assert not massive.massive_neurons(peaks.peak, peaks.typical, least=5000).any()
-    none = massive.massive_neurons(peaks.peak, peaks.typical, ratio=1e6)
-    assert not none.any()
+    for options, expected in (
+        ({}, [(1, 7), (2, 3)]),
+        ({"variance_ratio": np.inf}, [(1, 7)]),  # the published line alone
+        ({"variance_ratio": np.inf, "least": 5000}, []),
+        ({"variance_ratio": np.inf, "ratio": 1e6}, []),
+    ):
+        of = peaks.peak, peaks.typical, peaks.variance
+        found = np.argwhere(massive.massive_neurons(*of, **options))
+        assert [*map(tuple, found)] == expected
 
 
 def test_neurons_that_never_vary_do_not_set_the_scale():
@@ -69,13 +67,10 @@ def test_description(activations):
     assert row["ratio"] == pytest.approx(4000 / peaks.typical[1])
     variance = activations.astype(float).var(0)
     assert row["share"] == pytest.approx(variance[1, 7] / variance.sum())
-    assert "token" not in massive.describe_massive(peaks, members)
 
 
-def test_bad_input_is_named(activations):
-    peaks = massive.streaming_peaks(activations)
-    with pytest.raises(ValueError, match=r"typical of \(n_layers,\).*\(2,\)"):
-        massive.massive_neurons(peaks.peak, peaks.typical[:2])
-    activations[600, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="tokens 512 to 1023 hold NaN"):
-        massive.streaming_peaks(activations)
+def test_what_is_not_finite_is_refused(activations):
+    for value in (np.nan, np.inf):
+        activations[600, 0, 0] = value
+        with pytest.raises(ValueError, match=r"NaN or infinite.* samples 512 to 1023"):
+            massive.streaming_peaks(activations)

@@ -1,6 +1,5 @@
 import nibabel
 import numpy as np
-import pandas as pd
 import pytest
 
 from anbn.networks import decomposition, stability
@@ -12,7 +11,7 @@ QUICK = {"n_bootstrap": 6, "n_halves": 3, "n_null_sets": 4}
 
 
 def corpus(
-    n_shared, seed, *, n_documents=20, n_tokens=60, n_own=1, n_units=300, size=25
+    n_shared, seed, *, n_documents=16, n_tokens=50, n_own=1, n_units=200, size=20
 ):
     """Documents that share networks, each beside one that no other document has.
 
@@ -46,6 +45,21 @@ def judged(data, whose, n, method="ica", **options):
     return decomposition.decompose(data, n, method, whose=whose, **options)
 
 
+def only_shared_are_stable(found, shared, keep=slice(None), least=0.5):
+    r = matching.correlate(found.networks[:, keep], shared[:, keep])
+    real = np.abs(r).max(1) > least if len(shared) else np.zeros(len(r), bool)
+    assert real.sum() == len(shared)
+    np.testing.assert_array_equal(found.stability.stable, real)
+    return real
+
+
+@pytest.fixture(scope="module")
+def three():
+    """A corpus of three shared networks, and what is found in it."""
+    data, whose, shared = corpus(3, 0)
+    return data, whose, shared, judged(data, whose, 6)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_networks_that_no_two_documents_share_are_never_stable(seed):
     data, whose, _ = corpus(0, seed)
@@ -55,66 +69,58 @@ def test_networks_that_no_two_documents_share_are_never_stable(seed):
     # what many draws hold comes back in them all the same: no sign of anything shared
     assert found.stability.index.mean() > 2 * found.stability.halves.mean()
     assert "0 of 10 networks asked for are stable" in found.stability.describe(10)
+    with pytest.raises(ValueError, match=r"no network is stable: .*only_stable: false"):
+        found.only_stable()
 
 
 @pytest.mark.parametrize("standardise", [False, True])
 def test_shared_networks_are_stable_and_no_others(standardise):
     data, whose, shared = corpus(5, 1)
     found = judged(data, whose, 10, standardise=standardise)
-    real = np.abs(matching.correlate(found.networks, shared)).max(1) > 0.5
-    assert real.sum() == 5
-    np.testing.assert_array_equal(found.stability.stable, real)
+    real = only_shared_are_stable(found, shared)
     assert found.stability.halves[real].min() > 0.9
-    all_shared, whose, _ = corpus(8, 1, n_own=0)
-    found = judged(all_shared, whose, 8, standardise=standardise)
+    all_shared, whose, _ = corpus(5, 1, n_own=0)
+    found = judged(all_shared, whose, 5, standardise=standardise)
     assert found.stability.stable.all()
+    found = judged(all_shared, whose, 5, standardise=standardise, n_null_sets=0)
+    assert found.stability.halves.min() > 0.9
+    assert not found.stability.stable.any()
+    assert "n_null_sets" in found.stability.describe(5)
 
 
 @pytest.mark.parametrize("n_shared", [0, 2, 4])
 def test_networks_of_a_dictionary(n_shared):
     small = {"n_documents": 10, "n_units": 120, "size": 12, "n_own": int(n_shared < 4)}
-    data, whose, shared = corpus(n_shared, 2, **small)
+    data, whose, shared = corpus(n_shared, 2, n_tokens=60, **small)
     found = judged(data, whose, 4, "dictionary", n_bootstrap=5, n_null_sets=3)
-    if n_shared:
-        real = np.abs(matching.correlate(found.networks, shared)).max(1) > 0.5
-        assert real.sum() == n_shared
-        np.testing.assert_array_equal(found.stability.stable, real)
-    else:
-        assert not found.stability.stable.any()
+    only_shared_are_stable(found, shared)
 
 
-def people(shared, rng, n_people=8, n_times=40):
-    """Volumes of people: blobs that all have, or each has elsewhere."""
-    inside = np.zeros((12, 14, 12), np.uint8)
+@pytest.fixture(scope="module", params=[True, False], ids=["shared", "apart"])
+def people(request):
+    """Volumes of eight people: blobs that all have, or each has elsewhere."""
+    rng = np.random.default_rng(0)
+    inside = np.zeros((9, 10, 9), np.uint8)
     inside[1:-1, 1:-1, 1:-1] = 1
     mask = nibabel.Nifti1Image(inside, np.diag([8.0, 8, 8, 1]))
-    at = np.argwhere(inside)
-    runs = []
-    centres = np.array([(3, 3, 3), (9, 10, 3), (4, 9, 8)])
-    for _ in range(n_people):
-        here = centres if shared else at[rng.choice(len(at), 3, replace=False)]
-        maps = np.stack([np.exp(-((at - c) ** 2).sum(1) / 5) for c in here])
-        run = 6 * rng.normal(size=(n_times, 3)) @ maps
+    at, runs = np.argwhere(inside), []
+    centres = np.array([(2, 2, 2), (6, 7, 2), (3, 6, 6)])
+    for _ in range(8):
+        here = centres if request.param else at[rng.choice(len(at), 3, replace=False)]
+        maps = np.stack([np.exp(-((at - c) ** 2).sum(1) / 3) for c in here])
+        run = 6 * rng.normal(size=(30, 3)) @ maps
         run += rng.normal(size=run.shape)
         runs.append((run - run.mean(0)).astype(np.float32))
-    return runs, mask
+    return request.param, runs, mask
 
 
 # the dictionary of this project takes long in so many voxels: above, in neurons
 @pytest.mark.parametrize("method", ["ica", "vsdbn", "canica", "dictlearning"])
-@pytest.mark.parametrize("shared", [True, False])
-def test_networks_of_people(method, shared, rng):
-    runs, mask = people(shared, rng)
-    options = {
-        "over": "units",
-        "mask": mask,
-        "n_bootstrap": 4,
-        "n_halves": 3,
-        "n_null_sets": 4,
-    }
-    whose = [f"sub-{i}" for i in range(8)]
-    found = judged(runs, whose, 6 if method == "vsdbn" else 3, method, **options)
-    stable = found.stability.stable
+def test_networks_of_people(method, people):
+    shared, runs, mask = people
+    whose, n = [f"sub-{i}" for i in range(8)], 6 if method == "vsdbn" else 3
+    options = {"n_bootstrap": 4, "over": "units", "mask": mask}
+    stable = judged(runs, whose, n, method, **options).stability.stable
     if not shared:
         assert not stable.any()
     elif method == "vsdbn":  # of six hidden units some are on in no volume
@@ -129,20 +135,17 @@ def test_runs_of_one_person_and_tables_of_regions(rng):
     for _ in range(6):
         run = rng.laplace(size=(50, 2)) @ maps + 0.5 * rng.normal(size=(50, 40))
         runs.append(run.astype(np.float32))
-    found = judged(runs, [f"run-{i}" for i in range(6)], 2, over="units")
-    assert found.stability.stable.all()
-    order = [rng.permutation(40) for _ in runs]
-    apart = [run[:, o] for run, o in zip(runs, order, strict=True)]
-    found = judged(apart, [f"run-{i}" for i in range(6)], 2, over="units")
-    assert not found.stability.stable.any()
+    whose = [f"run-{i}" for i in range(6)]
+    assert judged(runs, whose, 2, over="units").stability.stable.all()
+    apart = [run[:, rng.permutation(40)] for run in runs]
+    assert not judged(apart, whose, 2, over="units").stability.stable.any()
 
 
 @pytest.mark.parametrize("n_parts", [1, 2, 3])
-def test_too_few_parts_cannot_be_judged_and_all_goes_on(n_parts, rng):
-    data, _, _ = corpus(3, 0, n_documents=4)
-    whose = np.arange(len(data)) % n_parts
-    found = judged(data, whose, 3)
-    assert found.networks.shape == (3, 300)
+def test_too_few_parts_cannot_be_judged_and_all_goes_on(n_parts, three):
+    data = three[0][:200]
+    found = judged(data, np.arange(len(data)) % n_parts, 3)
+    assert found.networks.shape == (3, 200)
     assert not found.stability.stable.any()
     assert np.isnan(found.stability.halves).all()
     told = found.stability.describe(3)
@@ -151,21 +154,10 @@ def test_too_few_parts_cannot_be_judged_and_all_goes_on(n_parts, rng):
     assert found.only_stable() is found
 
 
-def test_without_null_data_sets_nothing_is_called_stable():
-    data, whose, _ = corpus(5, 0, n_own=0)
-    found = judged(data, whose, 5, n_null_sets=0)
-    assert found.stability.halves.min() > 0.9
-    assert not found.stability.stable.any()
-    assert "n_null_sets" in found.stability.describe(5)
-
-
 def test_many_documents_are_dealt_into_groups(monkeypatch):
-    monkeypatch.setattr(decomposition, "MOST_PARTS", 6)
+    monkeypatch.setattr(stability, "MOST_PARTS", 6)
     data, whose, shared = corpus(2, 0)
-    found = judged(data, whose, 4)
-    real = np.abs(matching.correlate(found.networks, shared)).max(1) > 0.7
-    assert real.sum() == 2
-    np.testing.assert_array_equal(found.stability.stable, real)
+    only_shared_are_stable(judged(data, whose, 4), shared, least=0.7)
 
 
 def test_few_documents_of_few_tokens_come_back_with_what_they_have():
@@ -176,30 +168,39 @@ def test_few_documents_of_few_tokens_come_back_with_what_they_have():
     assert (found.stability.halves == 0).any()
 
 
-def test_units_left_out_take_no_part(rng):
-    data, whose, shared = corpus(3, 0)
-    keep = np.arange(300) % 2 == 0
-    found = judged(data, whose, 6, keep=keep)
-    real = np.abs(matching.correlate(found.networks[:, keep], shared[:, keep])).max(1)
-    np.testing.assert_array_equal(found.stability.stable, real > 0.7)
+def test_units_left_out_take_no_part(three):
+    data, whose, shared, _ = three
+    keep = np.arange(200) % 3 > 0
+    only_shared_are_stable(judged(data, whose, 6, keep=keep), shared, keep, 0.7)
 
 
-def test_fewer_networks_than_asked_for_are_told():
-    some = stability.Stability(
-        np.full(4, 0.9), np.full(4, 0.9), np.array([0.4]), np.array([0.1, 0.12])
+def test_the_same_seed_gives_the_same_and_unstable_ones_can_be_left_out(three):
+    data, whose, _, found = three
+    again = judged(data, whose, 6).stability
+    np.testing.assert_array_equal(again.halves, found.stability.halves)
+    np.testing.assert_array_equal(again.null_halves, found.stability.null_halves)
+    stable = found.only_stable()
+    assert stable.networks.shape == (3, 200)
+    assert stable.timecourses.shape == (800, 3)
+    assert stable.explained.shape == stable.stability.halves.shape == (3,)
+
+
+def test_scan_shows_how_many_there_are(three):
+    data, whose, _, found = three
+    table = stability.scan(
+        lambda n_networks: found if n_networks == 6 else judged(data, whose, 2), [2, 6]
     )
-    told = some.describe(6)
-    assert told.startswith("4 of 6 networks asked for are stable (4 came back);")
-    assert some.of(np.array([True, False, True, False])).halves.shape == (2,)
+    assert table.index.tolist() == [2, 6]
+    assert table["n_stable"].tolist() == [2, 3]
+    assert table["explained"].is_monotonic_increasing
 
 
 def test_agreement_equals_a_naive_loop(rng):
     maps = rng.normal(size=(4, 200))
-    pairs = []
-    for _ in range(3):
-        pairs.append(
-            [rng.permutation(maps) + rng.normal(size=maps.shape) for _ in range(2)]
-        )
+    pairs = [
+        [rng.permutation(maps) + rng.normal(size=maps.shape) for _ in range(2)]
+        for _ in range(3)
+    ]
     found = stability.refit_agreement(maps, pairs)
     for k, row in enumerate(maps):
         expected = []
@@ -212,12 +213,18 @@ def test_agreement_equals_a_naive_loop(rng):
 
 
 def test_halves_are_disjoint_and_draws_are_with_replacement(rng):
-    counts = stability.halves(7, 50, rng)
-    assert (counts.sum(2) == 3).all()
-    assert (counts.sum(1) <= 1).all()
-    drawn = stability.draws(7, 50, rng)
-    assert (drawn.sum(1) == 7).all()
-    assert drawn.max() > 1
+    data, maps, counts = rng.normal(size=(70, 9)), rng.normal(size=(2, 9)), []
+
+    def fit(gathered, drawn, seed):
+        counts.append(drawn)
+        return maps
+
+    options = {"mask": None, "keep": None, "standardise": False, "n_rows": (2, 2)}
+    options |= {"n_bootstrap": 40, "n_halves": 30, "n_null_sets": 0, "seed": 0}
+    stability.judge(maps, data, np.arange(70) % 7, fit, **options)
+    drawn, halves = np.array(counts[:40]), np.array(counts[40:]).reshape(30, 2, 7)
+    assert (drawn.sum(1) == 7).all() and drawn.max() > 1
+    assert (halves.sum(2) == 3).all() and (halves.sum(1) <= 1).all()
 
 
 def test_the_limit_is_beyond_the_largest_and_three_deviations():
@@ -229,20 +236,9 @@ def test_the_limit_is_beyond_the_largest_and_three_deviations():
     found = stability.Stability(index, both, np.array([0.4, 0.6]), narrow)
     assert (found.limit, found.index_limit) == (pytest.approx(0.1), pytest.approx(0.5))
     assert found.stable.tolist() == [True, False, False]
+    assert "1 of 6 networks asked for are stable (3 came back);" in found.describe(6)
     one = stability.Stability(index, both, index[:1], null[:1])
     assert one.limit == np.inf
-
-
-def test_networks_that_are_not_stable_can_be_left_out():
-    data, whose, _ = corpus(3, 0)
-    found = judged(data, whose, 6)
-    stable = found.only_stable()
-    assert stable.networks.shape == (3, 300)
-    assert stable.timecourses.shape == (1200, 3)
-    assert stable.explained.shape == stable.stability.halves.shape == (3,)
-    data, whose, _ = corpus(0, 0)
-    with pytest.raises(ValueError, match=r"no network is stable: .*only_stable: false"):
-        judged(data, whose, 6).only_stable()
 
 
 def test_empty_networks_are_left_out(monkeypatch, rng):
@@ -256,30 +252,3 @@ def test_empty_networks_are_left_out(monkeypatch, rng):
     found = decomposition.decompose(data, 3, "dictionary", random_state=0)
     assert found.networks.shape == (2, 30)
     assert found.timecourses.shape == (200, 2)
-
-
-def test_scan_shows_how_many_there_are():
-    data, whose, _ = corpus(3, 0, n_own=1)
-
-    def decompose(n_networks):
-        return judged(data, whose, n_networks)
-
-    table = stability.scan(decompose, [2, 3, 8])
-    assert table.index.tolist() == [2, 3, 8]
-    assert table["n_stable"].tolist() == [2, 3, 3]
-    assert table["explained"].is_monotonic_increasing
-    assert isinstance(table, pd.DataFrame)
-
-
-def test_the_same_seed_gives_the_same():
-    data, whose, _ = corpus(3, 0)
-    a, b = (judged(data, whose, 5) for _ in range(2))
-    np.testing.assert_array_equal(a.stability.halves, b.stability.halves)
-    np.testing.assert_array_equal(a.stability.null_halves, b.stability.null_halves)
-
-
-def test_a_decomposition_without_documents_is_not_judged():
-    data, _, _ = corpus(3, 0)
-    found = decomposition.decompose(data, 3, "ica", random_state=0)
-    assert isinstance(found, decomposition.Decomposition)
-    assert found.stability is None

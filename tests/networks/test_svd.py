@@ -40,7 +40,7 @@ def test_moments_equal_numpy(data):
 
 
 def test_reduction_equals_the_exact_decomposition(data):
-    found = svd.reduce([data[:300], data[300:]], 12, n_extra=4, n_passes=6)
+    found = svd.reduce([data[:300], data[300:]], 12, n_passes=6)
     u, s, vt = exact(data, 12)
     np.testing.assert_allclose(found.s, s, rtol=1e-4)
     assert np.abs((found.u * u).sum(0)).min() > 0.9999
@@ -85,15 +85,17 @@ def test_same_seed_same_vectors(data):
 
 
 def test_bad_input(data, rng):
-    with pytest.raises(ValueError, match=r"must lie in 1 to 300 .* 700 samples x 300"):
-        svd.reduce(data, 301)
-    with pytest.raises(ValueError, match="must lie in 1 to 9"):
-        svd.reduce(data[:10], 10)
-    with pytest.raises(ValueError, match="has rank 3, less than the 5"):
-        svd.reduce(rng.normal(size=(80, 3)) @ rng.normal(size=(3, 40)), 5)
-    data[513, 4] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite values in samples 512 to"):
-        svd.reduce(data, 3)
+    unknown = data.copy()
+    unknown[513, 4] = np.nan
+    of_rank_3 = rng.normal(size=(80, 3)) @ rng.normal(size=(3, 40))
+    for given, n, message in (
+        (data, 301, r"must lie in 1 to 300 .* 700 samples x 300"),
+        (data[:10], 10, "must lie in 1 to 9"),
+        (of_rank_3, 5, "has rank 3, less than the 5"),
+        (unknown, 3, "NaN or infinite values in samples 512 to"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            svd.reduce(given, n)
 
 
 def test_never_the_whole_matrix_in_memory(rng):

@@ -51,16 +51,15 @@ class Tap(TorchFunctionMode):
         super().__init__()
         self.on_query, self.on_products = on_query, on_products
         self.on_output = on_output
-        self.leave()
-        self.inside = self.several = self.rescaled = False
-        self.output = None  # of the block's attention, as it was handed on
+        self.enter(None, 0, 0)
+        self.inside = False
 
     def enter(self, layer, batch, n_tokens):
         """A block begins, over so many texts and tokens: show its attention."""
         self.leave()
         self.layer, self.batch, self.n_tokens = layer, batch, n_tokens
         self.inside, self.several, self.rescaled = True, False, False
-        self.output = None
+        self.output = None  # of the block's attention, as it was handed on
 
     def leave(self):
         """A block, or its attention, is over."""
@@ -108,11 +107,8 @@ class Tap(TorchFunctionMode):
                 query.shape[-1] ** -0.5 if scale is None else scale,
             )
         output = function(query.reshape(shape), key, given.pop("value"), **given)
-        if packed:
-            heads = output.reshape(*query.shape[:3], -1)
-            output = self._changed(self.on_output, heads).reshape(output.shape)
-        else:
-            output = self._changed(self.on_output, output)
+        heads = output.reshape(*query.shape[:3], -1) if packed else output
+        output = self._changed(self.on_output, heads).reshape(output.shape)
         self.leave()
         return output
 
@@ -180,10 +176,10 @@ class Tap(TorchFunctionMode):
             return
         if name in _JOINED:
             parts = list(given[0])
-            at = [i for i, part in enumerate(parts) if part is self.logits]
-            if at:
-                self.first_key += sum(part.shape[-1] for part in parts[: at[0]])
-                self.logits = result
+            for i, part in enumerate(parts):
+                if part is self.logits:
+                    self.first_key += sum(x.shape[-1] for x in parts[:i])
+                    self.logits = result
             return
         if not any(x is self.logits for x in given):
             return
@@ -291,13 +287,12 @@ def query_key(query, key, bias, causal, scale, pooling="mean"):
     return (scale * products).transpose(1, 2).flatten(2)
 
 
-def _largest(q, k, attended, n_rows=16):
-    """Largest product with an attended key, some queries at a time."""
+def _largest(q, k, attended):
+    """Largest product with an attended key, 16 queries at a time."""
     attended = attended.expand(*attended.shape[:-2], q.shape[2], -1)
     parts = []
-    for i in range(0, q.shape[2], n_rows):
-        rows = attended[..., i : i + n_rows, :, None]
-        part = q[:, :, i : i + n_rows, None] * k[:, :, None]
-        largest = part.masked_fill(~rows, -torch.inf).amax(-2)
-        parts.append(largest.where(rows.any(-2), 0))
+    for queries, rows in zip(q.split(16, 2), attended.split(16, -2), strict=True):
+        part = queries[:, :, :, None] * k[:, :, None]
+        largest = part.masked_fill(~rows[..., None], -torch.inf).amax(-2)
+        parts.append(largest.where(rows.any(-1, keepdim=True), 0))
     return torch.cat(parts, 2)

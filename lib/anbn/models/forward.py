@@ -13,21 +13,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from anbn.core.params import ParamError
 from anbn.models import neurons
 from anbn.models.structure import find_blocks, input_device
 from anbn.text.tokenization import special_tokens, tokenize, windows
 
+SCORES = ("surprisal", "entropy", "hits")
+PREDICTED = 256  # tokens whose logits are worked on at a time
+
 
 @contextmanager
 def remember(model, layers):
-    """Keep what goes into some blocks, of the last pass inside the context.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    layers : iterable of int
-        0-based.
+    """Keep what goes into some blocks (0-based), of the last pass inside the context.
 
     Yields
     ------
@@ -38,9 +34,7 @@ def remember(model, layers):
     blocks, kept = find_blocks(model), {}
     spread = any("forward" in vars(block) for block in blocks)
     with ExitStack() as stack:
-        for layer in {*layers} - {0}:
-            if spread:
-                continue
+        for layer in set() if spread else {*layers} - {0}:
 
             def keep(_, args, output, layer=layer):
                 kept[layer] = output
@@ -55,14 +49,8 @@ def resume(model, kept, layer):
     """Passes inside begin at a block, with what the intact model brought there.
 
     Only for the same input as in ``remember``, and where nothing below that block is
-    changed. The embedding still runs; blocks below hand on what was kept.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    kept : dict
-        From ``remember``; a layer that is not in it runs from the beginning.
-    layer : int
+    changed. The embedding still runs; blocks below hand on what was kept. With a layer
+    that is not in ``kept`` (from ``remember``) passes run from the beginning.
     """
     skipped = find_blocks(model)[:layer] if layer in kept else []
     for block in skipped:
@@ -131,20 +119,18 @@ def forward_windows(
     recorded : Recorded
         On a GPU the next batch already runs while this one is handed out.
     """
+    asked = zip(SCORES, (surprisal, entropy, hits), strict=True)
     causal = language_model.head == "causal"
-    named = {"surprisal": surprisal, "entropy": entropy, "hits": hits}
-    wanted = [name for name, asked in named.items() if asked and causal]
-    options = {"kinds": kinds, "dtype": getattr(torch, dtype), "scores": wanted}
-    options |= where
+    options = {"kinds": kinds, "dtype": getattr(torch, dtype), "where": where}
+    options["scores"] = [name for name, wanted in asked if wanted and causal]
     jobs = _jobs(language_model, tokens, window, stride)
     batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
     batches = [batch for batch in batches if batch[-1][-1] > start]
     ids, waiting = tokens["id"].to_numpy(), None
     memory = itertools.cycle([{}, {}, {}])
-    quiet = len(batches) < 4
-    for batch in tqdm(batches, "windows", mininterval=5, disable=quiet):
+    for batch in tqdm(batches, "windows", mininterval=5, disable=len(batches) < 4):
         with torch.inference_mode():
-            recorded = _forward(language_model, ids, batch, next(memory), options)
+            recorded = _forward(language_model, ids, batch, next(memory), **options)
         recorded, copied = _less(recorded, start), _copies_of(language_model.model)
         if not copied:
             yield recorded
@@ -202,8 +188,8 @@ def read_first(language_model, tokens, *, window, stride):
         False for all where the tokenizer begins a text with a special token.
     """
     first = np.zeros(len(tokens), bool)
+    jobs = _jobs(language_model, tokens, window, stride)
     if not special_tokens(language_model.tokenizer)[0]:
-        jobs = _jobs(language_model, tokens, window, stride)
         first[[new for begin, new, _ in jobs if begin == new]] = True
     return first
 
@@ -224,7 +210,7 @@ def _jobs(language_model, tokens, window, stride):
     ]
 
 
-def _forward(language_model, ids, batch, memory, options):
+def _forward(language_model, ids, batch, memory, *, kinds, dtype, where, scores):
     """One pass over a batch of windows; ``memory`` is kept for the next."""
     model, tokenizer = language_model.model, language_model.tokenizer
     before, after = special_tokens(tokenizer)
@@ -243,8 +229,6 @@ def _forward(language_model, ids, batch, memory, options):
         mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in given])
         arguments["attention_mask"] = mask.to(input_device(model))
 
-    kinds, dtype = options["kinds"], options["dtype"]
-    where = {k: options[k] for k in ("layers", "modules", "qk_pooling") if k in options}
     activations = {}
 
     def receive(kind, i, values):
@@ -256,22 +240,21 @@ def _forward(language_model, ids, batch, memory, options):
         _copy(activations[kind][i], values, keeps)
 
     with neurons.capture(model, kinds, receive, **where) as n_layers:
-        if not options["scores"]:
+        if not scores:
             model.base_model(**arguments)  # no logits
             return Recorded(rows, activations, None, None)
         first = max(0, min(keep.start for keep in keeps) - 1)
         if "logits_to_keep" in inspect.signature(model.forward).parameters:
             arguments["logits_to_keep"] = longest - first
         logits = model(**arguments).logits
-    scores = _predictions(logits, padded, longest - logits.shape[1], options["scores"])
-    hosts = {name: _host((n_rows,), torch.float32, logits) for name in scores}
-    for name, score in scores.items():
-        _copy(hosts[name], score, keeps)
-    names = ("surprisal", "entropy", "hits")
-    return Recorded(rows, activations, *(hosts.get(name) for name in names))
+    found, hosts = _predictions(logits, padded, longest - logits.shape[1], scores), {}
+    for name, values in found.items():
+        hosts[name] = _host((n_rows,), torch.float32, logits)
+        _copy(hosts[name], values, keeps)
+    return Recorded(rows, activations, *(hosts.get(name) for name in SCORES))
 
 
-def _predictions(logits, ids, first, names, n_rows=256):
+def _predictions(logits, ids, first, names):
     """Surprisal, entropy (nats) or hits of tokens, given those before them.
 
     NaN where nothing comes before. ``logits`` begin at position ``first``.
@@ -279,9 +262,9 @@ def _predictions(logits, ids, first, names, n_rows=256):
     nothing = logits.new_full(ids.shape, torch.nan, dtype=torch.float32)
     scores = {name: nothing.clone() for name in names}
     ids = ids.to(logits.device)
-    for i in range(0, logits.shape[1] - 1, n_rows):
-        log_p = logits[:, i : i + n_rows].float().log_softmax(-1)
-        at = slice(first + i + 1, first + i + 1 + n_rows)
+    for i in range(0, logits.shape[1] - 1, PREDICTED):
+        log_p = logits[:, i : i + PREDICTED].float().log_softmax(-1)
+        at = slice(first + i + 1, first + i + 1 + PREDICTED)
         log_p = log_p[:, : len(range(ids.shape[1])[at])]
         if "surprisal" in names:
             scores["surprisal"][:, at] = -log_p.gather(-1, ids[:, at, None])[..., 0]
@@ -331,18 +314,3 @@ def _less(recorded, start):
         {kind: values[:, cut:] for kind, values in recorded.activations.items()},
         *(None if x is None else x[cut:] for x in recorded[2:]),
     )
-
-
-def check_windows(*, window, stride):
-    """Whether windows leave no gap.
-
-    Raises
-    ------
-    ParamError
-        If ``stride`` is larger than ``window``.
-    """
-    if stride > window:
-        raise ParamError(
-            f"stride: {stride} new tokens a window are more than its {window} tokens "
-            "(window). Set stride to at most window."
-        )

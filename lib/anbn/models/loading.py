@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -179,30 +180,25 @@ def load_model(
     auto = head == "auto"
     head = _saved_head(config) if auto else head
     own_class = _own_class(spec, config, head)
-    if not own_class:
-        _check_head(spec, config, head)
+    model_class = own_class or _auto_class(spec, config, head)
     spread = {}
     if isinstance(device, dict) or device == "balanced":
         spread = {"device_map": device, "offload_folder": _offload_folder()}
+    options = {"dtype": getattr(torch, dtype)}
     if random_weights is not None:
         torch.manual_seed(random_weights)
-        code = {} if own_class else LOCAL_CODE  # Auto classes alone take it
-        model_class = own_class or _auto_class(config, head)
-        model = model_class.from_config(config, dtype=getattr(torch, dtype), **code)
+        model = model_class.from_config(config, **options, **LOCAL_CODE)
     else:
-        options = {"dtype": getattr(torch, dtype), **spread}
-        model_class = own_class or _auto_class(config, head)
-        model, missing = _pretrained(spec, folder, model_class, options)
-        of_head = _of_head(model, missing)
-        if missing == of_head and missing and auto and head != "none" and not own_class:
+        options |= spread
+        model, missing, of_head = _pretrained(spec, folder, model_class, options)
+        if missing and of_head and auto and head != "none" and not own_class:
             print(
                 f"note: {spec} is saved as {config.architectures}, but without weights "
                 f"of a {head} head ({missing[0]}, ...): read without it"
             )
             head = "none"
-            model_class = _auto_class(config, head)
-            model, missing = _pretrained(spec, folder, model_class, options)
-            of_head = []
+            model_class = _auto_class(spec, config, head)
+            model, missing, of_head = _pretrained(spec, folder, model_class, options)
         if missing:
             _refuse_missing(spec, config, head, missing, of_head)
     if head == "none" and own_class:
@@ -213,8 +209,10 @@ def load_model(
     if not spread:
         model = model.to(choose_device(device))
     elif random_weights is not None:
-        spread["device_map"] = device if isinstance(device, dict) else None
-        model = _dispatch(model, **spread)
+        whole = model._no_split_modules
+        plan = infer_auto_device_map(model, no_split_module_classes=whole)
+        plan = device if isinstance(device, dict) else plan
+        model = dispatch_model(model, plan, offload_dir=spread["offload_folder"])
     model.config.get_text_config().use_cache = False  # a window is read in one pass
     model = model.eval().requires_grad_(False)
     if head == "causal" and _sees_ahead(model):
@@ -232,42 +230,39 @@ def load_model(
     return LanguageModel(model, tokenizer, head)
 
 
-def _auto_class(config, head):
-    """The Auto class to load a model with."""
+def _auto_class(spec, config, head):
+    """The Auto class to load a model with, if its architecture has such a head."""
+    has = [
+        name
+        for name, auto_class in AUTO_CLASSES.items()
+        if type(config) in auto_class._model_mapping
+    ]
+    if head not in has:
+        advice = " or ".join(f"head={name!r}" for name in has) or "another model"
+        raise ModelError(
+            f"model {spec!r} is of type {config.model_type!r}, which has no {head} "
+            f"head: use {advice}."
+        )
     if head == "none" and type(config) in AutoModelForTextEncoding._model_mapping:
         if config.is_encoder_decoder:
             return AutoModelForTextEncoding  # T5's encoder alone
     return AUTO_CLASSES[head]
 
 
-def _check_head(spec, config, head):
-    """Raise ModelError for a head that this architecture never has."""
-    if type(config) not in AUTO_CLASSES[head]._model_mapping:
-        has = [
-            name
-            for name, auto_class in AUTO_CLASSES.items()
-            if type(config) in auto_class._model_mapping
-        ]
-        advice = " or ".join(f"head={name!r}" for name in has)
-        raise ModelError(
-            f"model {spec!r} is of type {config.model_type!r}, which has no {head} "
-            f"head: use {advice or 'another model'}."
-        )
-
-
 def _pretrained(spec, folder, model_class, options):
-    """A model with its saved weights, and the names of those that are missing."""
+    """A model with its saved weights, those missing, and whether all are its head's."""
     try:
         model, info = model_class.from_pretrained(
             str(folder or spec), output_loading_info=True, **options, **SAFE
         )
+    except SafetensorError as error:
+        raise ModelError(_damaged(spec, folder, error)) from error
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(_not_found(spec, folder, error)) from error
-    except Exception as error:  # safetensors' own error has no public base class
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(_damaged(spec, folder, error)) from error
-    return model, sorted(k for k in info["missing_keys"] if not _needless(model, k))
+    missing = sorted(k for k in info["missing_keys"] if not _needless(model, k))
+    prefix = f"{model.base_model_prefix}."
+    below = model.base_model is model or any(k.startswith(prefix) for k in missing)
+    return model, missing, not below
 
 
 def _needless(model, name):
@@ -276,18 +271,10 @@ def _needless(model, name):
     return "pooler" in name or "Sinusoidal" in module
 
 
-def _of_head(model, missing):
-    """Those of the missing weights that are not of the model below its head."""
-    prefix = f"{model.base_model_prefix}."
-    if model.base_model is model:
-        return []
-    return [name for name in missing if not name.startswith(prefix)]
-
-
 def _refuse_missing(spec, config, head, missing, of_head):
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     saved = f"It was saved as {config.architectures}"
-    if missing == of_head:
+    if of_head:
         advice = f"{saved}; use head='none', which its weights have, or another model."
     else:
         advice = (
@@ -310,13 +297,6 @@ def _sees_ahead(model):
         logits = model(ids).logits[:, :-1].float()
     moved = (logits[0] - logits[1]).abs().max()
     return bool(moved > 50 * torch.finfo(model.dtype).eps * logits.abs().max())
-
-
-def _dispatch(model, *, device_map, offload_folder):
-    plan = device_map or infer_auto_device_map(
-        model, no_split_module_classes=model._no_split_modules
-    )
-    return dispatch_model(model, plan, offload_dir=offload_folder)
 
 
 def _offload_folder():
@@ -345,8 +325,7 @@ def _saved_head(config):
     """The head that a configuration names; that of decoders if it names nothing."""
     saved = " ".join(config.architectures or [])
     causal, masked = (
-        type(config) in AUTO_CLASSES[head]._model_mapping
-        for head in ("causal", "masked")
+        type(config) in AUTO_CLASSES[h]._model_mapping for h in ("causal", "masked")
     )
     if config.is_encoder_decoder:
         return "none"  # T5WithLMHeadModel
@@ -360,13 +339,13 @@ def _saved_head(config):
 def local_copy(spec):
     """Folder with the model, or None for a hub id."""
     looks_local = spec.startswith((PACKAGE, "/", ".", "~")) or spec.endswith(".gguf")
-    if looks_local or (project_root() / spec).exists():
-        try:
-            path = resolve(spec)
-        except FileNotFoundError as error:
-            raise ModelError(f"model {error}") from error
-        return _dequantised(path, spec) if path.suffix == ".gguf" else path
-    return None
+    if not looks_local and not (project_root() / spec).exists():
+        return None
+    try:
+        path = resolve(spec)
+    except FileNotFoundError as error:
+        raise ModelError(f"model {error}") from error
+    return _dequantised(path, spec) if path.suffix == ".gguf" else path
 
 
 def _dequantised(path, spec):

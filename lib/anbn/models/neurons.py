@@ -32,7 +32,7 @@ from anbn.models.structure import (
     NAME_IT,
     StructureError,
     find_blocks,
-    find_experts,
+    find_mixture,
     find_sites,
     input_device,
 )
@@ -211,7 +211,7 @@ def _enter_tap(stack, model, layers, callbacks):
             routed.append(True)
 
     for i, layer in enumerate(layers):
-        for experts in find_experts(model, blocks[layer]):
+        for experts in find_mixture(model, blocks[layer])[1]:
             stack.callback(experts.register_forward_pre_hook(route).remove)
 
         def enter(_, args, given, i=i):

@@ -72,13 +72,13 @@ def record(
     OverflowError
         If an activation does not fit the store's precision.
     """
-    where = {"layers": layers, "modules": modules, "qk_pooling": qk_pooling}
+    where = {"layers": layers, "modules": modules}
     reading = {"window": window, "stride": stride, "batch_size": batch_size}
-    sizes = {"layers": layers, "modules": modules}
     shapes = {
-        kind: neurons.count_neurons(language_model.model, kind, **sizes)
+        kind: neurons.count_neurons(language_model.model, kind, **where)
         for kind in kinds
     }
+    where["qk_pooling"] = qk_pooling
     about = {
         **reading,
         **where,
@@ -111,29 +111,19 @@ def record(
     return (len(tokens) - start) / (time.perf_counter() - begin)
 
 
-def check_range(
-    language_model, tokens, *, kinds, dtype="float16", layers=None, modules=None
-):
+def check_range(language_model, tokens, *, kinds, dtype="float16", **where):
     """Raise OverflowError if activations at a text's beginning do not fit the store.
 
     The largest activations of most models are at their first tokens, so what does not
     fit is told before the long passes begin. All kinds are looked at in one short pass
-    (``N_CHECKED`` tokens); ``record`` looks at every token.
-
-    Parameters
-    ----------
-    language_model : LanguageModel
-    tokens : DataFrame
-    kinds : list of str
-    dtype : {"float16", "float32"}
-        Precision of the store.
-    layers, modules
-        See ``neurons.capture``.
+    (``N_CHECKED`` tokens); ``record`` looks at every token. ``dtype`` is the store's,
+    ``where`` as in ``neurons.capture``.
     """
-    some = tokens.iloc[:N_CHECKED]
-    options = {"window": N_CHECKED, "stride": N_CHECKED, "kinds": kinds}
-    options |= {"layers": layers, "modules": modules}
-    for recorded in forward.forward_windows(language_model, some, **options):
+    some, length = tokens.iloc[:N_CHECKED], {"window": N_CHECKED, "stride": N_CHECKED}
+    passes = forward.forward_windows(
+        language_model, some, kinds=kinds, **length, **where
+    )
+    for recorded in passes:
         check_finite(recorded, dtype, language_model.model, some)
 
 
@@ -142,10 +132,10 @@ def check_finite(recorded, dtype, model, tokens):
     wrong, model_dtype = [], model.dtype
     text = tokens["token"] if "token" in tokens else tokens["id"]
     for kind, values in recorded.activations.items():
-        low, high = values.to(getattr(torch, dtype)).aminmax()  # NaN if any is
-        if low.isfinite() and high.isfinite():
+        held = values.to(getattr(torch, dtype))
+        if torch.stack(held.aminmax()).isfinite().all():  # NaN if any is
             continue
-        held = values.to(getattr(torch, dtype)).isfinite().all(-1).all(0)
+        held = held.isfinite().all(-1).all(0)
         row = recorded.rows.start + int((~held).nonzero()[0])
         largest = ""
         if values.isfinite().all():
@@ -191,19 +181,9 @@ class Responses:
             for times, weight, tokens in weights:
                 total[times].addmm_(weight, layer[tokens])
 
-    def numpy(self):
-        """float32 array of shape (n_times, n_layers * n_neurons)."""
-        return self.total.numpy()
-
 
 def responses(activations, H):
-    """Activations on the BOLD clock, streamed through the alignment matrix.
-
-    ::
-
-        responses = H @ activations
-
-    The next block is read while one is multiplied.
+    """Activations on the BOLD clock, ``H @ activations``, streamed through ``H``.
 
     Parameters
     ----------
@@ -221,7 +201,7 @@ def responses(activations, H):
     total = Responses(H, *activations.shape[1:])
     for rows, block in walk(activations):
         total.add(rows, torch.from_numpy(block))
-    return total.numpy()
+    return total.total.numpy()
 
 
 def stream_responses(language_model, tokens, H, *, kinds, **options):
@@ -255,4 +235,4 @@ def stream_responses(language_model, tokens, H, *, kinds, **options):
         check_finite(recorded, "float32", language_model.model, tokens)
         for kind, values in recorded.activations.items():
             totals[kind].add(recorded.rows, values.transpose(0, 1))
-    return {kind: total.numpy() for kind, total in totals.items()}
+    return {kind: total.total.numpy() for kind, total in totals.items()}

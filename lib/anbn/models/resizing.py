@@ -140,7 +140,7 @@ def saved_class(config):
             self.__class__ = model_class
 
         @classmethod
-        def from_config(cls, config, **options):
+        def from_config(cls, config, *, trust_remote_code, **options):
             return cls._from_config(config, **options)
 
         @classmethod

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +53,10 @@ def writing(path, tokens, shapes, about):
     about["tokens"] = hashlib.sha256(rows.tobytes()).hexdigest()
     about = {key: about[key] for key in sorted(about)}
     found = {}
-    try:
+    with suppress(artifacts.ArtifactError):
         found = artifacts.read_json(partial / ABOUT)
-    except artifacts.ArtifactError:
-        pass
     n_recorded = found.pop("n_recorded", 0)
-    if found != _as_json(about):
+    if found != json.loads(json.dumps(about)):  # tuples come back as lists
         shutil.rmtree(partial, ignore_errors=True)
         n_recorded = 0
         with _naming(partial):
@@ -88,41 +86,28 @@ def _naming(folder):
         ) from error
 
 
-def _as_json(about):
-    """As it reads back: tuples are lists."""
-    return json.loads(json.dumps(about))
-
-
 def _create(folder, tokens, shapes, about):
     """Make an empty store."""
     if len({n_layers for n_layers, _ in shapes.values()}) > 1:
         raise ValueError(f"kinds have different numbers of layers: {shapes}")
     group = zarr.open_group(folder / GROUP, mode="w")
-    options = {
-        "compressors": None,  # float16 noise hardly shrinks
-        "fill_value": np.nan,
-    }
+    predictions = PREDICTIONS if about["predictions"] else ()
+    arrays = {name: ((), (), (), "float32") for name in predictions}
     for kind, (n_layers, n_neurons) in shapes.items():
-        group.create_array(
-            kind,
-            shape=(len(tokens), n_layers, n_neurons),
-            chunks=(TOKEN_BLOCK, 1, n_neurons),
-            dtype=about["dtype"],
-            dimension_names=("token", "layer", f"neuron_{kind}"),
-            **options,
-        )
-        layers = np.array(about["layers"] or range(n_layers))
-    if shapes:
-        group.create_array("layer", data=layers, dimension_names=("layer",))
-    for name in PREDICTIONS if about["predictions"] else ():
+        names = ("layer", f"neuron_{kind}")
+        arrays[kind] = (n_layers, n_neurons), (1, n_neurons), names, about["dtype"]
+    for name, (shape, chunks, dimensions, dtype) in arrays.items():
         group.create_array(
             name,
-            shape=(len(tokens),),
-            chunks=(TOKEN_BLOCK,),
-            dtype="float32",
-            dimension_names=("token",),
-            **options,
+            shape=(len(tokens), *shape),
+            chunks=(TOKEN_BLOCK, *chunks),
+            dtype=dtype,
+            dimension_names=("token", *dimensions),
+            compressors=None,  # float16 noise hardly shrinks
+            fill_value=np.nan,
         )
+    layers = np.array(about["layers"] or range(n_layers))
+    group.create_array("layer", data=layers, dimension_names=("layer",))
     artifacts.write_table(folder / TOKENS, tokens)
     artifacts.write_json(folder / ABOUT, {**about, "n_recorded": 0})
 

@@ -9,6 +9,8 @@ not, an error lists the places.
 """
 
 import fnmatch
+import functools
+import itertools
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -33,9 +35,7 @@ WIDTHS = (
     "decoder_ffn_dim",
 )
 PROBE = [[1, 2]]  # ids of the tokens that a model is looked at with
-N_PROBES = (
-    3  # units of a linear layer's input that are followed to where they come from
-)
+N_PROBES = 3  # units of a linear layer's input that are followed to their origin
 
 _remembered = WeakKeyDictionary()  # of model to what was found out about it
 
@@ -62,6 +62,7 @@ class Layer(NamedTuple):
 def _once(function):
     """Keep what a function finds out about a model, or raises, as long as the model."""
 
+    @functools.wraps(function)
     def remembered(model):
         kept = _remembered.setdefault(model, {})
         if function not in kept:
@@ -74,7 +75,6 @@ def _once(function):
             raise StructureError(error)
         return value
 
-    remembered.__name__, remembered.__doc__ = function.__name__, function.__doc__
     return remembered
 
 
@@ -86,14 +86,9 @@ def find_blocks(model):
     the longest list of modules of one class; lists inside of such a list do not count.
     Of several as long as that, the one whose outputs are the model's hidden states.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-
     Returns
     -------
     blocks : list of torch.nn.Module
-        n_layers modules, in order.
 
     Raises
     ------
@@ -114,10 +109,8 @@ def find_blocks(model):
             f"among {sorted({type(m).__name__ for m in model.children()})}. {NAME_IT}"
         )
     fitting = {name: s for name, s in stacks.items() if len(s) == n_layers}
-    if not fitting:
-        return max(stacks.values(), key=len)
-    if len(fitting) == 1:
-        return next(iter(fitting.values()))
+    if len(fitting) < 2:
+        return max((fitting or stacks).values(), key=len)
     every = [block for stack in fitting.values() for block in stack]
     states, outputs = _hidden_states(model, every)
     for stack in fitting.values():
@@ -245,10 +238,6 @@ def find_stream(model):
 def find_layers(model):
     """What each of the model's layers does to two tokens.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-
     Returns
     -------
     layers : list of Layer
@@ -271,14 +260,12 @@ def find_layers(model):
         to_stream = [m for m in _linears(block).values() if _shape(m)[1] == n_stream]
         try:
             origins = {m: _origin(inputs.get(m), leaves[i]) for m in to_stream}
-        except (
-            RuntimeError
-        ) as error:  # an operation that autograd cannot go back through
+        except RuntimeError as error:  # autograd cannot go back through an operation
             raise StructureError(
                 f"{type(model).__name__}, block {i}: where its units come from cannot "
                 f"be followed ({str(error).splitlines()[0]}). {NAME_IT}"
             ) from error
-        sources = [*origins, *(m for m, _ in [_mixture(model, block)] if m)]
+        sources = [*origins, *(m for m, _ in [find_mixture(model, block)] if m)]
         after = {m: _norm_after(outputs[m], norms[i]) for m in sources if m in outputs}
         layers.append(Layer(origins, {m: norm for m, norm in after.items() if norm}))
     return layers
@@ -380,8 +367,11 @@ def _norm_after(given, norms):
     return found
 
 
-def _mixture(model, block):
-    """A mixture of experts and the modules with their stacked weights; (None, [])."""
+def find_mixture(model, block):
+    """A block's mixture of experts, and modules with their stacked weights.
+
+    (None, []) if there is none.
+    """
     config = _text_config(model).to_dict()
     n_experts = {v for k, v in config.items() if "expert" in k and type(v) is int}
     paths = [
@@ -395,18 +385,10 @@ def _mixture(model, block):
     if not paths:
         return None, []
     parents = [path.split(".")[:-1] for path in paths]
-    shared = []
-    for names in zip(*parents, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    mixture = block.get_submodule(".".join(shared))
+    levels = zip(*parents, strict=False)
+    shared = itertools.takewhile(lambda names: len({*names}) == 1, levels)
+    mixture = block.get_submodule(".".join(names[0] for names in shared))
     return mixture, [block.get_submodule(path) for path in paths]
-
-
-def find_experts(model, block):
-    """Modules of a block that hold the stacked weights of experts; [] for none."""
-    return _mixture(model, block)[1]
 
 
 def _configured(model, i):
@@ -431,10 +413,6 @@ def find_feedforward_outputs(model):
     says; of several still, or where the configuration says nothing, the one whose units
     each depend on their own rows alone.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-
     Returns
     -------
     found : list of torch.nn.Module, str or None
@@ -445,7 +423,7 @@ def find_feedforward_outputs(model):
     for i, (block, layer) in enumerate(
         zip(find_blocks(model), find_layers(model), strict=True)
     ):
-        mixture, _ = _mixture(model, block)
+        mixture, _ = find_mixture(model, block)
         inside = set(mixture.modules()) if mixture else set()
         paths = {n: m for n, m in _linears(block).items() if m not in inside}
         linear, candidates = _choose_output(model, i, paths, layer)
@@ -559,10 +537,10 @@ def find_sites(model, kind, modules=None, layers=None):
         elif linear is not None:
             sites.append((layer.after.get(linear, linear), "output"))
         elif kind == "ffn_out":
-            mixture, _ = _mixture(model, block)
+            mixture, _ = find_mixture(model, block)
             sites.append((layer.after.get(mixture, mixture), "output"))
         else:
-            mixture, experts = _mixture(model, block)
+            mixture, experts = find_mixture(model, block)
             if len(experts) > 1 or not hasattr(experts[0], "has_gate"):
                 if layers and i not in layers:
                     sites.append(None)

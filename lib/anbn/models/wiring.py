@@ -32,10 +32,6 @@ def find_feedforward(model):
     the linear layers that a hidden unit comes from, it depends on its own rows alone if
     what lies between works element by element. Sizes that coincide cannot mislead it.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-
     Returns
     -------
     layers : list of Feedforward

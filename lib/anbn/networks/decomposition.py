@@ -5,8 +5,7 @@
 
 import tempfile
 import warnings
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -19,16 +18,14 @@ from sklearn.decomposition import FastICA, MiniBatchDictionaryLearning, fastica
 from sklearn.utils.extmath import randomized_svd
 
 from anbn.core import blocks
-from anbn.networks import dual_regression, stability, svd, vsdbn
-from anbn.networks import stability as reduced
+from anbn.core.params import ParamError
+from anbn.networks import dual_regression, parts, stability, svd, vsdbn
 from anbn.stats import timeseries
 
 METHODS = ("ica", "dictionary", "vsdbn")  # for any matrix
 NILEARN = ("canica", "dictlearning")
 BRAIN_METHODS = (*METHODS, *NILEARN)
 STARTS = 3  # of CanICA, the sparsest is taken
-MOST_PARTS = 256  # beyond it documents are dealt into so many groups of whole ones
-ROWS = 1280  # directions of all parts together, about
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Decomposition:
             self.networks[kept],
             self.timecourses[:, kept],
             self.explained[kept],
-            self.stability.of(kept) if self.stability else None,
+            self.stability and self.stability.of(kept),
         )
 
     def only_stable(self):
@@ -94,15 +91,7 @@ def in_order(weights, timecourses, explained):
     return Decomposition(z, timecourses, explained[order])
 
 
-def ica(
-    reduction,
-    *,
-    over="samples",
-    solver="fastica",
-    random_state,
-    max_iter=500,
-    tol=1e-4,
-):
+def ica(reduction, *, over="samples", solver="fastica", random_state, max_iter=500):
     """Independent component analysis of a reduced matrix.
 
     ``over="samples"`` finds time courses that are independent, as scikit-learn's
@@ -121,8 +110,7 @@ def ica(
     random_state : int
         Of the first rotation. With FastICA over samples it is that of scikit-learn on
         the whole matrix, but for signs of vectors in which the first unit is near 0.
-    max_iter, tol : int, float
-        See the solver.
+    max_iter : int
 
     Returns
     -------
@@ -131,9 +119,8 @@ def ica(
     if over not in ("samples", "units"):
         raise ValueError(f"over must be samples or units, found {over!r}")
     u, s, vt = reduction.u.astype(float), reduction.s, reduction.vt.astype(float)
-    options = {"max_iter": max_iter, "tol": tol, "random_state": random_state}
     white, unwhite = _whiten(u if over == "samples" else vt.T)
-    rotation = _rotate(white, solver, **options)
+    rotation = _rotate(white, solver, max_iter=max_iter, random_state=random_state)
     sources, mixing = white @ rotation.T, rotation @ unwhite
     if over == "samples":
         weights, timecourses = mixing * s @ vt, sources
@@ -155,24 +142,22 @@ def _whiten(rows):
     return u * np.sqrt(n_rows), s[:, None] * vt / np.sqrt(n_rows)
 
 
-def _rotate(white, solver, *, max_iter, tol, random_state):
+def _rotate(white, solver, **options):
     """Rotation of white data (n_rows, k) to independent sources."""
-    options = {"max_iter": max_iter, "tol": tol, "random_state": random_state}
+    options["tol"] = 1e-4
     with warnings.catch_warnings():
         # what does not converge differs between starts: stability tells
         warnings.filterwarnings("ignore", message=".*did not converge.*")
-        if solver == "fastica":
-            return FastICA(whiten=False, **options).fit(white).components_
         if solver == "picard":
             return picard(white.T, whiten=False, centering=False, **options)[1]
-    raise ValueError(f"solver must be fastica or picard, found {solver!r}")
+        return FastICA(whiten=False, **options).fit(white).components_
 
 
 def _explained(weights, timecourses, variance):
     return (weights**2).sum(1) * timecourses.var(0) / variance
 
 
-def dictionary(reduction, *, penalty, random_state, n_epochs=10):
+def dictionary(reduction, *, penalty, random_state):
     """Networks by sparse dictionary learning in a reduced matrix.
 
     The time course of every unit, of unit length, is a sparse sum of those of the
@@ -187,8 +172,6 @@ def dictionary(reduction, *, penalty, random_state, n_epochs=10):
     penalty : float
         Penalty, 0 to 1: of 1 or more no unit would belong to any network.
     random_state : int
-    n_epochs : int
-        Passes over the units.
 
     Returns
     -------
@@ -198,8 +181,17 @@ def dictionary(reduction, *, penalty, random_state, n_epochs=10):
     loadings = reduction.vt.T.astype(float) * reduction.s
     length = np.linalg.norm(loadings, axis=1)
     samples = loadings / np.where(length > 0, length, 1)[:, None]
-    options = {"penalty": penalty, "random_state": random_state, "n_epochs": n_epochs}
-    learner = _learner(len(reduction.s), **options).fit(samples)
+    learner = MiniBatchDictionaryLearning(
+        len(reduction.s),
+        alpha=penalty,
+        batch_size=512,
+        max_iter=10,  # passes over the units
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        transform_alpha=penalty,
+        transform_max_iter=20000,
+        random_state=random_state,
+    ).fit(samples)
     atoms, codes = learner.components_, learner.transform(samples).T
     timecourses = reduction.u @ atoms.T
     explained = _explained(codes * length, timecourses, reduction.variance)
@@ -230,9 +222,9 @@ def threshold(networks, value, *, by="z", two_sided=False):
     -------
     members : bool array of shape (n_networks, n_units)
     """
-    most, such = {"fdr": (1, 0.05), "percent": (100, 1)}.get(by, (np.inf, 3.6))
+    most, such = {"z": (np.inf, 3.6), "percent": (100, 1), "fdr": (1, 0.05)}[by]
     if by != "z" and not 0 < value < most:
-        raise ValueError(
+        raise ParamError(
             f"membership_threshold is {value}: as membership {by} it must lie between "
             f"0 and {most}, such as {such}"
         )
@@ -243,9 +235,16 @@ def threshold(networks, value, *, by="z", two_sided=False):
     if by == "percent":
         least = np.quantile(size, 1 - value / 100, axis=1, keepdims=True)
         return (size >= least) & (size > 0)
-    if by == "fdr":
-        return np.stack([_fdr_members(row, value, two_sided) for row in z])
-    raise ValueError(f"by must be z, percent or fdr, found {by!r}")
+    return np.stack([_fdr_members(row, value, two_sided) for row in z])
+
+
+def check_number(parameter, n_networks, n_tokens, remedy="raise corpus_tokens"):
+    """Raise ParamError if networks as many as a parameter asks for need more tokens."""
+    if n_networks >= n_tokens:
+        raise ParamError(
+            f"{parameter}: {n_networks} networks cannot be found in {n_tokens} tokens. "
+            f"Lower it, or {remedy} of stage 01."
+        )
 
 
 def _fdr_members(z, level, two_sided):
@@ -262,21 +261,6 @@ def _fdr_members(z, level, two_sided):
     members = np.zeros(len(z), bool)
     members[order[: good[-1] + 1 if len(good) else 0]] = True
     return members
-
-
-def _learner(n_atoms, *, penalty, random_state, n_epochs):
-    """Dictionary learner of samples of unit length."""
-    return MiniBatchDictionaryLearning(
-        n_atoms,
-        alpha=penalty,
-        batch_size=512,
-        max_iter=n_epochs,
-        fit_algorithm="cd",
-        transform_algorithm="lasso_cd",
-        transform_alpha=penalty,
-        transform_max_iter=20000,
-        random_state=random_state,
-    )
 
 
 def decompose(
@@ -324,9 +308,9 @@ def decompose(
     device : str
     whose : sequence, optional
         The document of each sample; of a list, the person (or run) of each array. Then
-        stability is judged, see ``judge``.
+        stability is judged, see ``stability.judge``.
     n_bootstrap, n_halves, n_null_sets : int
-        Of ``judge``.
+        Of ``stability.judge``.
 
     Returns
     -------
@@ -342,181 +326,81 @@ def decompose(
         raise ValueError(
             f"method must be one of {', '.join(BRAIN_METHODS)}, found {method!r}"
         )
+    if method in NILEARN and mask is None:
+        raise ValueError(
+            f"{method} needs volumes and their mask; for tables of regions and for "
+            f"neurons choose one of {', '.join(METHODS)}"
+        )
+    sizes = [*layer_sizes, n_networks]
+
+    def of_reduction(reduction, seed):
+        if method == "ica":
+            return ica(reduction, over=over, solver=solver, random_state=seed)
+        return dictionary(reduction, penalty=penalty, random_state=seed)
+
+    def of_draw(gathered, counts, seed):
+        if method in NILEARN:
+            z = [part.z for part in gathered.parts]
+            drawn = [z[i] for i in np.repeat(np.arange(len(z)), counts)]
+            if method == "canica":
+                return _canica(drawn, n_networks, seed)
+            return _dictlearning(drawn, n_networks, mask, seed)
+        if method == "vsdbn":
+            drawn = parts.samples(gathered, counts, np.random.default_rng(seed))
+            found = vsdbn.vsdbn(drawn, sizes, random_state=seed, device=device)
+            return found[-1].maps
+        options = {"standardise": standardise}
+        reduction = parts.reduction(gathered, counts, n_networks, **options)
+        return of_reduction(reduction, seed).networks
+
     if method in NILEARN:
-        if mask is None:
-            raise ValueError(
-                f"{method} needs volumes and their mask; for tables of regions and for "
-                f"neurons choose one of {', '.join(METHODS)}"
-            )
         found = _nilearn(data, n_networks, method, mask, random_state=random_state)
     elif method == "vsdbn":
-        sizes = [*layer_sizes, n_networks]
-        options = {"random_state": random_state, "device": device}
-        found = _vsdbn(data, sizes, keep=keep, **options)
+        options = {"keep": keep, "random_state": random_state, "device": device}
+        layer = vsdbn.vsdbn(data, sizes, **options)[-1]
+        explained = _share(data, layer.timecourses, keep)
+        found = in_order(layer.maps, layer.timecourses, explained)
     else:
         options = {"keep": keep, "standardise": standardise, "device": device}
         reduction = svd.reduce(data, n_networks, random_state=random_state, **options)
-        if method == "ica":
-            options = {"over": over, "solver": solver}
-            found = ica(reduction, random_state=random_state, **options)
-        else:
-            options = {"penalty": penalty, "random_state": random_state}
-            found = dictionary(reduction, **options)
+        found = of_reduction(reduction, random_state)
     found = found.only(np.ptp(found.networks, axis=1) > 0)
     if whose is None:
         return found
-    fit = partial(
-        _refit,
-        n_networks=n_networks,
-        method=method,
-        over=over,
-        solver=solver,
-        penalty=penalty,
-        layer_sizes=layer_sizes,
-        mask=mask,
-        standardise=standardise,
-        device=device,
-    )
-    judged = judge(
+    judged = stability.judge(
         found.networks,
         data,
         whose,
-        fit,
+        of_draw,
         mask=mask,
         keep=keep,
         standardise=standardise or method == "vsdbn",
-        n_rows=n_networks if method in NILEARN else 16,
-        most_rows=n_networks if method in NILEARN else max(64, 2 * n_networks),
+        n_rows=[n_networks] * 2 if method in NILEARN else [16, max(64, 2 * n_networks)],
         n_bootstrap=n_bootstrap,
         n_halves=n_halves,
         n_null_sets=n_null_sets,
         seed=random_state,
     )
-    return Decomposition(found.networks, found.timecourses, found.explained, judged)
+    return replace(found, stability=judged)
 
 
-def judge(
-    maps,
-    data,
-    whose,
-    fit,
-    *,
-    mask,
-    keep,
-    standardise,
-    n_rows,
-    most_rows,
-    n_bootstrap,
-    n_halves,
-    n_null_sets,
-    seed,
-):
-    """Which networks come back when documents, people or runs are drawn.
-
-    Each document (person, run) is reduced once to its leading directions
-    (``stability.reduce_each``); on every draw and half of them units are centred and
-    scaled, the data reduced and decomposed anew. Where nothing is shared, each has its
-    own permutation of units within layers; voxels of a mask have random maps of the
-    same smoothness instead, which permuted ones would not have.
-
-    Parameters
-    ----------
-    maps : array of shape (n_networks, n_units)
-        Of all data.
-    data, whose, mask, keep
-        See ``decompose``.
-    fit : callable
-        See ``stability.judge``.
-    standardise : bool
-        Of ``stability.reduce_each``.
-    n_rows, most_rows : int
-        Least and most directions of a part; between them about ``ROWS`` in all.
-    n_bootstrap : int
-        Draws with replacement.
-    n_halves : int
-        Random splits into halves.
-    n_null_sets : int
-        Data sets in which nothing is shared, 0 for none: then it is not judged which
-        networks are stable.
-    seed : int
-
-    Returns
-    -------
-    stability : stability.Stability
-    """
-    whose, rng = np.asarray(whose), np.random.default_rng([seed, 2])
-    labels, number = np.unique(whose, return_inverse=True)
-    if len(labels) < stability.FEWEST:
-        return stability.judge(
-            maps, list(labels), fit, [], n_bootstrap=0, n_halves=0, seed=0
-        )
-    if len(labels) > MOST_PARTS:
-        whose = rng.permutation(len(labels))[number] % MOST_PARTS
-    n_parts = min(len(labels), MOST_PARTS)
-    rows = int(np.clip(ROWS // n_parts, n_rows, most_rows))
-    gather = partial(reduced.gather, scaled=standardise)
-    options = {"keep": keep, "standardise": standardise}
-    parts = reduced.reduce_each(data, whose, rows, **options)
-    used = slice(None) if keep is None else np.ravel(keep).astype(bool)
-    if mask is None:
-        first = data[0] if isinstance(data, list) else data
-        shape = first.shape[1:] if len(first.shape) == 3 else (1, maps.shape[1])
-        layer = np.repeat(np.arange(shape[0]), shape[1])[used]
-        nulls = (reduced.permuted(parts, layer, rng) for _ in range(n_null_sets))
-    else:
-        nulls = reduced.redrawn(parts, mask, n_null_sets, rng)
-    counts = {"n_bootstrap": n_bootstrap, "n_halves": n_halves, "seed": seed}
-    nulls = map(gather, nulls)
-    return stability.judge(maps[:, used], gather(parts), fit, nulls, **counts)
+def _dictlearning(drawn, n_networks, mask, seed):
+    """Maps of nilearn's DictLearning in a draw of people's maps; none if it fails."""
+    images = [unmask(maps, mask) for maps in drawn]
+    try:
+        model = _fitted(images, n_networks, "dictlearning", mask, seed)
+    except ValueError as error:
+        if "No component found" not in str(error):
+            raise
+        return np.empty((0, drawn[0].shape[1]))
+    return apply_mask(model.components_img_, mask)
 
 
-def _refit(
-    gathered,
-    counts,
-    seed,
-    *,
-    n_networks,
-    method,
-    over,
-    solver,
-    penalty,
-    layer_sizes,
-    mask,
-    standardise,
-    device,
-):
-    """Maps of the networks of a draw of documents or people."""
-    parts = gathered.parts
-    if method == "canica":
-        return _canica([part.z for part in parts], counts, n_networks, seed)
-    if method == "dictlearning":
-        images = [unmask(part.z, mask) for part in parts]
-        drawn = [images[i] for i in np.repeat(np.arange(len(parts)), counts)]
-        try:
-            model = _fitted(drawn, n_networks, method, mask, seed)
-        except ValueError as error:
-            if "No component found" not in str(error):
-                raise
-            return np.empty((0, parts[0].z.shape[1]))
-        return apply_mask(model.components_img_, mask)
-    if method == "vsdbn":
-        drawn = reduced.samples(gathered, counts, np.random.default_rng(seed))
-        sizes = [*layer_sizes, n_networks]
-        return vsdbn.vsdbn(drawn, sizes, random_state=seed, device=device)[-1].maps
-    options = {"standardise": standardise}
-    reduction = reduced.reduction(gathered, counts, n_networks, **options)
-    if method == "ica":
-        options = {"over": over, "solver": solver, "random_state": seed}
-        return ica(reduction, **options).networks
-    return dictionary(reduction, penalty=penalty, random_state=seed).networks
-
-
-def _canica(maps, counts, n_networks, seed):
+def _canica(drawn, n_networks, seed):
     """The group's part of nilearn's CanICA, which takes x ** 3 ten times as long.
 
-    ``maps`` holds each person's leading maps, longest first.
+    ``drawn`` holds each person's leading maps, longest first.
     """
-    drawn = [maps[i] for i in np.repeat(np.arange(len(maps)), counts)]
     own = [rows[:n_networks] for rows in drawn]
     stacked = np.concatenate(own).astype(np.float32)
     stacked /= np.linalg.norm(stacked, axis=1, keepdims=True)
@@ -537,15 +421,6 @@ def _canica(maps, counts, n_networks, seed):
 def _cube(x):
     square = x * x
     return square * x, 3 * square.mean(-1)
-
-
-def _vsdbn(data, sizes, *, keep, random_state, device):
-    """The maps of the deepest layer of a belief network as networks."""
-    layer = vsdbn.vsdbn(
-        data, sizes, keep=keep, random_state=random_state, device=device
-    )[-1]
-    explained = _share(data, layer.timecourses, keep)
-    return in_order(layer.maps, layer.timecourses, explained)
 
 
 def _share(data, timecourses, keep=None):

@@ -6,18 +6,16 @@ from anbn.stats import timeseries
 
 
 def subject_timecourses(bold, maps):
-    """Time courses of group maps in each subject: spatial regression.
-
-    The first step of dual regression: each volume is regressed on all maps at once.
+    """Time courses of group maps: each volume is regressed on all maps at once.
 
     Parameters
     ----------
-    bold : array of shape (n_subjects, n_times, n_voxels)
+    bold : array of shape (..., n_times, n_voxels)
     maps : array of shape (n_networks, n_voxels)
 
     Returns
     -------
-    timecourses : array of shape (n_subjects, n_times, n_networks)
+    timecourses : array of shape (..., n_times, n_networks)
     """
     design = np.column_stack([maps.T, np.ones(maps.shape[1])])
     return (bold @ np.linalg.pinv(design).T)[..., :-1]
@@ -26,8 +24,8 @@ def subject_timecourses(bold, maps):
 def subject_maps(bold, timecourses):
     """Maps of one run that belong to given time courses: temporal regression.
 
-    The second step of dual regression; with the group's own time courses of that run it
-    is back-projection (back-reconstruction, Calhoun et al. 2001).
+    With the group's own time courses of that run it is back-projection
+    (back-reconstruction, Calhoun et al. 2001).
 
     Parameters
     ----------
@@ -46,15 +44,7 @@ def subject_maps(bold, timecourses):
 def dual_regression(bold, maps):
     """Time courses and maps of group networks in one run (Nickerson et al. 2017).
 
-    Parameters
-    ----------
-    bold : array of shape (n_times, n_voxels)
-    maps : array of shape (n_networks, n_voxels)
-
-    Returns
-    -------
-    timecourses : array of shape (n_times, n_networks)
-    maps : array of shape (n_networks, n_voxels)
+    Both steps, ``subject_timecourses`` and ``subject_maps``, one after the other.
     """
     timecourses = subject_timecourses(bold, maps)
     return timecourses, subject_maps(bold, timecourses)

@@ -4,20 +4,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from nilearn import plotting
 
-from anbn.core import style
 from anbn.core.style import COLOURS, axes_of
 
 
-def plot_stability(sides, axes=None):
+def plot_stability(sides):
     """How alike networks come back, beside what is reached where nothing is shared.
 
     ``sides`` maps a name ("brain", "model") to a ``stability.Stability``; a panel each.
     """
-    if axes is None:
-        n = len(sides)
-        size, options = (5.4 * n + 2.4, 3.8), {"squeeze": False, "sharey": True}
-        _, axes = plt.subplots(1, n, figsize=size, layout="constrained", **options)
-        axes = axes[0]
+    n = len(sides)
+    size, options = (5.4 * n + 2.4, 3.8), {"squeeze": False, "sharey": True}
+    _, (axes,) = plt.subplots(1, n, figsize=size, layout="constrained", **options)
     for ax, (side, found) in zip(axes, sides.items(), strict=True):
         x, colour = np.arange(len(found.halves)), COLOURS[0]
         ax.set(xlabel="network, strongest first", ylim=(-0.02, 1.05))
@@ -35,23 +32,12 @@ def plot_stability(sides, axes=None):
         if np.isfinite(found.limit):
             ax.axhline(found.limit, color="k", ls="--", lw=1, label="halves, limit")
             ax.axhline(found.index_limit, color="0.5", ls=":", label="draws, limit")
-        ax.plot(
-            np.full(len(found.null_halves), len(x)),
-            found.null_halves,
-            "x",
-            color="k",
-            ms=5,
-            label="nothing shared: halves,\nlargest of a data set",
-        )
-        if len(found.null_index):
-            ax.plot(
-                np.full(len(found.null_index), len(x)),
-                found.null_index,
-                "_",
-                color="k",
-                ms=12,
-                label="nothing shared: draws",
-            )
+        for null, mark, size, label in (
+            (found.null_halves, "x", 5, "halves,\nlargest of a data set"),
+            (found.null_index, "_", 12, "draws"),
+        ):
+            at = np.full(len(null), len(x))
+            ax.plot(at, null, mark, c="k", ms=size, label=f"nothing shared: {label}")
         ax.set_title(f"{side}: {int(found.stable.sum())} of {len(x)} stable")
     axes[0].set_ylabel("agreement of two fits (|r|)")
     drawn = [ax for ax in axes if ax.lines]
@@ -62,13 +48,12 @@ def plot_stability(sides, axes=None):
     return axes
 
 
-def plot_scan(tables, axes=None):
+def plot_scan(tables):
     """Stability and explained variance over numbers of networks.
 
     ``tables`` maps a side to the table of ``stability.scan``.
     """
-    if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for colour, (side, table) in zip(COLOURS, tables.items(), strict=False):
         axes[0].plot(table.index, table["halves"], "o-", color=colour, label=side)
         axes[0].plot(table.index, table["limit"], "--", color=colour)
@@ -99,22 +84,20 @@ def plot_recurrence(counts, null, n_individual, ax=None):
     return ax
 
 
-def plot_profiles(domains, features, labels, axes=None):
+def plot_profiles(domains, features, labels):
     """Mean response of networks to domains of text, and correlation with features.
 
     ``domains`` and ``features`` are DataFrames with a row a network; ``labels`` name
     the rows.
     """
-    if axes is None:
-        widths = [domains.shape[1], features.shape[1]]
-        _, axes = plt.subplots(
-            1,
-            2,
-            figsize=(11, 0.34 * len(labels) + 2.2),
-            width_ratios=widths,
-            layout="constrained",
-            sharey=True,
-        )
+    _, axes = plt.subplots(
+        1,
+        2,
+        figsize=(11, 0.34 * len(labels) + 2.2),
+        width_ratios=[domains.shape[1], features.shape[1]],
+        layout="constrained",
+        sharey=True,
+    )
     bars = ["mean response (s.d.)", "correlation (r)"]
     for ax, table, bar in zip(axes, (domains, features), bars, strict=True):
         top = np.nanmax([*np.abs(table.to_numpy()).ravel(), 1e-9])
@@ -128,16 +111,14 @@ def plot_profiles(domains, features, labels, axes=None):
     return axes
 
 
-def plot_connectivity(matrices, names, axes=None):
+def plot_connectivity(matrices, names):
     """Correlation between networks, brain and model side by side, like beside like.
 
     ``matrices`` and ``names`` map a side to an array of shape (n_networks, n_networks)
     and its labels; rows are ordered by average linkage (nilearn).
     """
-    if axes is None:
-        n = len(matrices)
-        _, axes = plt.subplots(1, n, figsize=(6.2 * n, 5.4), squeeze=False)
-        axes = axes[0]
+    n = len(matrices)
+    _, (axes,) = plt.subplots(1, n, figsize=(6.2 * n, 5.4), squeeze=False)
     for ax, (side, matrix) in zip(axes, matrices.items(), strict=True):
         plotting.plot_matrix(
             matrix,
@@ -158,7 +139,7 @@ def plot_connectivity(matrices, names, axes=None):
 
 def plot_layer_histogram(counts, ax=None):
     """Neurons of every network in every layer; counts (n_networks, n_layers)."""
-    ax = style.axes_of(ax, 9, 3.6)
+    ax = axes_of(ax, 9, 3.6)
     image = ax.imshow(np.log10(1 + counts), aspect="auto", cmap="viridis")
     ax.set(xlabel="layer", ylabel="model network")
     ax.set_yticks(range(len(counts)))

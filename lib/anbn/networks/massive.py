@@ -33,31 +33,30 @@ def streaming_peaks(activations):
     peaks : Peaks
         The median of each layer is over all its neurons at 256 tokens, evenly spaced
         (all of fewer).
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
     """
     n_tokens, shape = len(activations), activations.shape[1:]
     peak, token = np.full(shape, -1.0, np.float32), np.zeros(shape, int)
     some = np.unique(np.linspace(0, n_tokens - 1, N_TYPICAL).round().astype(int))
-    kept = []
+    variance, kept = moments(activations)[1].reshape(shape), []
     for rows, block in walk(activations):
         values = np.abs(block)
         where = values.argmax(0)
         largest = np.take_along_axis(values, where[None], 0)[0].astype(np.float32)
-        if not np.isfinite(largest).all():
-            raise ValueError(
-                f"activations of tokens {rows.start} to {rows.stop - 1} hold NaN or "
-                "infinity: record them again"
-            )
         token = np.where(largest > peak, rows.start + where, token)
         peak = np.maximum(peak, largest)
         inside = some[(some >= rows.start) & (some < rows.stop)] - rows.start
         kept.append(values[inside].astype(np.float32))
     typical = np.median(np.concatenate(kept), axis=(0, 2))
-    variance = moments(activations)[1].reshape(shape)
     return Peaks(peak, token, typical, variance)
 
 
 def massive_neurons(
-    peak, typical, variance=None, *, ratio=1000.0, least=100.0, variance_ratio=1000.0
+    peak, typical, variance, *, ratio=1000.0, least=100.0, variance_ratio=1000.0
 ):
     """Neurons with massive activations, and those whose variance drowns the others.
 
@@ -77,50 +76,40 @@ def massive_neurons(
     peak : array of shape (n_layers, n_neurons)
         Largest |activation|, see ``streaming_peaks``.
     typical : array of shape (n_layers,)
-    variance : array of shape (n_layers, n_neurons), optional
-        Without it the first line alone counts.
+    variance : array of shape (n_layers, n_neurons)
     ratio, least, variance_ratio : float
 
     Returns
     -------
     massive : bool array of shape (n_layers, n_neurons)
     """
-    peak, typical = np.asarray(peak), np.asarray(typical)
-    if peak.ndim != 2 or typical.shape != peak.shape[:1]:
-        raise ValueError(
-            "expected peak of shape (n_layers, n_neurons) and typical of (n_layers,), "
-            f"found {peak.shape} and {typical.shape}"
-        )
+    usual = np.median(variance[variance > 0]) if variance.any() else 0.0
     massive = (peak > least) & (peak > ratio * typical[:, None])
-    if variance is not None:
-        variance = np.asarray(variance)
-        usual = np.median(variance[variance > 0]) if variance.any() else 0.0
-        massive |= variance > variance_ratio * usual
-    return massive
+    return massive | (variance > variance_ratio * usual)
 
 
-def describe_massive(peaks, massive, tokens=None):
+def describe_massive(peaks, massive, tokens):
     """A row for each massive neuron, that of most variance first.
 
     Parameters
     ----------
     peaks : Peaks
     massive : bool array of shape (n_layers, n_neurons)
-    tokens : DataFrame, optional
+    tokens : DataFrame
         Column ``token``: what the model read where the neuron peaks.
 
     Returns
     -------
     table : DataFrame
         ``layer``, ``neuron``, ``peak``, ``ratio`` (to its layer's median), ``share``
-        (of all variance), ``at`` (row of the token), and ``token`` if given.
+        (of all variance), ``at`` (row of the token), and ``token``.
     """
     layer, neuron = np.nonzero(massive)
-    of = peaks.peak[massive], peaks.variance[massive] / peaks.variance.sum()
-    at = peaks.token[massive]
-    columns = {"layer": layer, "neuron": neuron, "peak": of[0]}
-    columns |= {"ratio": of[0] / peaks.typical[layer], "share": of[1], "at": at}
-    if tokens is not None:
-        columns["token"] = [profiles.visible(text) for text in tokens["token"].iloc[at]]
-    table = pd.DataFrame(columns).sort_values("share", ascending=False, kind="stable")
-    return table.reset_index(drop=True)
+    peak, at = peaks.peak[massive], peaks.token[massive]
+    table = pd.DataFrame({"layer": layer, "neuron": neuron, "peak": peak}).assign(
+        ratio=peak / peaks.typical[layer],
+        share=peaks.variance[massive] / peaks.variance.sum(),
+        at=at,
+        token=[profiles.visible(text) for text in tokens["token"].iloc[at]],
+    )
+    return table.sort_values("share", ascending=False, ignore_index=True, kind="stable")

@@ -36,7 +36,7 @@ def top_tokens(timecourses, tokens, *, n=10, min_count=3, column="token"):
         Columns ``network``, ``rank`` (from 1), ``text``, ``response`` (mean z over
         occurrences), ``count``.
     """
-    z = _z(timecourses, len(tokens))
+    z = timeseries.zscore(np.asarray(timecourses, float))
     text = tokens[column].astype(str).map(visible).to_numpy()
     there = text != ""  # the word of a token that is blank
     grouped = pd.DataFrame(z[there]).groupby(text[there])
@@ -60,18 +60,6 @@ def visible(text):
     bare = text.strip()
     signs = "".join(VISIBLE.get(letter, letter) for letter in text)
     return bare.strip(string.punctuation + "’“”") or bare or signs
-
-
-def _z(timecourses, n_tokens):
-    timecourses = np.asarray(timecourses, float)
-    if timecourses.ndim != 2 or len(timecourses) != n_tokens:
-        raise ValueError(
-            f"expected timecourses of shape ({n_tokens} tokens, n_networks), found "
-            f"{timecourses.shape}"
-        )
-    if not np.isfinite(timecourses).all():
-        raise ValueError("timecourses hold NaN or infinity: leave such tokens out")
-    return timeseries.zscore(timecourses)
 
 
 def domain_selectivity(timecourses, tokens, documents, *, rng, n_draws=1000):
@@ -103,7 +91,7 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_draws=1000):
         ``eta_squared``, ``p``, and ``q`` (Benjamini-Hochberg over networks); with one
         domain, or one document a domain, there is no test and these are NaN.
     """
-    z = _z(timecourses, len(tokens))
+    z = timeseries.zscore(np.asarray(timecourses, float))
     found, at = np.unique(tokens["document"].to_numpy(int), return_inverse=True)
     names, domain = np.unique(
         documents["corpus"].iloc[found].to_numpy(str), return_inverse=True
@@ -119,12 +107,11 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_draws=1000):
 
     means, observed = domain_means(domain)
     index = pd.RangeIndex(z.shape[1], name="network")
-    if len(names) < 2 or len(found) == len(names):
-        tests = dict.fromkeys(("eta_squared", "p", "q"), np.nan)
-        return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
-    null = [domain_means(rng.permutation(domain))[1] for _ in range(n_draws)]
-    p = matching.p_values(observed, null)
-    tests = {"eta_squared": observed, "p": p, "q": stats.false_discovery_control(p)}
+    tests = dict.fromkeys(("eta_squared", "p", "q"), np.nan)
+    if 1 < len(names) < len(found):
+        null = [domain_means(rng.permutation(domain))[1] for _ in range(n_draws)]
+        p = matching.p_values(observed, null)
+        tests = {"eta_squared": observed, "p": p, "q": stats.false_discovery_control(p)}
     return pd.DataFrame(means.T, index, names), pd.DataFrame(tests, index)
 
 
@@ -152,14 +139,12 @@ def feature_correlations(timecourses, features, document, *, rng, n_draws=1000):
         (two-sided), ``q`` (Benjamini-Hochberg over the table). Constant features
         give NaN.
     """
-    document = np.asarray(document)
-    bounds = np.flatnonzero(np.diff(pd.factorize(document)[0]) != 0) + 1
-    starts = np.r_[0, bounds]
-    if len(starts) != len(np.unique(document)):
+    at = pd.factorize(np.asarray(document))[0]
+    if (np.diff(at) < 0).any():
         raise ValueError("tokens of one document must follow one another: sort them")
-    lengths = np.diff(np.r_[starts, len(document)])
-    at = np.repeat(np.arange(len(starts)), lengths)
-    z = _z(timecourses, len(features))
+    lengths = np.bincount(at)
+    starts = np.cumsum(lengths) - lengths
+    z = timeseries.zscore(np.asarray(timecourses, float))
     z = z - pd.DataFrame(z).groupby(at).transform("mean").to_numpy()
     values = features.astype(float)
     values = (values - values.groupby(at).transform("mean")).to_numpy()

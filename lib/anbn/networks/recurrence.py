@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
-from anbn.stats import matching, timeseries
+from anbn.stats import matching
 
 PUBLISHED_IOU = 0.2  # Liu et al. 2025
 
@@ -26,7 +27,6 @@ def iou(a, b):
     -------
     iou : array of shape (n_a, n_b)
     """
-    a, b = _members(a, "a"), _members(b, "b")
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"networks of different units, {a.shape[1:]} and {b.shape[1:]}, have no "
@@ -38,16 +38,6 @@ def iou(a, b):
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both
     return (both / np.maximum(either, 1)).astype(float)
-
-
-def _members(members, name):
-    members = np.asarray(members)
-    if members.dtype != bool:
-        raise ValueError(
-            f"{name} must say which units belong (bool, see decomposition.threshold), "
-            f"found {members.dtype}"
-        )
-    return members
 
 
 def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
@@ -68,21 +58,8 @@ def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     counts : int array of shape (n_templates,)
         Of ``n_individuals * n_networks``. Several networks of one slice may match.
     """
-    templates, individuals = _slices(templates, individuals)
     overlap = iou(templates, individuals.reshape(-1, *templates.shape[1:]))
     return (overlap > min_iou).sum(1)
-
-
-def _slices(templates, individuals):
-    templates = _members(templates, "templates")
-    individuals = _members(individuals, "individuals")
-    if templates.ndim != 3 or individuals.ndim != 4:
-        raise ValueError(
-            "expected templates of shape (n_templates, n_layers, n_neurons) and "
-            "individuals of shape (n_individuals, n_networks, n_layers, n_neurons); "
-            f"found {templates.shape} and {individuals.shape}"
-        )
-    return templates, individuals
 
 
 def recurrence_null(templates, individuals, *, n_draws, rng, min_iou=PUBLISHED_IOU):
@@ -104,7 +81,6 @@ def recurrence_null(templates, individuals, *, n_draws, rng, min_iou=PUBLISHED_I
     -------
     null : int array of shape (n_draws, n_templates)
     """
-    templates, individuals = _slices(templates, individuals)
     flat = individuals.reshape(-1, templates[0].size)
     individual_sizes = flat.sum(1)
     sizes = templates.sum((1, 2))
@@ -140,21 +116,13 @@ def member_agreement(a, b):
     mean : float
         Over pairs. It is above 0 for any two sets: compare it with that of shuffled
         neurons.
-    pairs : list of (row of a, row of b, iou)
-        By row of ``a``.
     """
-    return _paired(iou(a, b))
+    return _paired_mean(iou(a, b))
 
 
-def _paired(similarity):
-    """Mean and pairs of the best one-to-one assignment."""
-    if not similarity.size:
-        raise ValueError(f"no networks to compare: {similarity.shape} pairs")
-    column = matching.match(similarity)
-    pairs = [
-        (i, int(j), float(similarity[i, j])) for i, j in enumerate(column) if j >= 0
-    ]
-    return float(np.mean([value for *_, value in pairs])), pairs
+def _paired_mean(similarity):
+    """Mean of the best one-to-one assignment."""
+    return similarity[linear_sum_assignment(similarity, maximize=True)].mean()
 
 
 def timecourse_agreement(a, b):
@@ -173,17 +141,9 @@ def timecourse_agreement(a, b):
     Returns
     -------
     mean : float
-    pairs : list of (column of a, column of b, |r|)
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if len(a) != len(b):
-        raise ValueError(
-            f"time courses of {len(a)} and {len(b)} samples: expected the same words"
-        )
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("time courses hold NaN or infinity: leave such words out")
-    r = timeseries.zscore(a).T @ timeseries.zscore(b) / len(a)
-    return _paired(np.abs(r))
+    a, b = (np.asarray(x, float).T for x in (a, b))
+    return _paired_mean(np.abs(matching.correlate(a, b)))
 
 
 def pairwise(sets, how):
@@ -202,5 +162,5 @@ def pairwise(sets, how):
     """
     table = pd.DataFrame(np.nan, list(sets), list(sets))
     for a, b in itertools.combinations_with_replacement(sets, 2):
-        table.loc[a, b] = table.loc[b, a] = how(sets[a], sets[b])[0]
+        table.loc[a, b] = table.loc[b, a] = how(sets[a], sets[b])
     return table

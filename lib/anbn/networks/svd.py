@@ -7,6 +7,7 @@ import torch
 
 from anbn.core.blocks import floats, moments, size
 
+N_EXTRA = 16  # vectors beyond those asked for in a block
 TINY = 1e-7  # of the largest singular value: below it is rounding
 
 
@@ -28,7 +29,6 @@ def reduce(
     keep=None,
     standardise=False,
     n_passes=7,
-    n_extra=16,
     random_state=0,
     device="cpu",
 ):
@@ -51,8 +51,6 @@ def reduce(
     n_passes : int
         More give more exact vectors. Products are in float32, sums over blocks and
         orthogonalisation in float64.
-    n_extra : int
-        Vectors beyond ``n_components`` in a block.
     random_state : int
     device : str or torch device
 
@@ -82,7 +80,7 @@ def reduce(
     centre = torch.from_numpy(mean).float().to(device)
     weight = torch.from_numpy(scale).float().to(device)
     scaled = bool((scale != 1).any())
-    width = min(n_components + n_extra, limit)
+    width = min(n_components + N_EXTRA, limit)
     generator = torch.Generator().manual_seed(random_state)
     start = torch.randn(n_units, width, generator=generator, dtype=torch.float64)
     basis = torch.linalg.qr(start.to(device) * weight[:, None].double())[0]

@@ -91,29 +91,33 @@ def vsdbn(
     Raises
     ------
     ValueError
-        For layer sizes that are not positive whole numbers, fewer than two samples, or
-        NaN in the data.
+        If the data holds NaN.
     FloatingPointError
         If training diverges: the learning rate is too large.
     """
-    sizes = _checked(layer_sizes, n_epochs=n_epochs, batch_size=batch_size)
     n_samples, _ = blocks.size(data)
-    if n_samples < 2:
-        raise ValueError(f"vsdbn needs at least 2 samples, found {n_samples}")
     rng = np.random.default_rng(random_state)
     generator = torch.Generator(device).manual_seed(random_state)
-    options = {"learning_rate": learning_rate, "l1": l1, "noise": noise}
+    drawn = {"generator": generator, "device": device}
     down, found = None, []
-    for depth, n_hidden in enumerate(sizes, 1):
+    for depth, n_hidden in enumerate(layer_sizes, 1):
         mean, scale = _scaling(data)
         if down is None and keep is not None:
             scale = scale * np.ravel(keep).astype(scale.dtype)
-        machine = _new(len(mean), n_hidden, generator)
+        machine = Machine(
+            torch.randn(len(mean), n_hidden, **drawn) * START,
+            torch.zeros(len(mean), device=device),
+            torch.zeros(n_hidden, device=device),
+        )
         errors = []
         for epoch in range(1, n_epochs + 1):
             total = 0.0
             for batch in _shuffled(data, mean, scale, rng, batch_size, device):
-                total += float(_step(machine, batch, generator, **options)) * len(batch)
+                chance = torch.rand(len(batch), n_hidden, **drawn)
+                jitter = noise * torch.randn(batch.shape, **drawn)
+                options = {"learning_rate": learning_rate, "l1": l1}
+                error = contrast(machine, batch, chance, jitter, **options)
+                total += float(error) * len(batch)
             errors.append(total / n_samples)
             if not np.isfinite(errors[-1]) or not machine.weights.isfinite().all():
                 raise FloatingPointError(
@@ -131,30 +135,6 @@ def vsdbn(
         norm = np.linalg.norm(timecourses, axis=1, keepdims=True)
         data = timecourses / np.where(norm > 0, norm, 1)
     return found
-
-
-def _checked(layer_sizes, **counts):
-    sizes = list(layer_sizes)
-    if not sizes or any(int(n) != n or n < 1 for n in sizes):
-        raise ValueError(
-            "layer_sizes must name at least one layer, each of 1 or more hidden units; "
-            f"found {sizes}"
-        )
-    for name, n in counts.items():
-        if n < 1:
-            raise ValueError(f"{name} must be at least 1, found {n}")
-    return [int(n) for n in sizes]
-
-
-def _new(n_visible, n_hidden, generator):
-    """A machine with small random weights."""
-    device = generator.device
-    weights = torch.randn(n_visible, n_hidden, generator=generator, device=device)
-    return Machine(
-        weights * START,
-        torch.zeros(n_visible, device=device),
-        torch.zeros(n_hidden, device=device),
-    )
 
 
 def _scaling(data):
@@ -181,13 +161,6 @@ def _shuffled(data, mean, scale, rng, batch_size, device):
             block = _standardise(block, mean, scale, device)
             order = torch.from_numpy(rng.permutation(len(block))).to(device)
             yield from block[order].split(batch_size)
-
-
-def _step(machine, batch, generator, *, noise, **options):
-    shape = len(batch), len(machine.hidden_bias)
-    chance = torch.rand(shape, generator=generator, device=batch.device)
-    jitter = torch.randn(batch.shape, generator=generator, device=batch.device)
-    return contrast(machine, batch, chance, noise * jitter, **options)
 
 
 def contrast(machine, v0, chance, jitter, *, learning_rate, l1):
@@ -220,11 +193,8 @@ def contrast(machine, v0, chance, jitter, *, learning_rate, l1):
     error : Tensor of shape ()
         Mean of ``(v0 - v1) ** 2``.
     """
-    weights, visible_bias, hidden_bias = (
-        machine.weights,
-        machine.visible_bias,
-        machine.hidden_bias,
-    )
+    weights, visible_bias = machine.weights, machine.visible_bias
+    hidden_bias = machine.hidden_bias
     rate = learning_rate / len(v0)
     h0 = (torch.sigmoid(v0 @ weights + hidden_bias) > chance).to(v0.dtype)
     v1 = h0 @ weights.T + visible_bias + jitter
