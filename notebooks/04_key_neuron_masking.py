@@ -274,8 +274,9 @@ for group, (k, chosen) in masks.items():
     drawn[group] = controls.draw(chosen, sizes, rng, n_draws=n_draws, among=among)
     balance[f"{group} ({chosen.sum()})"] = controls.balance(chosen, drawn[group], sizes)
 published_control = f"random {random_share:.0%}"
+n_random = round(random_share * masks["networks"][1].size)
 drawn["networks"][published_control] = [
-    controls.share(masks["networks"][1], rng, size=random_share) for _ in range(n_draws)
+    controls.uniform(masks["networks"][1], rng, n=n_random) for _ in range(n_draws)
 ]
 pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 

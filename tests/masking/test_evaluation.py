@@ -40,13 +40,16 @@ def test_outcome_of_documents_is_the_models_own_loss(llama, tokens):
         assert found["n_tokens"][document] == len(rows) - 1
 
 
-def test_models_that_predict_nothing_are_refused(llama, bert, tokens):
-    with pytest.raises(
-        evaluation.EvaluationError, match="needs a causal language model"
-    ):
+def test_models_that_predict_nothing_are_refused(llama, bert, tokens, documents):
+    with pytest.raises(evaluation.EvaluationError, match="needs a causal language"):
         evaluation.by_document(bert, tokens)
-    with pytest.raises(evaluation.EvaluationError, match="2 tokens or more, found 1"):
-        evaluation.by_document(llama, tokens.iloc[:1])
+    tokens = tokens.assign(id=tokens["id"] % len(llama.tokenizer))
+    every = np.ones((2, 24), bool)
+    loud = evaluation.trials(
+        "loud", "hidden", every, action="amplify", options={"factor": 1e38}
+    )
+    with pytest.raises(evaluation.EvaluationError, match="first under mask 'loud' in"):
+        evaluation.measure(llama, tokens, documents, loud)
 
 
 @pytest.mark.parametrize("name", CAUSAL)

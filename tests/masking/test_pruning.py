@@ -203,12 +203,6 @@ def test_what_cannot_be_cut(rng):
         pruning.cut(lm, mask)
     with pytest.raises(ValueError, match=r"bool mask of shape \(3, 40\)"):
         pruning.cut(lm, np.zeros((3, 41), bool))
-    mask[1, 1:] = False
-    mean = np.full((3, 40), np.nan)
-    with pytest.raises(ValueError, match="finite where units are cut out"):
-        pruning.cut(lm, mask, mean=mean)
-    with pytest.raises(ValueError, match="found shape"):
-        pruning.cut(lm, mask, mean=mean[:2])
 
 
 def test_hidden_units_that_mix_are_refused():
@@ -376,7 +370,7 @@ def test_choose_global_against_a_loop(rng):
 
 def test_choose_leaves_a_unit_in_every_layer():
     scores = np.stack([np.zeros(5), np.arange(5.0), np.full(5, 9.0)])
-    for budget in pruning.BUDGETS:
+    for budget in ("uniform", "global"):
         mask = pruning.choose(scores, 0.8, budget=budget)
         assert mask.sum(1).tolist() == [4, 4, 4]
     assert not pruning.choose(scores, 0.0).any()
@@ -399,23 +393,13 @@ def test_choose_leaves_round_numbers(rng):
 @pytest.mark.parametrize(
     ("share", "options", "message"),
     [
-        (1.2, {}, "share must lie in 0 to 1, found 1.2"),
-        (np.nan, {}, "share must lie"),
         (1.0, {}, "at most 27 can be cut out: a share of 0.900"),
         (1.0, {"budget": "global"}, "at most 27"),
-        (0.5, {"protect": (1, 1)}, "a share of 0.300"),
-        (0.1, {"protect": (2, 1)}, "protect must leave some of the 3 layers"),
-        (0.1, {"protect": (-1, 0)}, "protect must leave"),
-        (0.1, {"multiple": 0}, "multiple must be an integer of 1 or more, found 0"),
-        (0.1, {"budget": "local"}, "budget must be one of uniform, global"),
+        (0.5, {"protect": (1, 1)}, "first_layers 1, last_layers 1.* share of 0.300"),
+        (0.1, {"protect": (2, 1)}, "first_layers 2 and last_layers 1 .* the 3 layers"),
+        (0.5, {"spare": np.ones((3, 10), bool)}, "30 units to spare"),
     ],
 )
 def test_choose_refuses(share, options, message):
     with pytest.raises(ValueError, match=message):
         pruning.choose(np.ones((3, 10)), share, **options)
-
-
-@pytest.mark.parametrize("scores", [np.full((3, 10), np.nan), np.ones(10)])
-def test_choose_refuses_scores(scores):
-    with pytest.raises(ValueError, match="scores must be finite and of shape"):
-        pruning.choose(scores, 0.2)

@@ -3,14 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from anbn.brain import checks as brain_checks
 from anbn.core.params import ParamError
 from anbn.coupling import checks as coupling_checks
-from anbn.masking import checks as masking_checks
-from anbn.masking import fingerprint
 from anbn.models import forward
 from anbn.networks import checks as networks_checks
 
@@ -31,17 +28,6 @@ def coupling(n_times=200, **changed):
     coupling_checks.check_coupling(n_times, **COUPLING | changed)
 
 
-def documents(n_words, n=4):
-    texts = [" ".join(f"w{i}x{k}" for k in range(n_words)) for i in range(2 * n)]
-    return pd.DataFrame({"corpus": ["wiki"] * n + ["code"] * n, "text": texts})
-
-
-def tasks(n_words=40, labels=None, n_choices=2, task_tokens=64):
-    labels = labels or {"wiki": "encyclopedia", "code": "code"}
-    options = {"task_tokens": task_tokens, "n_choices": n_choices}
-    masking_checks.check_tasks({}, documents(n_words), labels, **options)
-
-
 def test_what_fits_passes():
     forward.check_windows(window=8, stride=8)
     brain_checks.check_story(10, tr=2.0)
@@ -52,7 +38,6 @@ def test_what_fits_passes():
     coupling_checks.check_ceiling(np.array([0.1, 0.6]), min_ceiling=0.5)
     coupling(run_lengths=[100, 100])
     coupling(run_lengths=[40] * 5, null_method="phase")
-    tasks(32)
     networks_checks.check_components([], 10, name="keep_components")
     networks_checks.check_components([9], 10, name="keep_components")
 
@@ -94,14 +79,6 @@ REFUSED = {
         lambda: coupling_checks.check_ceiling(np.array([0.1, 0.3]), min_ceiling=0.5),
         "^min_ceiling: .* 0.5, the highest is 0.30",
     ),
-    "task_tokens": (
-        lambda: tasks(20),
-        "^task_tokens: 64 tokens of corpus 'wiki' .* 20 to 20 words; .* 2 of 32.*128",
-    ),
-    "domain_labels": (
-        lambda: tasks(labels={"wiki": "a", "news": "b"}),
-        "^domain_labels, .* 'news', the documents have",
-    ),
     "keep_components": (
         lambda: networks_checks.check_components([4, 10], 10, name="keep_components"),
         "^keep_components: 10 components .* 10 tokens",
@@ -114,14 +91,3 @@ def test_what_does_not_fit_is_told_by_its_parameter(what):
     call, message = REFUSED[what]
     with pytest.raises(ParamError, match=message):
         call()
-
-
-def test_texts_of_fingerprints(tmp_path):
-    path = tmp_path / "news.txt"
-    path.write_text("\n\n".join(f"text {k} " + "word " * 60 for k in range(5)))
-    options = {"fitting_texts": 3, "fingerprint_texts": 2, "text_words": 40}
-    masking_checks.check_texts([path], **options)
-    assert len(fingerprint.excerpts([path], 5, 40)) == 5
-    message = r"^fitting_texts 3 .* fingerprint_texts 3 of text_words 40: .* has 5"
-    with pytest.raises(ParamError, match=message):
-        masking_checks.check_texts([path], **options | {"fingerprint_texts": 3})

@@ -36,12 +36,16 @@ def per_layer(mask, rng, *, among=None):
     return control
 
 
-def uniform(mask, rng, *, among=None):
-    """As many random neurons as the mask has, from all layers alike."""
-    allowed = ~mask if among is None else ~mask & among
-    if allowed.sum() < mask.sum():
-        allowed = np.ones_like(mask) if among is None else among
-    return _anywhere(allowed, int(mask.sum()), rng)
+def uniform(mask, rng, *, n=None, among=None):
+    """As many random neurons as the mask has, or n of them, from all layers alike."""
+    n = mask.sum() if n is None else n
+    among = np.ones_like(mask) if among is None else among
+    allowed = among & ~mask
+    allowed = allowed if allowed.sum() >= n else among
+    _enough(allowed.sum(), n, "the model")
+    control = np.zeros(mask.size, bool)
+    control[rng.choice(np.flatnonzero(allowed), n, replace=False)] = True
+    return control.reshape(mask.shape)
 
 
 def matched(mask, quantity, rng, *, among=None):
@@ -107,28 +111,6 @@ def draw(mask, quantities, rng, *, n_draws, among=None):
     return controls
 
 
-def share(mask, rng, *, size):
-    """Random neurons of all layers, none of the mask's: the published control.
-
-    Parameters
-    ----------
-    mask : bool array of shape (n_layers, n_neurons)
-    rng : numpy Generator
-    size : float
-        Share of all neurons, 0 to 1.
-
-    Returns
-    -------
-    control : bool array of shape (n_layers, n_neurons)
-
-    Raises
-    ------
-    ValueError
-        If the model has too few other neurons.
-    """
-    return _anywhere(~mask, round(size * mask.size), rng)
-
-
 def overlap(mask, draws):
     """Share of the mask's neurons that its controls hold too, mean over draws."""
     return float(np.mean([(mask & drawn).sum() for drawn in draws]) / mask.sum())
@@ -156,14 +138,6 @@ def balance(mask, controls, quantities):
         for name, draws in controls.items()
     }
     return pd.DataFrame(rows).T.rename_axis("control")
-
-
-def _anywhere(allowed, n, rng):
-    """n random neurons of those that are allowed, whatever their layer."""
-    _enough(allowed.sum(), n, "the model")
-    control = np.zeros(allowed.size, bool)
-    control[rng.choice(np.flatnonzero(allowed), n, replace=False)] = True
-    return control.reshape(allowed.shape)
 
 
 def _candidates(mask, among):

@@ -141,34 +141,6 @@ def _record(language_model, texts):
     return tokens, n_words, rows
 
 
-def fit(language_model, texts, n_networks, **options):
-    """Networks of a model's residual stream, from a little text.
-
-    Parameters
-    ----------
-    language_model : LanguageModel
-    texts : list of str
-        Held in memory as activations of 4 bytes times tokens, layers and neurons; for
-        more text or larger models record a store and call ``fit_activations``.
-    n_networks : int
-    **options
-        ``z_threshold`` of ``fit_activations``.
-
-    Returns
-    -------
-    weights : csr_array
-        See ``fit_activations``.
-    """
-    tokens, _, passes = _record(language_model, texts)
-    activations = None
-    for rows, values in passes:
-        if activations is None:
-            activations = np.empty((len(tokens), *values.shape[1:]), np.float32)
-        activations[rows] = values
-    options["device"] = input_device(language_model.model)
-    return fit_activations(activations, n_networks, **options)
-
-
 def signals(language_model, texts, weights):
     """Signals of networks on a clock that all tokenizers share: words.
 
@@ -177,7 +149,7 @@ def signals(language_model, texts, weights):
     language_model : LanguageModel
     texts : list of str
     weights : csr_array
-        The model's networks, from ``fit``.
+        The model's networks, from ``fit_activations``.
 
     Returns
     -------
@@ -204,6 +176,9 @@ def signals(language_model, texts, weights):
 def fingerprint(language_model, fitting, texts, n_networks, **options):
     """Signals, in some texts, of the networks found in other texts.
 
+    Activations of the texts that are fitted on are held in memory: 4 bytes times
+    tokens, layers and neurons.
+
     Parameters
     ----------
     language_model : LanguageModel
@@ -229,7 +204,14 @@ def fingerprint(language_model, fitting, texts, n_networks, **options):
                 f"text {i} shares a sentence with the fitting texts: {shared[0]!r}. "
                 "Networks are compared in text that they were not fitted on"
             )
-    weights = fit(language_model, fitting, n_networks, **options)
+    tokens, _, passes = _record(language_model, fitting)
+    activations = None
+    for rows, values in passes:
+        if activations is None:
+            activations = np.empty((len(tokens), *values.shape[1:]), np.float32)
+        activations[rows] = values
+    device = input_device(language_model.model)
+    weights = fit_activations(activations, n_networks, device=device, **options)
     return signals(language_model, texts, weights)
 
 
