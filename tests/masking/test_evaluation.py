@@ -60,14 +60,14 @@ def test_sharing_changes_nothing(name, tokenizer, tokens, documents, rng):
     for kind in ("ffn_out", "attn_out", "hidden", "qk"):
         mask = np.zeros(neurons.count_neurons(language_model.model, kind), bool)
         trials.append(Trial("none", kind, mask))
-        for layer in range(3):
+        for layer in (1, 2):
             late = mask.copy()
             late[layer:] = rng.random(late[layer:].shape) < 0.5
             trials.append(Trial(f"from {layer}", kind, late))
-            trials.append(Trial(f"keep {layer}", kind, ~late, action="keep"))
+        trials.append(Trial("keep", kind, ~late, action="keep"))
     given = (language_model, tokens, documents, trials)
-    shared = evaluation.measure(*given, batch_size=2)
-    alone = evaluation.measure(*given, batch_size=2, share=False)
+    shared = evaluation.measure(*given, batch_size=3)
+    alone = evaluation.measure(*given, batch_size=3, share=False)
     pd.testing.assert_frame_equal(shared, alone, check_exact=True)
     intact = shared[shared["group"] == "intact"]["nll"].to_numpy()
     assert (
