@@ -204,9 +204,8 @@ if "stable" in sources:
 if "coupled" in sources:
     follow = artifacts.read_arrays(coupled / "data" / "synchrony.npz")
     names = artifacts.read_json(extracted / "data" / "names.json")
-    by = {"by": coupled_by, "level": coupled_level}
-    brain = coupled_network or selection.most_coupled(follow, names, **by)
-    chosen = selection.coupled(follow, names, brain, **by, share=coupled_share)
+    by = {"by": coupled_by, "level": coupled_level, "share": coupled_share}
+    brain, chosen = selection.coupled(follow, names, coupled_network, **by)
     if chosen.any():
         masks[f"coupled: {brain}{note}"] = (needed["coupled"], chosen)
     else:

@@ -29,9 +29,6 @@ def arrays(rng):
 NAMES = ["Visual", "Language", "Auditory"]
 
 
-BY_FDR = {"by": "fdr", "level": 0.05}
-
-
 def test_networks(members):
     halves = np.array([0.9, 0.3, 0.8])
     chosen = selection.stable(members, np.array([True, False, True]), halves)
@@ -41,26 +38,28 @@ def test_networks(members):
     assert np.array_equal(chosen, members[0])  # the third favours it, but by chance
 
 
+def coupled(arrays, network, by, names=NAMES):
+    options = {"by": by, "level": 0.05, "share": 0.05}
+    return selection.coupled(arrays, names, network, **options)
+
+
 @pytest.mark.parametrize(
     ("by", "expected"),
     [("fdr", [(1, 4), (3, 9)]), ("fwe", [(1, 4)]), ("top", [(1, 4), (3, 9)])],
 )
 def test_coupled_with_a_network(arrays, by, expected):
-    options = {"by": by, "level": 0.05, "share": 0.05}
-    mask = selection.coupled(arrays, NAMES, "Language", **options)
+    _, mask = coupled(arrays, "Language", by)
     assert list(zip(*np.nonzero(mask), strict=True)) == expected
-    # nothing found is a result
-    none = {"by": "fwe", "level": 0.05, "share": 0.05}
-    assert not selection.coupled(arrays, NAMES, "Visual", **none).any()
-
-
-def test_the_network_with_most_coupled_neurons(arrays):
-    assert selection.most_coupled(arrays, NAMES, **BY_FDR) == "Language"
     # by "fwe" one neuron each, by "top" as many: the larger |synchrony| decides
-    assert selection.most_coupled(arrays, NAMES, by="fwe", level=0.05) == "Language"
+    network, most = coupled(arrays, "", by)
+    assert network == "Language" and (most == mask).all()
+
+
+def test_few_and_no_coupled_neurons(arrays):
+    # nothing found is a result
+    assert not coupled(arrays, "Visual", "fwe")[1].any()
     arrays["q"][2, :5, 0] = 0.02
-    assert selection.most_coupled(arrays, NAMES, **BY_FDR) == "Visual"
-    assert selection.most_coupled(arrays, NAMES, by="top", level=0.05) == "Language"
+    assert coupled(arrays, "", "fdr")[0] == "Visual"
 
 
 def test_highest(rng):
@@ -77,9 +76,6 @@ def test_what_cannot_be_chosen_is_told(members, arrays):
         pd.Series([0.01] * 3),
     )
     none, halves = np.zeros(3, bool), np.array([0.9, 0.3, np.nan])
-
-    def coupled(names, network):
-        selection.coupled(arrays, names, network, **BY_FDR, share=0.05)
 
     for message, call in [
         (r"'mine' has shape \(4, 9\), .* \(4, 10\)", np.ones((4, 9), bool)),
@@ -98,8 +94,14 @@ def test_what_cannot_be_chosen_is_told(members, arrays):
             "most to 'code' with q <= 0.05, but to wiki",
             lambda: selection.of_domain(members, means, q, "code"),
         ),
-        (r"no brain networks .*'Languag' \(did", lambda: coupled(NAMES, "Languag")),
-        ("2 brain networks are called 'A'", lambda: coupled(["A", "A", "B"], "A")),
+        (
+            r"no brain networks .*'Languag' \(did",
+            lambda: coupled(arrays, "Languag", "fdr"),
+        ),
+        (
+            "2 brain networks are called 'A'",
+            lambda: coupled(arrays, "A", "fdr", ["A", "A", "B"]),
+        ),
     ]:
         with pytest.raises(SelectionError, match=message):
             call() if callable(call) else selection.check(call, SHAPE, "mine")

@@ -127,17 +127,6 @@ def beyond(arrays, *, by, level, share):
     return np.stack([highest(s, n) for s in np.moveaxis(strength, -1, 0)], -1)
 
 
-def most_coupled(arrays, names, *, by, level):
-    """Name of the brain network with the most coupled neurons.
-
-    The largest |synchrony| decides between equals, and by "top", which gives each
-    network as many.
-    """
-    counts = beyond(arrays, by=by, level=level, share=0).sum((0, 1))
-    largest = np.abs(arrays["synchrony"]).max((0, 1))
-    return names[np.lexsort((largest, counts))[-1]]
-
-
 def coupled(arrays, names, network, *, by, level, share):
     """Neurons that follow a brain network.
 
@@ -148,20 +137,26 @@ def coupled(arrays, names, network, *, by, level, share):
     names : list of str
         Of the brain networks, ``names.json`` of stage 02.
     network : str
+        Empty for the one with the most coupled neurons; the largest |synchrony| decides
+        between equals, and by "top", which gives each network as many.
 
     Returns
     -------
+    network : str
     mask : bool array of shape (n_layers, n_neurons)
         Empty if no neuron is: that is a result.
     """
+    every = beyond(arrays, by=by, level=level, share=share)
+    if not network:
+        largest = np.abs(arrays["synchrony"]).max((0, 1))
+        network = names[np.lexsort((largest, every.sum((0, 1))))[-1]]
     if names.count(network) != 1:
         hint = params.did_you_mean(network, names)
         raise SelectionError(
             f"{names.count(network) or 'no'} brain networks are called "
             f"{network!r}{hint}. There are {tables.some(names)}."
         )
-    every = beyond(arrays, by=by, level=level, share=share)
-    return every[..., names.index(network)]
+    return network, every[..., names.index(network)]
 
 
 def highest(scores, n):
