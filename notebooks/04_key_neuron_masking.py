@@ -89,7 +89,6 @@ from anbn.masking import (
     syntaxgym,
     tasks,
 )
-from anbn.masking import checks as masking_checks
 from anbn.models import loading, stores
 from anbn.networks import decomposition, svd
 from anbn.networks import massive as massive_activations
@@ -137,7 +136,8 @@ holdout.check_disjoint(documents, used)
 print(f"{name}: {len(tokens)} tokens of {len(documents)} documents to evaluate on")
 
 # %% [markdown]
-# What the last sections need is looked for now, as they come after minutes.
+# What the last sections need is looked for now, as they come after minutes: items are
+# drawn for nothing, to see that there are some.
 
 # %%
 _, for_tasks = holdout.held_out_documents(
@@ -148,12 +148,11 @@ _, for_tasks = holdout.held_out_documents(
     used=used,
     parameters=("task_documents", "task_tokens"),
 )
-masking_checks.check_tasks(
-    syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items),
-    for_tasks,
-    domain_labels,
-    task_tokens=task_tokens,
-    n_choices=min(4, task_documents),
+folder = resolve(suites_folder)
+some_suites = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
+of_tasks = {"n_choices": min(4, task_documents), "before": sentence_before}
+tasks.prepare(
+    some_suites, for_tasks, domain_labels, **of_tasks, rng=np.random.default_rng(seed)
 )
 
 # %% [markdown]
@@ -196,16 +195,15 @@ massive = {
 # %%
 arrays = artifacts.read_arrays(extracted / "data" / "model_networks.npz")
 members, strength = arrays["members"], arrays["networks"].max(0)
-masks = {"networks": (kind, selection.union(members))}
+masks = {"networks": (kind, members.any(0))}
 if "stable" in sources:
     chosen = selection.stable(members, arrays["stable"], arrays["halves"])
     masks["stable networks"] = (kind, chosen)
 if "coupled" in sources:
     follow = artifacts.read_arrays(coupled / "data" / "synchrony.npz")
     names = artifacts.read_json(extracted / "data" / "names.json")
-    by = {"by": coupled_by, "level": coupled_level}
-    brain = coupled_network or selection.most_coupled(follow, names, **by)
-    chosen = selection.coupled(follow, names, brain, **by, share=coupled_share)
+    by = {"by": coupled_by, "level": coupled_level, "share": coupled_share}
+    brain, chosen = selection.coupled(follow, names, coupled_network, **by)
     if chosen.any():
         masks[f"coupled: {brain}{note}"] = (needed["coupled"], chosen)
     else:
@@ -220,7 +218,9 @@ if "massive" in sources:
 scores, model = {}, language_model.model
 if "localizer" in sources:
     read = localizer.load_sentences(resolve(localizer_folder))
-    x = localizer.sentence_activations(language_model, read, localizer_kind, **where)
+    x = localizer.sentence_activations(
+        language_model, read["sentence"], localizer_kind, **where
+    )
     t = localizer.localize(x, read["condition"] == "sentence")
     scores["language localizer"] = (localizer_kind, t)
     used |= holdout.hashes(read["sentence"])
@@ -229,7 +229,7 @@ if "magnitude" in sources:
     scores["largest weights"] = ("ffn_hidden", pruning.magnitude(model)[rows])
 if "wanda" in sources:
     inputs = usual["ffn_hidden"].mean_square
-    scores["Wanda"] = ("ffn_hidden", pruning.wanda(model, inputs))
+    scores["Wanda"] = ("ffn_hidden", pruning.wanda(model, inputs, where["layers"]))
 for group, (k, s) in scores.items():
     masks[group] = (k, selection.highest(s, round(source_share * s.size)))
 
@@ -268,11 +268,12 @@ for group, (k, chosen) in masks.items():
         norms = pruning.output_norms(model, k, ids=text)[rows]
         sizes["contribution"] = usual[k].mean_abs * norms
     among = None if group in whole else ~massive[k]
-    drawn[group] = controls.draw(chosen, rng, n_draws=n_draws, among=among, **sizes)
+    drawn[group] = controls.draw(chosen, sizes, rng, n_draws=n_draws, among=among)
     balance[f"{group} ({chosen.sum()})"] = controls.balance(chosen, drawn[group], sizes)
 published_control = f"random {random_share:.0%}"
+n_random = round(random_share * masks["networks"][1].size)
 drawn["networks"][published_control] = [
-    controls.share(masks["networks"][1], rng, size=random_share) for _ in range(n_draws)
+    controls.uniform(masks["networks"][1], rng, n=n_random) for _ in range(n_draws)
 ]
 pd.concat(balance, names=["mask (neurons)"]).unstack(0).round(2).T
 
@@ -383,7 +384,7 @@ for n in keep_components:
     corpora = stores.open_activations(recorded / "data" / "corpora", kind)
     found = decomposition.ica(svd.reduce(corpora, n), random_state=seed).networks
     found = decomposition.threshold(found.reshape(n, *strength.shape), keep_z_threshold)
-    union = selection.union(found)
+    union = found.any(0)
     if union.sum() not in [m.sum() for m in kept["components"]]:
         kept["components"].append(union)
 keeping_trials, overlap = [], {}
@@ -460,16 +461,7 @@ if amplifying_trials:
 # that names no label counts as wrong **and** is reported apart (parse rate).
 
 # %%
-folder = resolve(suites_folder)
-chosen = syntaxgym.load_suites(folder, names=suites, n_items=suite_items)
-battery = tasks.prepare(
-    chosen,
-    for_tasks,
-    domain_labels,
-    n_choices=min(4, task_documents),
-    before=sentence_before,
-    rng=rng,
-)
+battery = tasks.prepare(some_suites, for_tasks, domain_labels, **of_tasks, rng=rng)
 task_trials = []
 worked = dict(list(masks.items())[: n_task_masks or None])
 for group, (k, mask) in worked.items():
@@ -539,7 +531,7 @@ display(published, ours)
 # %%
 said = {
     "intact": behaviour.generate(
-        language_model, [prompt], max_new_tokens=16, chat_template="no"
+        language_model, [prompt], max_new_tokens=16, chat_template=False
     )
 }
 for group, (k, chosen) in worked.items():
@@ -547,7 +539,7 @@ for group, (k, chosen) in worked.items():
     for label, m in both.items():
         with intervene.silence(model, m, k, **instead[k], **where):
             said[label] = behaviour.generate(
-                language_model, [prompt], max_new_tokens=16, chat_template="no"
+                language_model, [prompt], max_new_tokens=16, chat_template=False
             )
 for label, (text,) in said.items():
     print(f"{label}:\n    {prompt}{text!r}\n")

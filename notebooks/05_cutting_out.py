@@ -78,7 +78,6 @@ from anbn.core.params import current
 from anbn.core.paths import cache_dir, resolve
 from anbn.masking import (
     calibration,
-    checks,
     damage,
     evaluation,
     figures,
@@ -128,12 +127,8 @@ tokens, documents = holdout.held_out_documents(
 )
 holdout.check_disjoint(documents, used)
 print(f"{before['model']}: {len(tokens)} tokens of {len(documents)} documents")
-checks.check_texts(
-    paths,
-    fitting_texts=fitting_texts,
-    fingerprint_texts=fingerprint_texts,
-    text_words=text_words,
-)
+each_corpus = fitting_texts + fingerprint_texts
+texts = fingerprint.excerpts(paths, each_corpus, text_words)  # for the last section
 items = syntaxgym.load_suites(resolve(suites_folder), names=suites, n_items=suite_items)
 
 # %%
@@ -160,7 +155,7 @@ scores["wanda"] = pruning.wanda(model, usual.mean_square)
 scores["magnitude"] = pruning.magnitude(model)
 scores["fluctuation"] = pruning.fluctuation(model, usual.variance)
 drawing = np.random.default_rng([seed, 1])
-random_scores = [pruning.random(usual.mean.shape, drawing) for _ in range(n_draws)]
+random_scores = drawing.random((n_draws, *usual.mean.shape), np.float32)
 if "coupled" in [*criteria, cut_criterion]:
     synchrony = artifacts.read_arrays(coupled / "data" / "synchrony.npz")["synchrony"]
     scores["coupled"] = np.abs(synchrony).max(-1)
@@ -364,10 +359,8 @@ size
 # along the text.
 
 # %%
-n = fitting_texts + fingerprint_texts  # of each corpus
-texts = fingerprint.excerpts(paths, n, text_words)
-fitting = [text for i, text in enumerate(texts) if i % n < fitting_texts]
-compared_texts = [text for i, text in enumerate(texts) if i % n >= fitting_texts]
+fitting = [t for i, t in enumerate(texts) if i % each_corpus < fitting_texts]
+compared_texts = [t for i, t in enumerate(texts) if i % each_corpus >= fitting_texts]
 relatives = {"cut": cut}
 for scale in noise_scales:
     relatives[f"noised {scale:g}"] = fingerprint.noised(language_model, scale, rng)
@@ -418,10 +411,10 @@ artifacts.write_figure(out, "likeness", ax.figure)
 
 # %%
 rocs = {}
-if len(fingerprints) > len(several):  # there is an unrelated model
-    # one model with random weights: more of them are easy to tell, and would flatter
-    strangers = [f"random {i + 1}" for i in range(1, n_random)]
-    told_apart = alike[~alike["model"].isin(strangers)]
+# one model with random weights: more of them are easy to tell, and would flatter
+strangers = [f"random {i + 1}" for i in range(1, n_random)]
+told_apart = alike[~alike["model"].isin(strangers)]
+if not told_apart["related"].all():  # there is an unrelated model
     rocs = {
         score: fingerprint.roc(told_apart, score, rng=np.random.default_rng([seed, 4]))
         for score in alike["score"].unique()

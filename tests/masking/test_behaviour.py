@@ -1,11 +1,13 @@
 """Preferences and answers against naive loops and sure_model models."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from anbn.masking import behaviour, intervene, syntaxgym
 from anbn.masking.evaluation import EvaluationError
@@ -82,10 +84,6 @@ def test_surprisals_are_those_of_each_text_alone(llama):
 
 
 def test_surprisals_with_a_token_before_the_text(llama, tokenizer):
-    import copy
-
-    from tokenizers.processors import TemplateProcessing
-
     begun = copy.deepcopy(tokenizer)
     begun._tokenizer.post_processor = TemplateProcessing(
         single="[UNK] $A", special_tokens=[("[UNK]", 0)]
@@ -127,17 +125,8 @@ def test_minimal_pairs(llama, sure_model):
         [-np.nansum(naive(llama, ids)) for ids in coded(llama, pairs[side])]
         for side in ("good", "bad")
     ]
-    found = behaviour.minimal_pairs(llama, pairs, batch_size=1)
+    found = behaviour.minimal_pairs(llama, pairs)
     np.testing.assert_allclose(found["margin"], np.subtract(*total), atol=1e-4)
-
-
-def test_masking_changes_what_a_model_prefers(llama):
-    pairs = pd.DataFrame({"good": SENTENCES[:1], "bad": SENTENCES[1:2]})
-    intact = behaviour.minimal_pairs(llama, pairs)
-    with intervene.silence(llama.model, np.ones((2, 40), bool), "ffn_hidden"):
-        silenced = behaviour.minimal_pairs(llama, pairs)
-    assert abs(intact["margin"][0] - silenced["margin"][0]) > 1e-3
-    pd.testing.assert_frame_equal(behaviour.minimal_pairs(llama, pairs), intact)
 
 
 def test_pairs_of_a_suite():
@@ -155,9 +144,8 @@ def test_pairs_of_a_suite():
     assert pairs["condition"].tolist() == ["sing", "plural"] * 2
 
 
-@pytest.fixture
-def questions():
-    return pd.DataFrame(
+def test_multiple_choice_is_that_of_a_naive_loop(llama, sure_model):
+    questions = pd.DataFrame(
         {
             "context": ["the cat sat on", "the dog ran "],
             "choices": [["a mat.", "the", "the dog ran"], ["far away today", "away"]],
@@ -165,39 +153,26 @@ def questions():
             "domain": ["x", "y"],
         }
     )
-
-
-def test_multiple_choice_is_that_of_a_naive_loop(llama, questions):
-    found = behaviour.multiple_choice(llama, questions, batch_size=2)
+    found = behaviour.multiple_choice(llama, questions)
     for row, question in questions.iterrows():
         context = question["context"].rstrip()
         n = len(llama.tokenizer(context)["input_ids"])
-        scores, raw = [], []
+        scores = []
         for choice in question["choices"]:
             (ids,) = coded(llama, [f"{context} {choice}"])
-            log_p = -np.sum(naive(llama, ids)[n:])
-            scores.append(log_p / len(choice))
-            raw.append(log_p)
+            scores.append(-np.sum(naive(llama, ids)[n:]) / len(choice))
         answer = question["answer"]
         assert found["chosen"][row] == np.argmax(scores)
         assert found["correct"][row] == (np.argmax(scores) == answer)
-        assert found["correct_unnormalised"][row] == (np.argmax(raw) == answer)
         best = max(s for i, s in enumerate(scores) if i != answer)
         assert found["margin"][row] == pytest.approx(scores[answer] - best, abs=1e-5)
-    assert found["n_choices"].tolist() == [3, 2]
     assert found["domain"].tolist() == ["x", "y"]
+    # divided by its length a long choice is not worse than a short one
+    long = {"context": ["the cat"], "choices": [["sat far away", "mat"]], "answer": [0]}
+    assert behaviour.multiple_choice(sure_model, pd.DataFrame(long))["correct"][0]
 
 
-def test_normalising_takes_the_advantage_from_short_choices(sure_model):
-    questions = pd.DataFrame(
-        {"context": ["the cat"], "choices": [["sat far away", "mat"]], "answer": [0]}
-    )
-    results = behaviour.multiple_choice(sure_model, questions)
-    assert results["correct"][0]
-    assert not results["correct_unnormalised"][0]
-
-
-def documents_of(n, rng, n_words=20):
+def documents_of(n, rng, n_words=40):
     words = [f"w{i}" for i in range(500)]
     texts = [" ".join(rng.choice(words, n_words)) for _ in range(n)]
     corpora = ["a" if i % 2 else "b" for i in range(n)]
@@ -207,28 +182,24 @@ def documents_of(n, rng, n_words=20):
 def test_continuations_are_a_documents_own_and_others(rng):
     documents = documents_of(12, rng)
     documents.loc[3, "text"] = "too short"
-    questions = behaviour.continuations(
-        documents, n_choices=4, rng=rng, n_context=8, n_words=5
-    )
+    questions = behaviour.continuations(documents, n_choices=4, rng=rng)
     assert sorted(questions["document"]) == [i for i in range(12) if i != 3]
     for question in questions.itertuples():
         words = documents["text"][question.document].split()
-        assert question.context.split() == words[:8]
+        assert question.context.split() == words[:24]
         assert question.domain == documents["corpus"][question.document]
         assert len(set(question.choices)) == 4
         for i, choice in enumerate(question.choices):
             same = documents[documents["corpus"] == question.domain]["text"]
             owners = [
-                row for row, t in same.items() if t.split()[8:13] == choice.split()
+                row for row, t in same.items() if t.split()[24:32] == choice.split()
             ]
             assert (owners == [question.document]) == (i == question.answer)
             assert len(owners) == 1
     assert questions["answer"].nunique() > 1
-    again = behaviour.continuations(
-        documents, n_choices=4, rng=np.random.default_rng(5), n_context=8, n_words=5
-    )
-    repeated = behaviour.continuations(
-        documents, n_choices=4, rng=np.random.default_rng(5), n_context=8, n_words=5
+    again, repeated = (
+        behaviour.continuations(documents, n_choices=4, rng=np.random.default_rng(5))
+        for _ in range(2)
     )
     pd.testing.assert_frame_equal(again, repeated)
 
@@ -280,18 +251,14 @@ def test_generation_reads_each_token_once(llama):
 
 
 def test_chat_template_is_used_if_there_is_one(llama, tokenizer):
-    import copy
-
     chatty = copy.deepcopy(tokenizer)
     chatty.chat_template = "{% for m in messages %}the {{ m.content }} dog{% endfor %}"
     other = loading.LanguageModel(llama.model, chatty, "causal")
     options = {"max_new_tokens": 4}
     (plain,) = behaviour.generate(llama, ["the cat dog"], **options)
     assert behaviour.generate(other, ["cat"], **options) == [plain]
-    direct = behaviour.generate(other, ["cat"], **options, chat_template="no")
+    direct = behaviour.generate(other, ["cat"], **options, chat_template=False)
     assert direct == behaviour.generate(llama, ["cat"], **options)
-    with pytest.raises(EvaluationError, match="this tokenizer has none"):
-        behaviour.generate(llama, ["cat"], chat_template="yes")
 
 
 @pytest.mark.parametrize(
@@ -313,6 +280,11 @@ def test_labels_read_from_answers(answer, label):
 
 
 def test_classification_keeps_the_parse_rate_apart(llama, monkeypatch):
+    prompts = pd.DataFrame({"prompt": ["the cat", "a dog"], "label": ["mat", "dog"]})
+    results = behaviour.classify(llama, prompts, ["mat", "dog"], max_new_tokens=3)
+    assert results["answer"].tolist() == [
+        greedy(llama, p, 3) for p in ("the cat", "a dog")
+    ]
     said = {"p0": "News", "p1": "news", "p2": "???", "p3": "fiction", "p4": "no idea"}
     monkeypatch.setattr(
         behaviour, "generate", lambda _, prompts, **options: [said[p] for p in prompts]
@@ -326,94 +298,73 @@ def test_classification_keeps_the_parse_rate_apart(llama, monkeypatch):
     assert results["correct"].tolist() == [True, False, False, True, False]
 
 
-def test_classification_runs_a_model(llama):
-    prompts = pd.DataFrame({"prompt": ["the cat", "a dog"], "label": ["mat", "dog"]})
-    results = behaviour.classify(llama, prompts, ["mat", "dog"], max_new_tokens=3)
-    assert results["answer"].tolist() == [
-        greedy(llama, p, 3) for p in prompts["prompt"]
-    ]
-
-
 def test_domain_prompts(rng):
-    documents = documents_of(6, rng)
-    domains = {"a": "news", "b": "fiction"}
-    prompts = behaviour.domain_prompts(documents, domains, n_words=3)
+    documents, domains = documents_of(8, rng), {"a": "news", "b": "fiction"}
+    asked, examples = documents[:6], documents[6:]
+    prompts = behaviour.domain_prompts(asked, domains, examples=examples, rng=rng)
     assert prompts["label"].tolist() == ["fiction", "news"] * 3
+    start = [" ".join(text.split()[:20]) for text in documents["text"]]
+    solved = [
+        f"Text: {start[6]}\nKind: fiction\n\n",
+        f"Text: {start[7]}\nKind: news\n\n",
+    ]
+    heads, orders = set(), set()
     for row, prompt in zip(prompts["document"], prompts["prompt"], strict=True):
-        shown = documents["text"][row].split()
-        assert f"Text: {' '.join(shown[:3])}\n" in prompt
-        assert "is this: news or fiction?" in prompt
-    assert len(behaviour.domain_prompts(documents, {"a": "news", "b": "code"})) == 6
-    solved = behaviour.domain_prompts(
-        documents[:2], domains, examples=documents[3:], n_words=3
+        head, rest = prompt.split("\n\n", 1)
+        heads.add(head)
+        examples = rest.removesuffix(f"Text: {start[row]}\nKind:")
+        orders.add(examples)
+    assert heads == {f"Kinds of text: {x}." for x in ("news, fiction", "fiction, news")}
+    assert orders == {"".join(solved), "".join(solved[::-1])}
+    some = behaviour.domain_prompts(
+        documents[:6].assign(corpus=["a", "b", "c"] * 2),
+        domains,
+        examples=documents[6:],
+        rng=rng,
     )
-    start = [" ".join(text.split()[:3]) for text in documents["text"]]
-    assert solved["prompt"][1] == (
-        "Kinds of text: news, fiction.\n\n"
-        f"Text: {start[3]}\nKind: news\n\n"
-        f"Text: {start[4]}\nKind: fiction\n\n"
-        f"Text: {start[5]}\nKind: news\n\n"
-        f"Text: {start[1]}\nKind:"
-    )
-    with pytest.raises(EvaluationError, match="is also asked about"):
-        behaviour.domain_prompts(documents, domains, examples=documents[:1])
-    shuffled = behaviour.domain_prompts(documents, domains, rng=rng)
-    firsts = shuffled["prompt"].str.extract(r"this: (\w+)")[0]
-    assert set(firsts) == {"news", "fiction"}
+    assert some["document"].tolist() == [0, 1, 3, 4]
 
 
-def test_models_that_cannot_be_evaluated(llama, bert, sure_model, questions):
-    with pytest.raises(
-        EvaluationError, match=r"surprisal needs a causal .*head='none'"
-    ):
-        behaviour.surprisals(bert, [[1, 2]])
-    with pytest.raises(EvaluationError, match="generation needs a causal"):
-        behaviour.generate(bert, ["the"])
+def test_what_cannot_be_evaluated_is_told(llama, bert, rng):
+    few, documents = documents_of(4, rng, n_words=20), documents_of(6, rng)
+    asked, again = {"examples": documents[:4], "rng": rng}, documents[3:]
+
+    def choose(choices, answer):
+        questions = {"context": ["the"], "choices": [choices], "answer": [answer]}
+        behaviour.multiple_choice(llama, pd.DataFrame(questions))
+
+    def prompts(labels, documents=documents[4:]):
+        behaviour.domain_prompts(documents, labels, **asked)
+
+    for message, call in [
+        ("surprisal .* head='none'", lambda: behaviour.surprisals(bert, [[1, 2]])),
+        ("no text holds a token", lambda: behaviour.surprisals(llama, [[]])),
+        ("generation needs a causal", lambda: behaviour.generate(bert, ["the"])),
+        ("list of prompts.*'the cat'", lambda: behaviour.generate(llama, "the cat")),
+        ("none of them empty", lambda: behaviour.generate(llama, ["the", ""])),
+        (
+            "exceed the 64 the model takes",
+            lambda: behaviour.generate(llama, ["the cat"], max_new_tokens=63),
+        ),
+        ("question 0: .* list of choices", lambda: choose("the cat", 0)),
+        ("index of the right one, .* -1", lambda: choose(["the", "cat"], -1)),
+        (
+            "'b': .* 2 documents of 32 words .* 0 of 2 .* has 20 words.* task_tokens",
+            lambda: behaviour.continuations(few, n_choices=2, rng=rng),
+        ),
+        (
+            "^domain_labels: 'news' is the beginning of 'Newspaper'",
+            lambda: prompts({"a": "news", "b": "Newspaper"}),
+        ),
+        ("^domain_labels: .* 2 diff.* found .'x'.", lambda: prompts({"a": "x"})),
+        ("^domain_labels: .* 'c', .* b, a", lambda: prompts({"c": "x", "a": "y"})),
+        ("is also asked about", lambda: prompts({"a": "x", "b": "y"}, again)),
+    ]:
+        with pytest.raises(EvaluationError, match=message):
+            call()
+
+
+def test_a_model_that_predicts_nothing_finite(sure_model):
     sure_model.model.table.data[:] = torch.nan
     with pytest.raises(EvaluationError, match=r"no finite probability for 4 of 5 tok"):
         behaviour.surprisals(sure_model, [[1, 2, 3, 4, 5]])
-    with pytest.raises(EvaluationError, match="no finite probability"):
-        behaviour.multiple_choice(sure_model, questions)
-    with pytest.raises(EvaluationError, match="exceed the 64 the model takes"):
-        behaviour.generate(llama, ["the cat"], max_new_tokens=63)
-
-
-def test_input_that_cannot_be_evaluated(llama, questions, rng):
-    with pytest.raises(EvaluationError, match="no text holds a token"):
-        behaviour.surprisals(llama, [[]])
-    with pytest.raises(EvaluationError, match=r"no column 'bad'.* found good, worse"):
-        pairs = pd.DataFrame({"good": ["a"], "worse": ["b"]})
-        behaviour.minimal_pairs(llama, pairs)
-    with pytest.raises(EvaluationError, match="pairs is empty"):
-        behaviour.minimal_pairs(llama, pd.DataFrame({"good": [], "bad": []}))
-    for change, said in [
-        ({"answer": 3}, "question 0: answer must be .* 3 choices, found 3"),
-        ({"answer": -1}, "found -1"),
-        ({"context": " "}, "question 0: its context or a choice is empty"),
-        ({"choices": ["the", ""]}, "question 0: its context or a choice is empty"),
-        ({"choices": ["the"]}, "2 texts or more"),
-        ({"choices": "the cat"}, "must be a list"),
-    ]:
-        one = pd.DataFrame([questions.iloc[0].to_dict() | change])
-        with pytest.raises(EvaluationError, match=said):
-            behaviour.multiple_choice(llama, one)
-    with pytest.raises(EvaluationError, match="corpus 'b' has 2 documents of 13 words"):
-        behaviour.continuations(
-            documents_of(4, rng), n_choices=3, rng=rng, n_context=8, n_words=5
-        )
-    with pytest.raises(EvaluationError, match="prompts must be a list"):
-        behaviour.generate(llama, "the cat")
-    with pytest.raises(EvaluationError, match="a prompt is empty"):
-        behaviour.generate(llama, ["the", ""])
-    prompts = pd.DataFrame({"prompt": ["the"], "label": ["new"]})
-    for labels, said in [
-        (["news", "newspaper"], "'news' is the beginning of 'newspaper'"),
-        (["News", "news"], "is the beginning of"),
-        (["news"], "2 words or more"),
-        (["news", "code"], "'new', which is not among .*did you mean 'news'"),
-    ]:
-        with pytest.raises(EvaluationError, match=said):
-            behaviour.classify(llama, prompts, labels)
-    with pytest.raises(EvaluationError, match="has the corpus 'c', the documents have"):
-        domains = {"c": "news", "a": "code"}
-        behaviour.domain_prompts(documents_of(4, rng), domains)

@@ -14,9 +14,8 @@ def test_controls_are_matched(sizes, rng):
     mask[1, np.argsort(sizes[1])[-40:]] = True  # large ones, of two layers
     mask[3, np.argsort(sizes[3])[-60:-20]] = True
     among = sizes < np.sort(sizes.ravel())[-5]
-    drawn = controls.draw(
-        mask, rng, n_draws=20, variance=sizes, contribution=1 / sizes, among=among
-    )
+    quantities = {"variance": sizes, "contribution": 1 / sizes}
+    drawn = controls.draw(mask, quantities, rng, n_draws=20, among=among)
     assert list(drawn) == ["per layer", "uniform", "variance", "contribution"]
     for name, draws in drawn.items():
         assert len(draws) == 20 and (draws[0] != draws[1]).any()
@@ -38,10 +37,10 @@ def test_controls_are_matched(sizes, rng):
 
 def test_matching_finds_the_like(rng):
     """Where every neuron has its like, the control's sizes are the mask's."""
-    sizes = np.repeat(np.exp(rng.normal(0, 2, (3, 50))), 2, axis=1)
-    mask = np.zeros((3, 100), bool)
-    mask[:, 0:20:2] = True
-    control = controls.matched(mask, sizes, rng, n_nearest=1)
+    sizes = np.repeat(np.exp(rng.normal(0, 2, (3, 50))), 6, axis=1)
+    mask = np.zeros((3, 300), bool)
+    mask[:, 0:60:6] = True  # five others are like it
+    control = controls.matched(mask, sizes, rng)
     for layer in range(3):
         np.testing.assert_allclose(
             np.sort(sizes[layer, control[layer]]), np.sort(sizes[layer, mask[layer]])
@@ -74,7 +73,7 @@ def test_too_few_neurons_are_named(rng):
 def test_draws_repeat_with_their_seed(sizes):
     mask = sizes > np.quantile(sizes, 0.9)
     a, b = (
-        controls.draw(mask, np.random.default_rng(3), n_draws=2, variance=sizes)
+        controls.draw(mask, {"variance": sizes}, np.random.default_rng(3), n_draws=2)
         for _ in range(2)
     )
     assert all(
@@ -86,9 +85,9 @@ def test_draws_repeat_with_their_seed(sizes):
 
 def test_published_control_is_a_share_without_the_mask(rng):
     mask = rng.random((4, 300)) < 0.2
-    drawn = [controls.share(mask, rng, size=0.15) for _ in range(20)]
+    drawn = [controls.uniform(mask, rng, n=180) for _ in range(20)]
     assert {control.sum() for control in drawn} == {180}
     assert controls.overlap(mask, drawn) == 0
     assert np.mean([c.sum(1) for c in drawn], 0) == pytest.approx([45] * 4, abs=10)
-    with pytest.raises(ValueError, match="cannot draw 1080 control neurons"):
-        controls.share(mask, rng, size=0.9)
+    # there are too few others
+    assert (controls.uniform(mask, rng, n=1080) & mask).any()

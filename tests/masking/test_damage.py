@@ -194,11 +194,6 @@ def test_domain_matrix(rng):
     lost = (part["nll"].to_numpy() - intact["nll"].to_numpy())[inside]
     assert matrix.loc["b", "math"] == pytest.approx((lost * w).sum() / w.sum())
     assert matrix.index.tolist() == ["a", "b"]
-    with pytest.raises(damage.DamageError, match="no rows of the intact model"):
-        damage.domain_matrix(table[table["group"] != "intact"])
-    other = table_of(rng, {"a": 2.0}, n_draws=3, n=7)
-    with pytest.raises(damage.DamageError, match=r"several settings.*n first"):
-        damage.domain_matrix(pd.concat([table.assign(n=5), other]))
 
 
 def test_specificity_finds_the_planted_domain(rng):
@@ -219,51 +214,34 @@ def test_specificity_finds_the_planted_domain(rng):
     assert (damage.specificity_all(table, "per layer", rng=rng)["p"] > 0.1).all()
 
 
-def test_null_specificity_is_calibrated(rng):
-    p = [
-        damage.specificity_all(
-            table_of(rng, {"a": None}, n_draws=9, n_each=2),
-            "per layer",
-            rng=rng,
-            n_bootstrap=2,
-        )["p"]
-        for _ in range(60)
-    ]
+def test_null_specificity_is_calibrated(rng, monkeypatch):
+    monkeypatch.setattr(damage, "N_BOOTSTRAP", 2)
+    tables = (table_of(rng, {"a": None}, n_draws=9, n_each=2) for _ in range(60))
+    p = [damage.specificity_all(t, "per layer", rng=rng)["p"] for t in tables]
     assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.06)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop(columns="nll"), "no columns nll"),
-        (lambda t: t.assign(nll=np.nan), "hold NaN.*'intact' in document 0"),
-        (lambda t: t[t["group"] != "intact"], "intact model: expected 1 draw, found 0"),
-        (lambda t: t[t["draw"] < 1], "2 draws or more, found 1"),
-        (lambda t: t.drop(index=25), "mask 'a' was measured on other documents"),
-        (lambda t: pd.concat([t, t]), "several rows for one draw and document"),
+        (lambda t: t.drop(index=25), "mask 'a', control 'per layer' .* same documents"),
         (
             lambda t: t.assign(n_tokens=t["n_tokens"] + (t["control"] != "")),
-            "control 'per layer' of 'a' was measured on other documents, or other tok",
+            "not on the same tokens",
         ),
+        (lambda t: pd.concat([t, t]), "duplicate entries"),
     ],
 )
-def test_bad_tables_are_refused(rng, change, message):
+def test_what_was_not_measured_alike_is_refused(rng, change, message):
     table = change(table_of(rng, {"a": 1.0}, n_draws=3))
-    with pytest.raises(damage.DamageError, match=message):
+    with pytest.raises(ValueError, match=message):
         damage.compare_all(table, rng=rng)
 
 
-def test_more_errors(rng):
+def test_specificity_needs_domains(rng):
     table = table_of(rng, {"a": 1.0}, n_draws=3)
-    with pytest.raises(damage.DamageError, match="no controls"):
-        damage.compare_all(table[table["control"] == ""], rng=rng)
-    with pytest.raises(damage.DamageError, match="two domains or more, found wiki"):
-        one = table[table["domain"] == "wiki"]
-        damage.specificity_all(one, "per layer", rng=rng)
-    with pytest.raises(damage.DamageError, match="no mask has a control 'uniform'"):
-        damage.specificity_all(table, "uniform", rng=rng)
-    with pytest.raises(damage.DamageError, match="intervals need the intact model"):
-        damage.perplexity(table[table["group"] != "intact"], rng=rng)
+    with pytest.raises(damage.DamageError, match=r"evaluation_corpora.*found wiki"):
+        damage.specificity_all(table[table["domain"] == "wiki"], "per layer", rng=rng)
 
 
 def test_interval_of_many_documents_is_the_percentiles(rng):
@@ -278,7 +256,7 @@ def test_interval_of_many_documents_is_the_percentiles(rng):
 def test_masks_like_their_draws_are_found_by_neither_p(rng):
     """Rounding is no spread: a factor of 1 must not be special."""
     table = table_of(rng, {"a": 0.5}, n_draws=20)
-    for seed in range(20):
+    for seed in range(5):
         noise = np.random.default_rng(seed).normal(2, 0.5, 20)
         same = table.copy()
         masks = same["group"] != "intact"

@@ -28,7 +28,7 @@ def test_against_controls():
     left, right = ax.get_xlim()
     assert left < 0 < np.log(1e6 / 20) < right
     assert "20" in [t.get_text() for t in ax.get_xticklabels()]
-    bare = masks().drop(columns=["low", "high"])
+    bare = masks(n=7)
     labelled(figures.plot_against_controls(bare[bare["control"] == ""], 20.0))
 
 
@@ -45,11 +45,10 @@ def test_domain_matrix():
 def test_shares(value):
     rows = [(g, s, 1 / s) for g in "ab" for s in (0.4, 0.1, 0.2)]
     curves = pd.DataFrame(rows, columns=["group", "share", value])
+    curves = curves.assign(low=curves[value] * 0.9, high=curves[value] * 1.1)
     ax = labelled(figures.plot_shares(curves, 2.0, value=value))
     assert ax.lines[0].get_xdata() == pytest.approx([10, 20, 40])
     assert ax.get_yscale() == ("log" if value == "perplexity" else "linear")
-    banded = curves.assign(low=curves[value] * 0.9, high=curves[value] * 1.1)
-    ax = labelled(figures.plot_shares(banded, 2.0, value=value))
     assert len(ax.collections) == 2
 
 

@@ -54,6 +54,8 @@ def test_wanda_and_fluctuation(name, rng):
     down = naive(name, lambda up, down, j: np.abs(down[:, j]).sum())
     found = pruning.wanda(model, (x**2).mean(0))
     np.testing.assert_allclose(found, down * lengths, rtol=1e-5)
+    some = pruning.wanda(model, (x**2).mean(0)[[1]], [1])
+    np.testing.assert_array_equal(some, found[[1]])
     squares = naive(name, lambda up, down, j: (down[:, j] ** 2).sum())
     found = pruning.fluctuation(model, x.var(0))
     np.testing.assert_allclose(found, squares * x.var(0), rtol=1e-5)
@@ -205,30 +207,13 @@ def test_output_norms_of_the_stream():
     model = families.make("llama")
     for kind in ("ffn_out", "hidden"):
         assert (pruning.output_norms(model, kind) == np.ones((3, 24))).all()
-    with pytest.raises(ValueError, match="qk has no output weights"):
-        pruning.output_norms(model, "qk")
-    with pytest.raises(ValueError, match="unknown kind of neuron 'voxel'"):
-        pruning.output_norms(model, "voxel")
 
 
-def test_what_cannot_be_scored(rng):
+def test_a_mixture_of_experts_is_refused():
     mixture = families.make("mixtral")
     for score in (pruning.wanda, pruning.fluctuation):
         with pytest.raises(StructureError, match="mixture of experts"):
             score(mixture, np.ones((3, 160)))
-    model = families.make("llama")
-    for values in (np.ones((3, 41)), -np.ones((3, 40)), np.full((3, 40), np.nan)):
-        with pytest.raises(ValueError, match=r"mean_square must be of shape \(3, 40\)"):
-            pruning.wanda(model, values)
-        with pytest.raises(ValueError, match=r"variance must be of shape \(3, 40\)"):
-            pruning.fluctuation(model, values)
-
-
-def test_random_is_seeded():
-    a, b, c = (
-        pruning.random((3, 5), np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
-    assert a.shape == (3, 5) and (a == b).all() and (a != c).any()
 
 
 @pytest.fixture
@@ -243,25 +228,22 @@ def planted_activations(rng):
 
 
 def test_functional_finds_a_planted_network(planted_activations):
-    options = {"n_components": 6, "random_state": 0}
-    scores = pruning.functional(planted_activations, **options)
+    options = {"documents": np.zeros(600), "n_texts": 1, "n_components": 6}
+    scores = pruning.functional(planted_activations, **options, random_state=0)
     assert set(np.argsort(-scores[1])[:12]) == set(range(12))
     assert scores[1, :12].min() > 3.6
     assert len(set(np.argsort(-scores[0])[:12]) & set(range(12))) < 6
-    again = pruning.functional(xr.DataArray(planted_activations), **options)
+    given = xr.DataArray(planted_activations)
+    again = pruning.functional(given, **options, random_state=0)
     np.testing.assert_allclose(again, scores, atol=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:FastICA did not converge")
 def test_functional_against_scikit_learn(planted_activations):
     """The exact singular vectors, for each run, and the largest |z|."""
-    documents = np.repeat(np.arange(6), 100)
+    options = {"documents": np.repeat(np.arange(6), 100), "n_texts": 4}
     scores = pruning.functional(
-        planted_activations,
-        documents=documents,
-        n_texts=4,
-        n_components=4,
-        random_state=3,
+        planted_activations, **options, n_components=4, random_state=3
     )
     expected = np.zeros((2, 300))
     for run in (slice(0, 400), slice(400, 600)):
@@ -274,15 +256,7 @@ def test_functional_against_scikit_learn(planted_activations):
     # two fits may stop at different turns of what is as good as noise
     assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > 0.95
     np.testing.assert_allclose(scores[1, :12], expected[1, :12], rtol=0.05)
-
-
-def test_functional_refuses(planted_activations):
-    with pytest.raises(ValueError, match=r"layer 0, tokens 0 to 99: .* 128"):
-        pruning.functional(planted_activations[:100])
-    with pytest.raises(ValueError, match="every text in one piece"):
-        pruning.functional(planted_activations, documents=np.arange(600) % 2)
-    with pytest.raises(ValueError, match="found 5 entries"):
-        pruning.functional(planted_activations, documents=np.arange(5))
-    planted_activations[3, 1, 2] = np.nan
-    with pytest.raises(ValueError, match=r"layer 1, tokens 0 to 599: .*NaN"):
-        pruning.functional(planted_activations, n_components=4)
+    with pytest.raises(ValueError, match=r"n_components, .* tokens 400 to 599: .* 250"):
+        pruning.functional(
+            planted_activations, **options, n_components=250, random_state=3
+        )

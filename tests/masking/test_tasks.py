@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,15 +33,13 @@ SUITE = {
 
 @pytest.fixture
 def battery(tmp_path, rng):
-    import json
-
     (tmp_path / "number_toy.json").write_text(json.dumps(SUITE))
     words = "the cat sat on a mat would dog ran far away today".split()
     texts = [" ".join(rng.choice(words, 34)) for _ in range(8)]
     documents = pd.DataFrame({"corpus": ["a", "b"] * 4, "text": texts})
     suites = syntaxgym.load_suites(tmp_path)
     labels = {"a": "cat", "b": "dog"}
-    return tasks.prepare(suites, documents, labels, n_choices=3, rng=rng)
+    return tasks.prepare(suites, documents, labels, before="", n_choices=3, rng=rng)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def quick(monkeypatch):
     """Answers in words, without generating: the toy tokenizer cannot hold prompts."""
 
     def classify(language_model, prompts, labels, **options):
-        assert options["chat_template"] == "no"
+        assert not options["chat_template"]
         predicted = ["cat"] * (len(prompts) - 1) + [""]
         parsed = np.array(predicted) != ""
         return prompts.assign(parsed=parsed, correct=prompts["label"] == predicted)

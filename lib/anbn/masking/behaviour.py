@@ -7,6 +7,7 @@ An accuracy of 0 then says that the format broke, not the knowledge: the parse r
 reported apart.
 """
 
+import itertools
 import re
 
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from anbn.core import params, tables
+from anbn.core import tables
 from anbn.masking.evaluation import EvaluationError, check_causal
 from anbn.models import forward
 from anbn.models.structure import input_device
 from anbn.text.tokenization import special_tokens, tokenize
 
+CONTEXT_WORDS, CHOICE_WORDS = 24, 8  # of a document, for multiple choice
+SHOWN_WORDS = 20  # of a document whose kind is asked for
 _BARE = {"add_special_tokens": False, "verbose": False}
 GREEDY = {  # all said, for what is not comes from the checkpoint's own settings
     "do_sample": False,
@@ -87,7 +90,7 @@ def surprisals(language_model, sequences, *, before="", batch_size=32):
     return [found[ids][len(front) :] if ids else np.empty(0) for ids in keys]
 
 
-def minimal_pairs(language_model, pairs, *, before="", batch_size=32):
+def minimal_pairs(language_model, pairs, *, before=""):
     """Does a model find the good sentence of each pair more likely than the bad one?
 
     Parameters
@@ -98,8 +101,6 @@ def minimal_pairs(language_model, pairs, *, before="", batch_size=32):
         Columns ``good`` and ``bad``: whole sentences; others are kept, as ``set``.
     before : str
         Read in front of each sentence, see ``surprisals``.
-    batch_size : int
-        Sentences at a time.
 
     Returns
     -------
@@ -108,10 +109,9 @@ def minimal_pairs(language_model, pairs, *, before="", batch_size=32):
         the bad one, nats) and ``correct`` (it is above 0). A first token with nothing
         before it does not count: pairs should then begin alike.
     """
-    _check_table(pairs, ["good", "bad"], "pairs")
     texts = [*pairs["good"], *pairs["bad"]]
     coded = [language_model.tokenizer(t, **_BARE)["input_ids"] for t in texts]
-    found = surprisals(language_model, coded, before=before, batch_size=batch_size)
+    found = surprisals(language_model, coded, before=before)
     total = np.array([np.nansum(values) for values in found])
     margin = total[len(pairs) :] - total[: len(pairs)]
     return pairs.assign(margin=margin, correct=margin > 0)
@@ -137,16 +137,14 @@ def pairs_from_suite(suite):
         if name.startswith("match_") and (other := sentences.get(f"mis{name}"))
     ]
     if not rows:
-        first = next(iter(suite.items.values()))
         raise EvaluationError(
-            f"suite {suite.name!r} has no conditions match_x and mismatch_x: its "
-            f"conditions are {tables.some(first)}. Use one whose name begins with "
-            "number or reflexive."
+            f"suite {suite.name!r} is one of agreement or reflexives by its name, but "
+            "has no conditions match_x and mismatch_x: call it otherwise"
         )
     return pd.DataFrame(rows, columns=["set", "item", "condition", "good", "bad"])
 
 
-def multiple_choice(language_model, questions, *, batch_size=8):
+def multiple_choice(language_model, questions):
     """Which of several continuations does a model find most likely?
 
     The log-probability of a choice given the context is divided by its number of
@@ -159,98 +157,88 @@ def multiple_choice(language_model, questions, *, batch_size=8):
     questions : DataFrame
         Columns ``context``, ``choices`` (a list of str, joined to the context by a
         blank) and ``answer`` (index of the right one); others are kept.
-    batch_size : int
-        Choices at a time, each with its context.
 
     Returns
     -------
     results : DataFrame
-        ``questions`` with ``n_choices``, ``chosen``, ``correct``, ``margin`` (of the
-        right choice over the best other one, nats a character) and
-        ``correct_unnormalised`` (as ``correct``, undivided: ``acc`` of lm-eval).
+        ``questions`` with ``chosen``, ``correct`` and ``margin`` (of the right choice
+        over the best other one, nats a character).
     """
-    _check_table(questions, ["context", "choices", "answer"], "questions")
-    coded, begins, lengths, sizes = [], [], [], []
-    for row, (context, choices, answer) in enumerate(
-        zip(
-            questions["context"], questions["choices"], questions["answer"], strict=True
-        )
-    ):
-        _check_question(row, context, choices, answer)
+    coded, begins, lengths = [], [], []
+    for row, question in enumerate(questions.itertuples()):
+        choices = question.choices
+        if isinstance(choices, str) or not 0 <= question.answer < len(choices):
+            raise EvaluationError(
+                f"question {row}: expected a list of choices and the index of the "
+                f"right one, found {choices!r} and {question.answer}"
+            )
         for choice in choices:
-            ids, begin = _continuation(language_model.tokenizer, context, choice)
+            ids, begin = _continuation(
+                language_model.tokenizer, question.context, choice
+            )
             coded.append(ids)
             begins.append(begin)
             lengths.append(len(choice.strip()))
-        sizes.append(len(choices))
-    found = surprisals(language_model, coded, batch_size=batch_size)
+    found = surprisals(language_model, coded, batch_size=8)
     total = [-v[b:].sum() for v, b in zip(found, begins, strict=True)]
-    cuts = np.cumsum(sizes)[:-1]
-    raw = np.split(np.array(total), cuts)
+    cuts = np.cumsum(questions["choices"].map(len))[:-1]
     scores = np.split(np.array(total) / lengths, cuts)
     answers = questions["answer"].to_numpy(int)
     chosen = np.array([s.argmax() for s in scores])
     best = [np.delete(s, a).max() for s, a in zip(scores, answers, strict=True)]
     right = [s[a] for s, a in zip(scores, answers, strict=True)]
     return questions.assign(
-        n_choices=sizes,
-        chosen=chosen,
-        correct=chosen == answers,
-        margin=np.subtract(right, best),
-        correct_unnormalised=np.array([s.argmax() for s in raw]) == answers,
+        chosen=chosen, correct=chosen == answers, margin=np.subtract(right, best)
     )
 
 
-def continuations(documents, *, n_choices, rng, n_context=40, n_words=12):
+def continuations(documents, *, n_choices, rng):
     """Questions from held-out text: which is a document's own continuation?
 
     Parameters
     ----------
     documents : DataFrame
-        Columns ``corpus`` and ``text``.
+        Columns ``corpus`` and ``text``. Those of less than ``CONTEXT_WORDS`` and
+        ``CHOICE_WORDS`` are left out.
     n_choices : int
         The right continuation and ``n_choices - 1`` of other documents of the same
         corpus, from the same place in them.
     rng : numpy Generator
-    n_context, n_words : int
-        Words of the context and of each choice. Shorter documents are left out.
 
     Returns
     -------
     questions : DataFrame
         For ``multiple_choice``: ``domain`` (the corpus), ``document`` (row of
         ``documents``), ``context``, ``choices``, ``answer``.
+
+    Raises
+    ------
+    EvaluationError
+        If too few documents of a corpus are long enough.
     """
-    _check_table(documents, ["corpus", "text"], "documents")
-    if n_choices < 2:
-        raise EvaluationError(f"n_choices must be 2 or more, found {n_choices}")
-    parts = {"domain": [], "document": [], "context": [], "choice": []}
-    for row, (corpus, text) in enumerate(
-        zip(documents["corpus"], documents["text"], strict=True)
-    ):
-        words = list(re.finditer(r"\S+", text))[: n_context + n_words]
-        if len(words) == n_context + n_words:
-            at = words[n_context].start()
-            cut = [corpus, row, text[:at].rstrip(), text[at : words[-1].end()]]
-            for name, value in zip(parts, cut, strict=True):
-                parts[name].append(value)
-    long = pd.DataFrame(parts)
-    rows = []
-    for domain in documents["corpus"].unique():
-        group = long[long["domain"] == domain]
-        if group["choice"].nunique() < n_choices:
+    n_words, rows = CONTEXT_WORDS + CHOICE_WORDS, []
+    for domain, texts in documents["text"].groupby(documents["corpus"], sort=False):
+        parts, longest = {}, 0
+        for row, text in texts.items():
+            words = list(re.finditer(r"\S+", text))
+            longest = max(longest, len(words))
+            if len(words) >= n_words:
+                at, end = words[CONTEXT_WORDS].start(), words[n_words - 1].end()
+                parts[row] = text[:at].rstrip(), text[at:end]
+        every = pd.Series([choice for _, choice in parts.values()], dtype=object)
+        if every.nunique() < n_choices:
             raise EvaluationError(
-                f"corpus {domain!r} has {group['choice'].nunique()} documents of "
-                f"{n_context + n_words} words or more with different continuations, "
-                f"expected {n_choices} (n_choices): give more documents, or lower "
-                "n_context, n_words or n_choices"
+                f"corpus {domain!r}: multiple choice needs {n_choices} documents of "
+                f"{n_words} words or more with different continuations, found "
+                f"{every.nunique()} of {len(texts)} documents; the longest has "
+                f"{longest} words. Raise task_tokens or task_documents."
             )
-        for question in group.itertuples():
-            others = group["choice"][group["choice"] != question.choice].unique()
+        for row, (context, choice) in parts.items():
+            others = every[every != choice].unique()
             choices = [*rng.choice(others, n_choices - 1, replace=False)]
             answer = int(rng.integers(n_choices))
-            choices.insert(answer, question.choice)
-            rows.append((domain, question.document, question.context, choices, answer))
+            choices.insert(answer, choice)
+            rows.append((domain, row, context, choices, answer))
     return pd.DataFrame(
         rows, columns=["domain", "document", "context", "choices", "answer"]
     )
@@ -266,34 +254,8 @@ def _continuation(tokenizer, context, choice):
     return tokens["id"].tolist(), begin
 
 
-def _check_question(row, context, choices, answer):
-    if isinstance(choices, str) or len(choices) < 2:
-        raise EvaluationError(
-            f"question {row}: choices must be a list of 2 texts or more, found "
-            f"{choices!r}"
-        )
-    if not context.strip() or not all(choice.strip() for choice in choices):
-        raise EvaluationError(f"question {row}: its context or a choice is empty")
-    if not 0 <= answer < len(choices):
-        raise EvaluationError(
-            f"question {row}: answer must be the index of one of its {len(choices)} "
-            f"choices, found {answer}"
-        )
-
-
-def _check_table(frame, expected, name):
-    missing = [column for column in expected if column not in frame]
-    if missing:
-        raise EvaluationError(
-            f"{name} has no column {missing[0]!r}: expected {expected}, found "
-            f"{tables.some(frame.columns)}"
-        )
-    if not len(frame):
-        raise EvaluationError(f"{name} is empty: nothing to evaluate")
-
-
 def generate(
-    language_model, prompts, *, max_new_tokens=32, batch_size=8, chat_template="auto"
+    language_model, prompts, *, max_new_tokens=32, batch_size=8, chat_template=True
 ):
     """Continue prompts greedily, with a key-value cache.
 
@@ -304,9 +266,9 @@ def generate(
     prompts : list of str
     max_new_tokens, batch_size : int
         Prompts of a batch are padded on the left.
-    chat_template : {"auto", "yes", "no"}
-        Whether a prompt is the user's turn in the tokenizer's chat template; ``auto``:
-        if it has one.
+    chat_template : bool
+        Whether a prompt is the user's turn in the tokenizer's chat template, if it has
+        one.
 
     Returns
     -------
@@ -314,10 +276,19 @@ def generate(
         Without the prompts and special tokens.
     """
     check_causal(language_model, "generation")
-    if isinstance(prompts, str) or not len(prompts):
-        raise EvaluationError(f"prompts must be a list of texts, found {prompts!r}")
+    if isinstance(prompts, str) or not all(prompts):
+        raise EvaluationError(
+            f"expected a list of prompts, none of them empty, found {prompts!r}"
+        )
     model, tokenizer = language_model.model, language_model.tokenizer
-    coded = _coded(tokenizer, list(prompts), chat_template)
+    chat = chat_template and bool(getattr(tokenizer, "chat_template", None))
+    if chat:  # the template writes the special tokens itself
+        turn = {"tokenize": False, "add_generation_prompt": True}
+        prompts = [
+            tokenizer.apply_chat_template([{"role": "user", "content": p}], **turn)
+            for p in prompts
+        ]
+    coded = [tokenizer(p, add_special_tokens=not chat)["input_ids"] for p in prompts]
     longest = max(map(len, coded))
     if longest + max_new_tokens > language_model.max_tokens:
         raise EvaluationError(
@@ -356,15 +327,7 @@ def generate(
     return answers
 
 
-def classify(
-    language_model,
-    prompts,
-    labels,
-    *,
-    max_new_tokens=16,
-    batch_size=8,
-    chat_template="auto",
-):
+def classify(language_model, prompts, labels, **options):
     """Classify by prompt: the model answers, the answer is searched for a label.
 
     Parameters
@@ -375,8 +338,8 @@ def classify(
         Columns ``prompt`` and ``label`` (the right one); others are kept.
     labels : list of str
         What an answer may be.
-    max_new_tokens, batch_size, chat_template
-        See ``generate``.
+    **options
+        Of ``generate``.
 
     Returns
     -------
@@ -385,26 +348,7 @@ def classify(
         label, as a whole word, in any case), ``predicted`` (that label, else "") and
         ``correct`` (False where not parsed).
     """
-    labels = _checked(labels)
-    missing = {"prompt", "label"} - set(prompts)
-    if missing:
-        raise EvaluationError(
-            f"prompts has no column {min(missing)!r}: expected prompt and label, found "
-            f"{tables.some(prompts.columns)}"
-        )
-    unknown = sorted(set(prompts["label"]) - set(labels))
-    if unknown:
-        raise EvaluationError(
-            f"prompts have the label {unknown[0]!r}, which is not among the labels "
-            f"{labels}{params.did_you_mean(unknown[0], labels)}"
-        )
-    answers = generate(
-        language_model,
-        prompts["prompt"].tolist(),
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        chat_template=chat_template,
-    )
+    answers = generate(language_model, prompts["prompt"].tolist(), **options)
     predicted = np.array([named_label(answer, labels) for answer in answers], object)
     parsed = predicted != ""
     return prompts.assign(
@@ -426,7 +370,7 @@ def named_label(answer, labels):
     return named[0] if len(named) == 1 else ""
 
 
-def domain_prompts(documents, domains, *, examples=None, n_words=20, rng=None):
+def domain_prompts(documents, domains, *, examples, rng):
     """Prompts that ask which kind of text the beginning of a document is.
 
     Parameters
@@ -436,13 +380,11 @@ def domain_prompts(documents, domains, *, examples=None, n_words=20, rng=None):
     domains : dict of str to str
         Corpus -> its label, a word the model can be expected to say. Documents of other
         corpora are left out.
-    examples : DataFrame, optional
-        Other documents that are shown with their labels first. A small model knows what
-        is asked only then; give such prompts to ``classify`` with
-        ``chat_template="no"``.
-    n_words : int
-        Shown of each document.
-    rng : numpy Generator, optional
+    examples : DataFrame
+        Other documents, which are shown with their labels first: a small model knows
+        what is asked only then. Give such prompts to ``classify`` with
+        ``chat_template=False``.
+    rng : numpy Generator
         Shuffles the labels and the examples of every prompt, so that a preference for
         the first or last does not look like knowledge.
 
@@ -450,82 +392,50 @@ def domain_prompts(documents, domains, *, examples=None, n_words=20, rng=None):
     -------
     prompts : DataFrame
         For ``classify``: ``document`` (row of ``documents``), ``label``, ``prompt``.
+
+    Raises
+    ------
+    EvaluationError
+        If labels cannot be told apart or fit no corpus, or an example is asked about.
     """
-    labels = _checked(list(dict.fromkeys(domains.values())))
+    labels = list(dict.fromkeys(domains.values()))
+    if len(labels) < 2 or not all(label.strip() for label in labels):
+        raise EvaluationError(
+            f"domain_labels: expected 2 different words or more, found {labels}"
+        )
+    for label, other in itertools.permutations(labels, 2):
+        if other.lower().startswith(label.lower()):
+            raise EvaluationError(
+                f"domain_labels: {label!r} is the beginning of {other!r}: an answer "
+                "cut short cannot tell them apart. Rename one."
+            )
     unknown = [corpus for corpus in domains if corpus not in set(documents["corpus"])]
     if unknown:
         raise EvaluationError(
-            f"domains has the corpus {unknown[0]!r}, the documents have "
+            f"domain_labels: there is no corpus {unknown[0]!r}, the documents have "
             f"{tables.some(documents['corpus'].unique())}"
         )
-    shown = [
-        (f"Text: {' '.join(text.split()[:n_words])}\n", domains.get(corpus))
-        for corpus, text in zip(documents["corpus"], documents["text"], strict=True)
+    both = set(documents["text"]) & set(examples["text"])
+    if both:
+        raise EvaluationError(
+            f"the example {min(both)[:40]!r} is also asked about: take others"
+        )
+
+    def shown(text):
+        return f"Text: {' '.join(text.split()[:SHOWN_WORDS])}\n"
+
+    solved = [
+        f"{shown(text)}Kind: {domains[corpus]}\n\n"
+        for corpus, text in zip(examples["corpus"], examples["text"], strict=True)
+        if corpus in domains
     ]
-    solved = []
-    if examples is not None:
-        solved = [
-            f"Text: {' '.join(text.split()[:n_words])}\nKind: {domains[corpus]}\n\n"
-            for corpus, text in zip(examples["corpus"], examples["text"], strict=True)
-            if corpus in domains
-        ]
-        both = set(documents["text"]) & set(examples["text"])
-        if both:
-            raise EvaluationError(
-                f"the example {min(both)[:40]!r} is also asked about: take others"
-            )
     rows = []
-    for row, (text, label) in enumerate(shown):
-        names, first = (
-            list(x) if rng is None else rng.permutation(x).tolist()
-            for x in (labels, solved)
-        )
-        if solved:
-            head = f"Kinds of text: {', '.join(names)}.\n\n"
-            prompt = f"{head}{''.join(first)}{text}Kind:"
-        else:
-            kinds = f"{', '.join(names[:-1])} or {names[-1]}"
-            question = f"Which kind of text is this: {kinds}?"
-            prompt = f"{text}\n{question} Answer with one word."
-        if label:
-            rows.append((row, label, prompt))
+    for row, (corpus, text) in enumerate(
+        zip(documents["corpus"], documents["text"], strict=True)
+    ):
+        names, first = (rng.permutation(x).tolist() for x in (labels, solved))
+        head = f"Kinds of text: {', '.join(names)}.\n\n"
+        if corpus in domains:
+            prompt = f"{head}{''.join(first)}{shown(text)}Kind:"
+            rows.append((row, domains[corpus], prompt))
     return pd.DataFrame(rows, columns=["document", "label", "prompt"])
-
-
-def _coded(tokenizer, prompts, chat_template):
-    """Token ids of prompts, with or without the chat template around them."""
-    has_one = bool(getattr(tokenizer, "chat_template", None))
-    if chat_template not in ("auto", "yes", "no"):
-        raise EvaluationError(
-            f"chat_template must be auto, yes or no, found {chat_template!r}"
-        )
-    if chat_template == "yes" and not has_one:
-        raise EvaluationError(
-            "chat_template is 'yes', but this tokenizer has none: use 'auto' or 'no'"
-        )
-    chat = has_one and chat_template != "no"
-    if chat:  # the template writes the special tokens itself
-        turn = {"tokenize": False, "add_generation_prompt": True}
-        prompts = [
-            tokenizer.apply_chat_template([{"role": "user", "content": p}], **turn)
-            for p in prompts
-        ]
-    coded = [tokenizer(p, add_special_tokens=not chat)["input_ids"] for p in prompts]
-    if not all(coded):
-        raise EvaluationError("a prompt is empty: nothing to continue")
-    return coded
-
-
-def _checked(labels):
-    """Labels that an answer can be told apart by."""
-    labels = list(labels)
-    if len(labels) < 2 or not all(label.strip() for label in labels):
-        raise EvaluationError(f"labels must be 2 words or more, found {labels}")
-    for label in labels:
-        for other in labels:
-            if other is not label and other.lower().startswith(label.lower()):
-                raise EvaluationError(
-                    f"the label {label!r} is the beginning of {other!r}: an answer cut "
-                    "short cannot tell them apart. Rename one."
-                )
-    return labels

@@ -1,6 +1,6 @@
 """What every neuron does on average, over text that is not evaluated on."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ from anbn.models.structure import input_device
 from anbn.text import tokenization
 
 N_BESIDE = 64  # tokens of text that special tokens are read with
+N_SAMPLES = 64  # random tokens whose activations are kept, for resampling
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Statistics of one kind of neuron over calibration text."""
 
     mean: np.ndarray  # (n_layers, n_neurons)
@@ -23,21 +23,9 @@ class Calibration:
     peak: np.ndarray  # (n_layers, n_neurons), largest |activation|
     typical: np.ndarray  # (n_layers,), median |activation| over the samples
     samples: np.ndarray  # (n_samples, n_layers, n_neurons), at random tokens
-    n_tokens: int
 
 
-def calibrate(
-    language_model,
-    tokens,
-    kinds,
-    *,
-    window,
-    stride,
-    batch_size=1,
-    n_samples=64,
-    rng,
-    **where,
-):
+def calibrate(language_model, tokens, kinds, *, window, stride, rng, **where):
     """Statistics of neurons over text, in one pass and bounded memory.
 
     Parameters
@@ -46,11 +34,10 @@ def calibrate(
     tokens : DataFrame
         Calibration text, see ``tokenization.tokenize_corpora``.
     kinds : list of str
-    window, stride, batch_size : int
+    window, stride : int
         See ``forward.forward_windows``.
-    n_samples : int
-        Random tokens whose activations are kept, for resampling.
     rng : numpy Generator
+        Chooses the samples.
     **where
         ``layers``, ``modules`` of ``neurons.capture``.
 
@@ -61,17 +48,13 @@ def calibrate(
     Raises
     ------
     ValueError
-        If there are fewer than two tokens, or activations are not finite.
+        If activations are not finite.
     """
-    if len(tokens) < 2:
-        raise ValueError(f"calibration needs 2 tokens or more, found {len(tokens)}")
-    n_samples = min(n_samples, len(tokens))
-    at = np.sort(rng.choice(len(tokens), n_samples, replace=False))
-    options = {"window": window, "stride": stride, "batch_size": batch_size}
+    n = len(tokens)
+    at = np.sort(rng.choice(n, min(N_SAMPLES, n), replace=False))
+    options = {"window": window, "stride": stride, "kinds": kinds, **where}
     sums, samples = {}, {kind: [] for kind in kinds}
-    for recorded in forward.forward_windows(
-        language_model, tokens, kinds=kinds, **options, **where
-    ):
+    for recorded in forward.forward_windows(language_model, tokens, **options):
         rows = recorded.rows
         inside = at[(at >= rows.start) & (at < rows.stop)] - rows.start
         for kind, activations in recorded.activations.items():
@@ -82,10 +65,24 @@ def calibrate(
             total, peak = sums.get(kind, (0.0, 0.0))
             sums[kind] = total + np.stack(found), np.maximum(peak, size.max(1))
             samples[kind].append(values[:, inside].swapaxes(0, 1).copy())
-    return {
-        kind: _statistics(kind, *sums[kind], np.concatenate(samples[kind]), len(tokens))
-        for kind in kinds
-    }
+    calibrations = {}
+    for kind in kinds:
+        total, peak = sums[kind]
+        if not np.isfinite(total).all():
+            raise ValueError(
+                f"{kind} activations hold NaN or infinity: load the model in float32 "
+                "or bfloat16, or choose another kind"
+            )
+        mean, mean_abs, mean_square = total / n
+        variance = np.maximum(mean_square - mean**2, 0)
+        arrays = (mean, mean_abs, mean_square, variance, peak)
+        every = np.concatenate(samples[kind])
+        calibrations[kind] = Calibration(
+            *(a.astype(np.float32) for a in arrays),
+            np.median(np.abs(every), axis=(0, 2)).astype(np.float32),
+            every,
+        )
+    return calibrations
 
 
 def at_special_tokens(language_model, tokens, kind, **where):
@@ -124,20 +121,3 @@ def at_special_tokens(language_model, tokens, kind, **where):
     ):
         model.base_model(torch.tensor([ids], device=input_device(model)))
     return np.stack([found[i] for i in range(n_layers)], 1)
-
-
-def _statistics(kind, total, peak, samples, n_tokens):
-    if not np.isfinite(total).all():
-        raise ValueError(
-            f"{kind} activations hold NaN or infinity: load the model in float32 or "
-            "bfloat16, or choose another kind"
-        )
-    mean, mean_abs, mean_square = total / n_tokens
-    variance = np.maximum(mean_square - mean**2, 0)
-    arrays = (mean, mean_abs, mean_square, variance, peak)
-    return Calibration(
-        *(a.astype(np.float32) for a in arrays),
-        np.median(np.abs(samples), axis=(0, 2)).astype(np.float32),
-        samples,
-        n_tokens,
-    )

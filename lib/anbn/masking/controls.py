@@ -8,6 +8,8 @@ are.
 import numpy as np
 import pandas as pd
 
+N_NEAREST = 5  # neurons that one may be matched with
+
 
 def per_layer(mask, rng, *, among=None):
     """As many random neurons in every layer as the mask has there.
@@ -34,18 +36,22 @@ def per_layer(mask, rng, *, among=None):
     return control
 
 
-def uniform(mask, rng, *, among=None):
-    """As many random neurons as the mask has, from all layers alike."""
-    allowed = ~mask if among is None else ~mask & among
-    if allowed.sum() < mask.sum():
-        allowed = np.ones_like(mask) if among is None else among
-    return _anywhere(allowed, int(mask.sum()), rng)
+def uniform(mask, rng, *, n=None, among=None):
+    """As many random neurons as the mask has, or n of them, from all layers alike."""
+    n = mask.sum() if n is None else n
+    among = np.ones_like(mask) if among is None else among
+    allowed = among & ~mask
+    allowed = allowed if allowed.sum() >= n else among
+    _enough(allowed.sum(), n, "the model")
+    control = np.zeros(mask.size, bool)
+    control[rng.choice(np.flatnonzero(allowed), n, replace=False)] = True
+    return control.reshape(mask.shape)
 
 
-def matched(mask, quantity, rng, *, among=None, n_nearest=5):
+def matched(mask, quantity, rng, *, among=None):
     """For every neuron of the mask one of its layer that is alike in a quantity.
 
-    Of the ``n_nearest`` neurons not drawn yet whose quantity is nearest on a log scale,
+    Of the ``N_NEAREST`` neurons not drawn yet whose quantity is nearest on a log scale,
     a random one. What has no equal (a massive activation) cannot be matched: see
     ``balance``.
 
@@ -56,7 +62,6 @@ def matched(mask, quantity, rng, *, among=None, n_nearest=5):
         Not negative, as a variance.
     rng : numpy Generator
     among : bool array of shape (n_layers, n_neurons), optional
-    n_nearest : int
 
     Returns
     -------
@@ -68,66 +73,42 @@ def matched(mask, quantity, rng, *, among=None, n_nearest=5):
         left = np.ones(len(allowed), bool)
         for wanted in rng.permutation(log[i, mask[i]]):
             far = np.where(left, np.abs(log[i, allowed] - wanted), np.inf)
-            k = min(n_nearest, int(left.sum()))
+            k = min(N_NEAREST, int(left.sum()))
             drawn = rng.choice(np.argpartition(far, k - 1)[:k])
             left[drawn] = False
             control[i, allowed[drawn]] = True
     return control
 
 
-def draw(mask, rng, *, n_draws, variance=None, contribution=None, among=None):
+def draw(mask, quantities, rng, *, n_draws, among=None):
     """All controls of a mask.
 
     Parameters
     ----------
     mask : bool array of shape (n_layers, n_neurons)
+    quantities : dict of str to array of shape (n_layers, n_neurons)
+        What controls are matched in, see ``matched``: ``variance`` of each neuron over
+        calibration text; ``contribution`` to the residual stream, mean ``|activation|``
+        times the norm of its output weights.
     rng : numpy Generator
     n_draws : int
         Of every control.
-    variance : array of shape (n_layers, n_neurons), optional
-        Of each neuron over calibration text; without it there is no such control.
-    contribution : array of shape (n_layers, n_neurons), optional
-        What a neuron adds to the residual stream: mean ``|activation|`` times the norm
-        of its output weights.
     among : bool array of shape (n_layers, n_neurons), optional
         Neurons that may be drawn, as all that are not massive.
 
     Returns
     -------
     controls : dict of str to list of bool arrays
-        ``per layer``, ``uniform``, ``variance``, ``contribution``.
+        ``per layer``, ``uniform``, and one for each quantity.
     """
     draws = range(n_draws)
     controls = {
         "per layer": [per_layer(mask, rng, among=among) for _ in draws],
         "uniform": [uniform(mask, rng, among=among) for _ in draws],
     }
-    for name, quantity in (("variance", variance), ("contribution", contribution)):
-        if quantity is not None:
-            controls[name] = [matched(mask, quantity, rng, among=among) for _ in draws]
+    for name, quantity in quantities.items():
+        controls[name] = [matched(mask, quantity, rng, among=among) for _ in draws]
     return controls
-
-
-def share(mask, rng, *, size):
-    """Random neurons of all layers, none of the mask's: the published control.
-
-    Parameters
-    ----------
-    mask : bool array of shape (n_layers, n_neurons)
-    rng : numpy Generator
-    size : float
-        Share of all neurons, 0 to 1.
-
-    Returns
-    -------
-    control : bool array of shape (n_layers, n_neurons)
-
-    Raises
-    ------
-    ValueError
-        If the model has too few other neurons.
-    """
-    return _anywhere(~mask, round(size * mask.size), rng)
 
 
 def overlap(mask, draws):
@@ -157,14 +138,6 @@ def balance(mask, controls, quantities):
         for name, draws in controls.items()
     }
     return pd.DataFrame(rows).T.rename_axis("control")
-
-
-def _anywhere(allowed, n, rng):
-    """n random neurons of those that are allowed, whatever their layer."""
-    _enough(allowed.sum(), n, "the model")
-    control = np.zeros(allowed.size, bool)
-    control[rng.choice(np.flatnonzero(allowed), n, replace=False)] = True
-    return control.reshape(allowed.shape)
 
 
 def _candidates(mask, among):

@@ -20,10 +20,11 @@ from anbn.stats import inference, matching
 
 SETTING = ("kind", "action", "n", "share", "factor")
 MEASURES = ("nll", "accuracy")
+N_BOOTSTRAP = 2000  # draws of documents and of controls; intervals are of 95 %
 
 
 class DamageError(ValueError):
-    """A table of damage is not what it must be, or holds too little."""
+    """A table of damage holds too little, or measures on other documents."""
 
 
 class Paired(NamedTuple):
@@ -36,7 +37,7 @@ class Paired(NamedTuple):
     domain: np.ndarray  # (n_documents,) str
 
 
-def perplexity(table, *, by_domain=False, rng=None, n_bootstrap=2000, level=0.95):
+def perplexity(table, *, by_domain=False, rng=None):
     """Perplexity and accuracy under every mask and every draw of its controls.
 
     ::
@@ -53,21 +54,15 @@ def perplexity(table, *, by_domain=False, rng=None, n_bootstrap=2000, level=0.95
         Adds ``low`` and ``high`` of the masks' perplexity (NaN for draws of controls):
         an interval over documents of the nats lost on them, added to the intact
         model's, so that it does not tell how documents differ for any model.
-    n_bootstrap : int
-    level : float
-        Share of draws of documents inside the interval.
 
     Returns
     -------
     table : DataFrame, a row a mask
         ``perplexity``, ``nll``, ``accuracy``, ``n_tokens``.
     """
-    check(table)
     keys = [*_setting(table), "group", "control", "draw"] + ["domain"] * by_domain
     intact = table[table["group"] == "intact"].drop_duplicates("document")
     intact = intact.set_index("document")["nll"]
-    if rng is not None and not table["document"].isin(intact.index).all():
-        raise DamageError("intervals need the intact model on all documents")
     rows = []
     for key, part in table.groupby(keys, sort=False, dropna=False):
         n = part["n_tokens"].to_numpy(float)
@@ -75,16 +70,16 @@ def perplexity(table, *, by_domain=False, rng=None, n_bootstrap=2000, level=0.95
         row = dict(zip(keys, key, strict=True)) | {"perplexity": np.exp(means["nll"])}
         if rng is not None and not row["control"]:
             domain, own = part["domain"].to_numpy(str), intact[part["document"]]
-            weights = inference.resample(domain, n, n_bootstrap, rng)
+            weights = inference.resample(domain, n, N_BOOTSTRAP, rng)
             drawn = weights @ (part["nll"].to_numpy() - own.to_numpy())
-            lost = inference.interval(drawn, domain, level=level)
+            lost = inference.interval(drawn, domain)
             low, high = np.exp(np.average(own, weights=n) + lost)
             row |= {"low": low, "high": high}
         rows.append(row | means | {"n_tokens": int(n.sum())})
     return pd.DataFrame(rows)
 
 
-def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
+def compare_all(table, *, rng):
     """Every mask against the draws of every control it has, paired over documents.
 
     ::
@@ -101,22 +96,20 @@ def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
     table : DataFrame
         See the module.
     rng : numpy Generator
-    n_bootstrap, level
-        Of the intervals, for other documents and the mean of all possible draws. That
-        0 lies outside does not say that the mask is unlike a draw: p does.
 
     Returns
     -------
     rows : DataFrame, a row a mask and control
         The setting; ``nll`` of the mask, ``damage`` (above intact), ``control_damage``
-        (mean over draws), ``difference`` with ``low``, ``high``, ``effect``, ``p``, all
-        in nats a token; ``accuracy`` with ``accuracy_difference`` (negative for harm),
+        (mean over draws), ``difference`` with ``low``, ``high`` (for other documents
+        and the mean of all possible draws: that 0 lies outside does not say that the
+        mask is unlike a draw, p does), ``effect``, ``p``, all in nats a token;
+        ``accuracy`` with ``accuracy_difference`` (negative for harm),
         ``accuracy_low``, ...; ``p_holm``: Holm over the masks of one kind, action and
         control; ``p_fwe``: the same error rate from ``inference.max_p``. With 20 draws
         p is 1/21 at least, so that Holm over two masks finds nothing, whatever the
         effect.
     """
-    check(table)
     setting = _setting(table)
     intact, masks = table["group"] == "intact", table["group"] != "intact"
     rows, values = [], []
@@ -127,12 +120,9 @@ def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
         less = of_part.get("action") in ("keep", "cut")
         both = pd.concat([table[intact], part])
         for control in filter(None, part["control"].unique()):
-            options = (control, less, rng, n_bootstrap, level)
-            row, pooled = _compare(both, key[-1], *options)
+            row, pooled = _compare(both, key[-1], control, less, rng)
             rows.append(of_part | row)
             values.append(pooled)
-    if not rows:
-        raise DamageError("the table has no controls: nothing to compare with")
     rows = pd.DataFrame(rows)
     family = [c for c in ("kind", "action", "control") if c in rows]
     for _, part in rows.groupby(family, dropna=False):
@@ -141,16 +131,19 @@ def compare_all(table, *, rng, n_bootstrap=2000, level=0.95):
     return rows
 
 
-def _compare(table, group, control, less, rng, n_bootstrap, level):
+def _compare(table, group, control, less, rng):
     """A row of the table, and nll of mask and draws, larger for what is tested."""
     seed = rng.integers(2**63)  # the same documents for both measures
     results, values = {}, []
     for measure in MEASURES:
         pairs = paired(table, group, control, measure)
-        mask, draws, intact = over_documents(pairs)
+        weight = pairs.n_tokens / pairs.n_tokens.sum()
+        # one product: equal rows give equal numbers, to the last bit
+        means = np.vstack([pairs.mask, pairs.intact, pairs.controls]) @ weight
+        mask, intact, draws = means[0], means[1], means[2:]
         worse = -1 if (measure == "nll") == less else 1
-        drawn = _differences(pairs, n_bootstrap, np.random.default_rng(seed))
-        low, high = inference.interval(drawn, pairs.domain, len(draws), level=level)
+        drawn = _differences(pairs, N_BOOTSTRAP, np.random.default_rng(seed))
+        low, high = inference.interval(drawn, pairs.domain, len(draws))
         spread = draws.std(ddof=1)
         results[measure] = {
             measure: mask,
@@ -179,75 +172,30 @@ def paired(table, group, control, measure="nll"):
 
     Raises
     ------
+    ValueError
+        If there are several rows for a mask or draw and a document.
     DamageError
-        If the mask, the intact model or two draws of the control are not there, a mask
-        has several rows for a document, or documents differ between masks.
+        If documents differ between the mask, its controls and the intact model.
     """
-    check(table)
-    own = table["group"] == group
-    parts = {
-        "the intact model": table[table["group"] == "intact"],
-        f"mask {group!r}": table[own & (table["control"] == "")],
-        f"control {control!r} of {group!r}": table[own & (table["control"] == control)],
-    }
-    wide, expected = [], None
-    for (name, part), least in zip(parts.items(), (1, 1, 2), strict=True):
-        n_draws = part["draw"].nunique()
-        if n_draws < least or (least == 1 and n_draws > 1):
-            raise DamageError(
-                f"{name}: expected {least} draw{'s or more' * (least > 1)}, found "
-                f"{n_draws}"
-            )
-        if part.duplicated(["draw", "document"]).any():
-            raise DamageError(
-                f"{name} has several rows for one draw and document: choose rows of "
-                f"one {', '.join(_setting(table)) or 'mask'} first"
-            )
-        values = part.pivot(index="draw", columns="document", values=measure)
-        documents = part[["document", "n_tokens", "domain"]].drop_duplicates()
-        documents = documents.sort_values("document").to_numpy(str)
-        expected = documents if expected is None else expected
-        if values.isna().any(axis=None) or not np.array_equal(documents, expected):
-            raise DamageError(
-                f"{name} was measured on other documents, or other tokens of them, "
-                "than the intact model"
-            )
-        wide.append(values.to_numpy(float))
-    intact, mask, controls = wide
-    n_tokens, domain = expected[:, 1].astype(float), expected[:, 2]
-    return Paired(mask[0], controls, intact[0], n_tokens, domain)
-
-
-def over_documents(pairs):
-    """Mean over tokens under the mask, each draw of its control, and intact.
-
-    Returns
-    -------
-    mask : float
-    controls : array of shape (n_draws,)
-    intact : float
-    """
-    weight = pairs.n_tokens / pairs.n_tokens.sum()
-    # one product: equal rows give equal numbers, to the last bit
-    means = np.vstack([pairs.mask, pairs.intact, pairs.controls]) @ weight
-    return means[0], means[2:], means[1]
-
-
-def check(table):
-    """Raise DamageError unless this is a table of damage."""
-    needed = ["group", "control", "draw", "domain", "document", "n_tokens", *MEASURES]
-    missing = [c for c in needed if c not in table]
-    if missing:
-        raise DamageError(f"the table of damage has no columns {', '.join(missing)}")
-    finite = np.isfinite(table[["nll", "accuracy"]]).all(axis=1)
-    wrong = ~(finite & (table["n_tokens"] >= 1))
-    if wrong.any():
-        first = table[wrong].iloc[0]
+    own = (table["group"] == group) & table["control"].isin(["", control])
+    rows = table[own | (table["group"] == "intact")]
+    wide = rows.pivot(
+        index=["group", "control", "draw"], columns="document", values=measure
+    )
+    documents = rows[["document", "n_tokens", "domain"]].drop_duplicates()
+    if wide.isna().any(axis=None) or len(documents) > wide.shape[1]:
         raise DamageError(
-            f"{wrong.sum()} rows hold NaN, infinity or no tokens, first mask "
-            f"{first['group']!r} in document {first['document']}: leave such documents "
-            "out of all masks"
+            f"mask {group!r}, control {control!r} and the intact model were not "
+            "measured on the same documents, or not on the same tokens of them"
         )
+    documents = documents.sort_values("document")
+    return Paired(
+        wide.loc[group, ""].to_numpy()[0],
+        wide.loc[group, control].to_numpy(),
+        wide.loc["intact", ""].to_numpy()[0],
+        documents["n_tokens"].to_numpy(float),
+        documents["domain"].to_numpy(str),
+    )
 
 
 def _setting(table):
@@ -276,17 +224,10 @@ def domain_matrix(table):
     matrix : DataFrame of shape (n_masks, n_domains)
     """
     means = perplexity(table[table["control"] == ""], by_domain=True)
-    setting = means[[c for c in SETTING if c in means] + ["group"]]
-    if setting.drop_duplicates()["group"].duplicated().any():
-        raise DamageError(
-            "a mask was measured in several settings: choose rows of one "
-            f"{', '.join(setting.columns[:-1])} first"
-        )
-    means = means.groupby(["group", "domain"], sort=False)["nll"].mean().unstack()
-    if "intact" not in means.index:
-        raise DamageError("the table has no rows of the intact model")
-    above = (means - means.loc["intact"]).drop("intact")
-    return above[list(dict.fromkeys(table["domain"]))]
+    means = means.pivot(index="group", columns="domain", values="nll")
+    above = means - means.loc["intact"]
+    groups, domains = (list(dict.fromkeys(table[by])) for by in ("group", "domain"))
+    return above.loc[[group for group in groups if group != "intact"], domains]
 
 
 def profile(above):
@@ -310,7 +251,7 @@ def profile(above):
     return (above - others) / np.where(size > 0, size, 1)
 
 
-def specificity_all(table, control, *, rng, n_bootstrap=2000, level=0.95):
+def specificity_all(table, control, *, rng):
     """Domains that masks harm more than their controls do, relative to other domains.
 
     Any mask harms some domains more than others, so its ``profile`` is compared with
@@ -324,8 +265,7 @@ def specificity_all(table, control, *, rng, n_bootstrap=2000, level=0.95):
     table : DataFrame
         See the module; with one setting of each mask.
     control : str
-    rng, n_bootstrap, level
-        See ``compare_all``.
+    rng : numpy Generator
 
     Returns
     -------
@@ -336,21 +276,20 @@ def specificity_all(table, control, *, rng, n_bootstrap=2000, level=0.95):
         n_draws); ``p_holm`` and ``p_fwe`` over masks x domains, see ``compare_all``.
     """
     groups = table.loc[table["control"] == control, "group"].unique()
-    if not len(groups):
-        raise DamageError(f"no mask has a control {control!r}")
-    found = [_specificity(table, g, control, rng, n_bootstrap, level) for g in groups]
+    found = [_specificity(table, group, control, rng) for group in groups]
     rows = pd.concat([part for part, _ in found], ignore_index=True)
     values = [column for _, profiles in found for column in profiles.T]
     return rows.assign(p_holm=inference.holm(rows["p"]), p_fwe=inference.max_p(values))
 
 
-def _specificity(table, group, control, rng, n_bootstrap, level):
+def _specificity(table, group, control, rng):
     """Rows of one mask, and profiles of it and the draws (1 + n_draws, n_domains)."""
     pairs = paired(table, group, control)
     domains = list(dict.fromkeys(table["domain"].astype(str)))
     if len(domains) < 2:
         raise DamageError(
-            f"specificity needs two domains or more, found {', '.join(domains)}"
+            "specificity needs two domains or more (evaluation_corpora), found "
+            f"{', '.join(domains)}"
         )
     inside = [pairs.domain == domain for domain in domains]
     above = np.vstack([pairs.mask, pairs.controls]) - pairs.intact
@@ -364,14 +303,14 @@ def _specificity(table, group, control, rng, n_bootstrap, level):
 
     means = by_domain(pairs.n_tokens[None])[0]
     profiles = profile(means)
-    weights = inference.resample(pairs.domain, pairs.n_tokens, n_bootstrap, rng)
+    weights = inference.resample(pairs.domain, pairs.n_tokens, N_BOOTSTRAP, rng)
     drawn = profile(by_domain(weights))
-    shares = inference.resample_draws(n_bootstrap, len(pairs.controls), rng)
+    shares = inference.resample_draws(N_BOOTSTRAP, len(pairs.controls), rng)
     drawn = drawn[:, 0] - (drawn[:, 1:] * shares[..., None]).sum(1)
     # a profile hangs on its own domain most, so the smallest sets the width
     smallest = pairs.domain[min(inside, key=np.sum)]
     n_draws = len(pairs.controls)
-    low, high = inference.interval(drawn, smallest, n_draws, level=level)
+    low, high = inference.interval(drawn, smallest, n_draws)
     columns = {
         "group": group,
         "domain": domains,

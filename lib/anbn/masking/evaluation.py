@@ -23,7 +23,7 @@ class Trial(NamedTuple):
     mask: np.ndarray  # bool (n_layers, n_neurons)
     control: str = ""  # which control of the mask this is; "" for itself
     draw: int = 0
-    action: str = "silence"  # see intervene.ACTIONS
+    action: str = "silence"  # see intervene.apply
     options: dict = {}  # of the action, as {"factor": 2.0}
     n: int | None = None  # neurons of the mask this is a control of; None: its own
 
@@ -68,12 +68,6 @@ def check_causal(language_model, what):
         )
 
 
-def _check(language_model, tokens):
-    check_causal(language_model, "perplexity")
-    if len(tokens) < 2:
-        raise EvaluationError(f"perplexity needs 2 tokens or more, found {len(tokens)}")
-
-
 def by_document(language_model, tokens, *, batch_size=8):
     """Loss and accuracy of predicting the next token, for each document.
 
@@ -96,9 +90,9 @@ def by_document(language_model, tokens, *, batch_size=8):
     Raises
     ------
     EvaluationError
-        If the model has no causal head, or fewer than two tokens are given.
+        If the model has no causal head.
     """
-    _check(language_model, tokens)
+    check_causal(language_model, "perplexity")
     longest = int(tokens.groupby("document").size().max())
     surprisal = np.full(len(tokens), np.nan)
     hits = np.full(len(tokens), np.nan)
@@ -154,16 +148,15 @@ def measure(
     Raises
     ------
     ValueError
-        If a mask does not fit the model; before anything runs.
+        If a mask does not fit the model.
+    EvaluationError
+        If the model predicts nothing finite under a mask.
     """
-    _check(language_model, tokens)
     model = language_model.model
     shapes = {
         kind: neurons.count_neurons(model, kind, **where)
         for kind in {trial.kind for trial in trials}
     }
-    for trial in trials:
-        intervene.check_mask(trial.mask, shapes[trial.kind], trial.kind)
     begins = [intervene.first_layer(t.mask, t.action) for t in trials]
     if layers := where.get("layers"):  # a mask's rows are only some layers
         begins = [[*layers, len(layers)][row] for row in begins]
@@ -189,20 +182,20 @@ def measure(
             found.append(outcome.assign(trial=i))
             bar.update()
     bar.close()
-    about = [Trial("intact", "", np.zeros(0, bool)), *trials]
-    about = pd.DataFrame(
-        {
-            "trial": range(-1, len(trials)),
-            "n": [int(np.sum(t.mask)) if t.n is None else t.n for t in about],
-            "n_changed": [int(np.sum(t.mask)) for t in about],
-            "factor": [t.options.get("factor", np.nan) for t in about],
-            **{
-                name: [getattr(t, name) for t in about]
-                for name in ("group", "control", "draw", "kind", "action")
-            },
-        }
-    )
+    about = pd.DataFrame([Trial("intact", "", np.zeros(0, bool)), *trials])
+    about["trial"] = range(-1, len(trials))
+    about["n_changed"] = [int(mask.sum()) for mask in about["mask"]]
+    about["n"] = about["n"].fillna(about["n_changed"]).astype(int)
+    about["factor"] = [options.get("factor", np.nan) for options in about["options"]]
     table = pd.concat(found).merge(about, on="trial").sort_values(["trial", "document"])
+    bad = table[~np.isfinite(table["nll"])]
+    if len(bad):
+        first = bad.iloc[0]
+        raise EvaluationError(
+            f"the model predicts nothing finite in {len(bad)} cases, first under mask "
+            f"{first['group']!r} in document {first['document']}: what was done to its "
+            "neurons overflows its dtype. Change them less, or load it as float32"
+        )
     table["domain"] = documents["corpus"].to_numpy()[table["document"]]
     names = "group control draw kind action n n_changed factor domain document "
     names += "n_tokens nll accuracy"

@@ -39,10 +39,10 @@ def _few(value, _=None):
 def plot_against_controls(table, base, ax=None):
     """Perplexity under each mask, and under the draws of its controls.
 
-    ``table`` is that of ``damage.perplexity``, with ``low`` and ``high`` for intervals
-    of the masks; ``base`` is the intact model's perplexity. The axis is logarithmic in
-    the nats lost (linear below 0.1), so that one mask that destroys the model leaves
-    the others to be seen.
+    ``table`` is that of ``damage.perplexity`` with intervals and the column ``n``;
+    ``base`` is the intact model's perplexity. The axis is logarithmic in the nats lost
+    (linear below 0.1), so that one mask that destroys the model leaves the others to be
+    seen.
     """
     masks = table[(table["control"] == "") & (table["group"] != "intact")]
     drawn = table[table["control"] != ""]
@@ -50,14 +50,12 @@ def plot_against_controls(table, base, ax=None):
     height = 0.16 * (len(controls) + 1.6) * len(masks) + 1.6
     ax = axes_of(ax, 10, max(2.6, height))
     # the mask on top of its place, its controls below
-    places = np.linspace(0.3, -0.3, len(controls) + 1) if controls else [0.0]
+    places = np.linspace(0.3, -0.3, len(controls) + 1)
     for i, row in enumerate(masks.itertuples()):
-        own = drawn[drawn["group"] == row.group]
-        own = own[own["n"] == row.n] if "n" in own else own
+        own = drawn[(drawn["group"] == row.group) & (drawn["n"] == row.n)]
         at = i - places[0]
-        if hasattr(row, "low"):
-            ends = np.log([row.low / base, row.high / base])
-            ax.plot(ends, [at, at], color="k", lw=1.5)
+        ends = np.log([row.low / base, row.high / base])
+        ax.plot(ends, [at, at], color="k", lw=1.5)
         ax.plot(np.log(row.perplexity / base), at, "D", color="k", ms=6, zorder=4)
         for colour, control, place in zip(COLOURS, controls, places[1:], strict=False):
             nats = np.log(own.loc[own["control"] == control, "perplexity"] / base)
@@ -82,18 +80,11 @@ def plot_against_controls(table, base, ax=None):
     above.set_xticks(ticks, [f"{t:g}" for t in ticks])
     above.set_xticks([], minor=True)
     above.set(xlabel="nats a token above intact", xlim=(low, high))
-    ax.set_yticks(range(len(masks)), _labels(masks))
+    labels = [f"{row.group}\n({row.n} neurons)" for row in masks.itertuples()]
+    ax.set_yticks(range(len(masks)), labels)
     ax.set(xlabel="perplexity", ylim=(len(masks) - 0.5, -0.5))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
-
-
-def _labels(masks):
-    if "n" not in masks:
-        return list(masks["group"])
-    return [
-        f"{g}\n({n} neurons)" for g, n in zip(masks["group"], masks["n"], strict=True)
-    ]
 
 
 def plot_domain_matrix(matrix, significant, ax=None):
@@ -140,10 +131,7 @@ def plot_shares(curves, base, ax=None, *, value="perplexity"):
         style = ("o-", "s--", "^:")[i // len(COLOURS) % 3]
         x = 100 * rows["share"]
         ax.plot(x, rows[value], style, color=colour, label=group, ms=4)
-        if "low" in rows and "high" in rows:
-            ax.fill_between(
-                x, rows["low"], rows["high"], color=colour, alpha=0.15, lw=0
-            )
+        ax.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
     shown = f"{base:.1f}" if value == "perplexity" else f"{base:.2f}"
     ax.axhline(base, color="k", ls=":", label=f"intact ({shown})")
     if value == "perplexity":
@@ -214,10 +202,8 @@ def plot_likeness(table, ax=None):
 
     ``table`` has the rows of one score of ``fingerprint.compare_models``.
     """
-    models = [
-        name for kind, *_ in KINDS for name in table["model"][table["related"] == kind]
-    ]
-    models = list(dict.fromkeys(models))  # the related ones first, each once
+    first = table.sort_values("related", ascending=False, kind="stable")
+    models = list(first["model"].unique())  # the related ones first
     ax = axes_of(ax, 0.9 * len(models) + 3.5, 3.8)
     for x, name in enumerate(models):
         rows = table[table["model"] == name]

@@ -6,8 +6,7 @@ a model are made here with noise on the weights, or by a little training.
 """
 
 import copy
-import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,38 +16,24 @@ from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from anbn.models.forward import forward_windows
-from anbn.models.loading import LanguageModel
-from anbn.models.neurons import input_device
+from anbn.models.structure import input_device
 from anbn.networks import decomposition, massive, svd
 from anbn.stats import matching, timeseries
 from anbn.text import stories
 from anbn.text.tokenization import special_tokens, tokenize
 
+KIND, WINDOW = "hidden", 512  # neurons, as published, and tokens they are read with
 LEAST_WORDS = 20  # a correlation over fewer says nothing
 DEAD = 1e-4  # of the median unit's s.d.: below it nothing is going on
 SCORES = ("best", "matched", "pair")
 
 
-class SignalError(ValueError):
-    """Texts, networks or fingerprints cannot be compared as asked."""
+class FingerprintError(ValueError):
+    """Fingerprints cannot be taken or compared, or a descendant made, as asked."""
 
 
-class NoNetworksError(SignalError):
+class NoNetworksError(FingerprintError):
     """A model has no functional network: there is nothing to take a fingerprint of."""
-
-
-@dataclass(frozen=True)
-class Networks:
-    """What is needed to follow a model's networks through other text."""
-
-    weights: sparse.csr_array  # float32 (n_networks, n_units): 1 / members
-    shape: tuple  # n_layers, n_neurons
-    kind: str
-
-    @property
-    def members(self):
-        """Bool array of shape (n_networks, n_layers, n_neurons)."""
-        return (self.weights.toarray() != 0).reshape(-1, *self.shape)
 
 
 def excerpts(paths, n_texts, n_words):
@@ -72,25 +57,17 @@ def excerpts(paths, n_texts, n_words):
         parts = [stories.split_words(text) for text in stories.read_corpus(path)]
         long = [words["word"][:n_words] for words in parts if len(words) >= n_words]
         if len(long) < n_texts:
-            raise SignalError(
-                f"{path} has {len(long)} documents of {n_words} words or more, "
-                f"expected {n_texts}: lower n_words or n_texts"
+            raise FingerprintError(
+                f"{path} has {len(long)} documents of {n_words} words or more "
+                f"(text_words), expected {n_texts} (fitting_texts + fingerprint_texts)."
+                " Lower one of these three, or name other evaluation_corpora."
             )
         texts += [" ".join(words) for words in long[:n_texts]]
     return texts
 
 
-def fit_activations(
-    activations,
-    n_networks,
-    *,
-    kind="hidden",
-    z_threshold=3.6,
-    over="samples",
-    random_state=0,
-    device="cpu",
-):
-    """Networks of recorded activations, and their members.
+def fit_activations(activations, n_networks, *, z_threshold=3.6, device="cpu"):
+    """Networks of recorded activations: how each weighs units for its signal.
 
     Every unit is standardised over tokens, so that no massive one drowns the
     decomposition; a unit is a member where ``|z| > z_threshold``; and a network's
@@ -98,9 +75,9 @@ def fit_activations(
 
         signal = mean over members of x
 
-    A massive unit that is a member is most of the signal. All as published, but for
-    ``over``: there the networks' maps are independent. With independent time courses a
-    model with a little noise on its weights stays more like itself.
+    A massive unit that is a member is most of the signal. All as published, but that
+    the networks' time courses are independent, not their maps: so a model with a little
+    noise on its weights stays more like itself.
 
     Parameters
     ----------
@@ -108,27 +85,22 @@ def fit_activations(
         A store may be larger than memory.
     n_networks : int
         Published: 64.
-    kind : str
-        Which the activations are of. Published: ``hidden``.
     z_threshold : float
         Published: 3.6.
-    over : {"samples", "units"}
-        What is independent, see ``decomposition.ica``. Published: units.
-    random_state : int
     device : str or torch device
         Of the singular value decomposition.
 
     Returns
     -------
-    fitted : Networks
-        Without networks that have no members: of random weights there are few others.
+    weights : float32 csr_array of shape (n_networks, n_layers * n_neurons)
+        1 / members. Without networks that have no members: of random weights there are
+        few others.
 
     Raises
     ------
     NoNetworksError
         No network has members.
     """
-    shape = tuple(activations.shape[1:])
     peaks = massive.streaming_peaks(activations)
     # standardised, a dead unit (1e-32 in some models) would be as loud as any
     keep = (peaks.variance > DEAD**2 * np.median(peaks.variance)).ravel()
@@ -140,7 +112,7 @@ def fit_activations(
     reduction = replace(
         reduction, u=reduction.u * turn, vt=reduction.vt * turn[:, None]
     )
-    z = decomposition.ica(reduction, over=over, random_state=random_state).networks
+    z = decomposition.ica(reduction, random_state=0).networks
     members = decomposition.threshold(z, z_threshold, two_sided=True) & keep
     members = members[members.any(1)]
     if not len(members):
@@ -149,10 +121,10 @@ def fit_activations(
             "networks of more text may hold some, or a lower z_threshold"
         )
     weights = members / members.sum(1, keepdims=True)
-    return Networks(sparse.csr_array(weights.astype(np.float32)), shape, kind)
+    return sparse.csr_array(weights.astype(np.float32))
 
 
-def _record(language_model, texts, kind, window, batch_size):
+def _record(language_model, texts):
     """Tokens of texts, of each its word, and an iterator over their activations."""
     parts, n_words = [], 0
     for i, text in enumerate(texts):
@@ -163,64 +135,21 @@ def _record(language_model, texts, kind, window, batch_size):
         parts.append(tokens.assign(document=i))
         n_words += len(words)
     tokens = pd.concat(parts, ignore_index=True)
-    options = {"window": window, "stride": max(1, window // 2), "kinds": [kind]}
-    options["batch_size"] = batch_size
+    options = {"window": WINDOW, "stride": WINDOW // 2, "kinds": [KIND]}
     passes = forward_windows(language_model, tokens, **options)
-    rows = ((r.rows, r.activations[kind].transpose(0, 1).numpy()) for r in passes)
+    rows = ((r.rows, r.activations[KIND].transpose(0, 1).numpy()) for r in passes)
     return tokens, n_words, rows
 
 
-def fit(
-    language_model,
-    texts,
-    n_networks,
-    *,
-    kind="hidden",
-    window=512,
-    batch_size=1,
-    **options,
-):
-    """Networks of a model, from a little text.
-
-    Parameters
-    ----------
-    language_model : LanguageModel
-    texts : list of str
-        Held in memory as activations of 4 bytes times tokens, layers and neurons; for
-        more text or larger models record a store and call ``fit_activations``.
-    n_networks : int
-    kind : str
-    window, batch_size : int
-        Tokens, and windows at a time.
-    **options
-        ``z_threshold``, ``over``, ``random_state`` of ``fit_activations``.
-
-    Returns
-    -------
-    fitted : Networks
-    """
-    tokens, _, passes = _record(language_model, texts, kind, window, batch_size)
-    activations = None
-    for rows, values in passes:
-        if activations is None:
-            activations = np.empty((len(tokens), *values.shape[1:]), np.float32)
-        activations[rows] = values
-    options["device"] = input_device(language_model.model)
-    return fit_activations(activations, n_networks, kind=kind, **options)
-
-
-def signals(language_model, texts, fitted, *, window=512, batch_size=1):
+def signals(language_model, texts, weights):
     """Signals of networks on a clock that all tokenizers share: words.
 
     Parameters
     ----------
     language_model : LanguageModel
     texts : list of str
-        Of 20 words or more each.
-    fitted : Networks
-        Of this model, or of one of its size.
-    window, batch_size : int
-        Tokens, and windows at a time.
+    weights : csr_array
+        The model's networks, from ``fit_activations``.
 
     Returns
     -------
@@ -228,23 +157,10 @@ def signals(language_model, texts, fitted, *, window=512, batch_size=1):
         For each text the mean signal over every word's tokens; NaN where a word has
         none.
     """
-    lengths = [len(stories.split_words(text)) for text in texts]
-    if not lengths or min(lengths) < LEAST_WORDS:
-        raise SignalError(
-            f"expected texts of {LEAST_WORDS} words or more, found {lengths} words"
-        )
-    options = (fitted.kind, window, batch_size)
-    tokens, n_words, passes = _record(language_model, texts, *options)
-    values = np.empty((len(tokens), fitted.weights.shape[0]))
+    tokens, n_words, passes = _record(language_model, texts)
+    values = np.empty((len(tokens), weights.shape[0]))
     for rows, block in passes:
-        if block.shape[1:] != fitted.shape:
-            raise SignalError(
-                f"the networks are of (layers, {fitted.kind} neurons) {fitted.shape}, "
-                f"this model has {block.shape[1:]}: fit networks of this model"
-            )
-        values[rows] = (fitted.weights @ block.reshape(len(block), -1).T).T
-    if not np.isfinite(values).all():
-        raise SignalError("activations hold NaN or infinity: is the model damaged?")
+        values[rows] = (weights @ block.reshape(len(block), -1).T).T
     word = tokens["word"].to_numpy()
     inside = word >= 0
     count = np.bincount(word[inside], minlength=n_words)
@@ -253,11 +169,15 @@ def signals(language_model, texts, fitted, *, window=512, batch_size=1):
     )
     mean = np.where(count > 0, 1.0, np.nan)[:, None] * total
     mean /= np.maximum(count, 1)[:, None]
+    lengths = [len(stories.split_words(text)) for text in texts]
     return np.split(mean, np.cumsum(lengths)[:-1])
 
 
 def fingerprint(language_model, fitting, texts, n_networks, **options):
     """Signals, in some texts, of the networks found in other texts.
+
+    Activations of the texts that are fitted on are held in memory: 4 bytes times
+    tokens, layers and neurons.
 
     Parameters
     ----------
@@ -266,7 +186,7 @@ def fingerprint(language_model, fitting, texts, n_networks, **options):
         No sentence may stand in both.
     n_networks : int
     **options
-        Of ``fit``.
+        ``z_threshold`` of ``fit_activations``.
 
     Returns
     -------
@@ -274,35 +194,31 @@ def fingerprint(language_model, fitting, texts, n_networks, **options):
 
     Raises
     ------
-    SignalError
-        Texts overlap, are too short, or no network has members.
+    FingerprintError
+        Texts overlap, or no network has members.
     """
     for i, text in enumerate(texts):
         shared = stories.shared_sentences(text, fitting)
         if shared:
-            raise SignalError(
+            raise FingerprintError(
                 f"text {i} shares a sentence with the fitting texts: {shared[0]!r}. "
                 "Networks are compared in text that they were not fitted on"
             )
-    fitted = fit(language_model, fitting, n_networks, **options)
-    reading = {k: options[k] for k in ("window", "batch_size") if k in options}
-    return signals(language_model, texts, fitted, **reading)
-
-
-class LikenessError(ValueError):
-    """Fingerprints cannot be compared as asked."""
+    tokens, _, passes = _record(language_model, fitting)
+    activations = None
+    for rows, values in passes:
+        if activations is None:
+            activations = np.empty((len(tokens), *values.shape[1:]), np.float32)
+        activations[rows] = values
+    device = input_device(language_model.model)
+    weights = fit_activations(activations, n_networks, device=device, **options)
+    return signals(language_model, texts, weights)
 
 
 def _ranks(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if len(a) != len(b):
-        raise LikenessError(
-            f"expected signals over the same words, found {len(a)} and {len(b)} words: "
-            "take both fingerprints from the same texts"
-        )
     known = np.isfinite(a).all(1) & np.isfinite(b).all(1)
     if known.sum() < LEAST_WORDS:
-        raise LikenessError(
+        raise FingerprintError(
             f"expected {LEAST_WORDS} words or more that both models have signals for, "
             f"found {known.sum()}"
         )
@@ -348,21 +264,6 @@ def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
         ``model``, ``related`` (bool), ``text`` (number), ``score``, ``likeness``,
         ``null`` (mean over shifts), ``null_95`` (their 95th percentile) and ``p``.
     """
-    wrong = {reference, *related} - set(fingerprints)
-    if wrong or reference in related:
-        raise LikenessError(
-            f"expected reference and related to be different names of "
-            f"{list(fingerprints)}, found {reference!r} and {list(related)}"
-        )
-    numbers = {name: len(texts) for name, texts in fingerprints.items()}
-    if len(set(numbers.values())) > 1 or numbers[reference] < 2:
-        raise LikenessError(
-            f"expected the same texts for every model, two or more; found {numbers}"
-        )
-    if len(fingerprints) < 2:
-        raise LikenessError(
-            "expected fingerprints of another model than the reference, found none"
-        )
     tables = [
         _against(fingerprints[reference], texts, n_draws, rng).assign(model=name)
         for name, texts in fingerprints.items()
@@ -425,7 +326,7 @@ def roc(table, score="best", *, n_bootstrap=1000, rng):
     Parameters
     ----------
     table : DataFrame
-        From ``compare_models``.
+        From ``compare_models``, with related and unrelated models.
     score : {"best", "matched", "pair"}
     n_bootstrap : int
         Texts are drawn with replacement, each with all its models. The interval is for
@@ -437,12 +338,6 @@ def roc(table, score="best", *, n_bootstrap=1000, rng):
     curve : Roc
     """
     rows = table[table["score"] == score]
-    kinds = rows["related"].unique()
-    if len(kinds) < 2:
-        raise LikenessError(
-            f"expected {' and '.join(SCORES)} of related and of unrelated models, for "
-            f"score {score!r} found {len(rows)} rows, related: {list(kinds)}"
-        )
     truth, values = rows["related"].to_numpy(), rows["likeness"].to_numpy()
     text = pd.factorize(rows["text"])[0]
     share = np.full(text.max() + 1, 1 / (text.max() + 1))
@@ -454,10 +349,6 @@ def roc(table, score="best", *, n_bootstrap=1000, rng):
     false, true, _ = roc_curve(truth, values)
     low, high = np.percentile(aucs, [2.5, 97.5]).tolist()
     return Roc(false, true, float(roc_auc_score(truth, values)), low, high)
-
-
-class DescendantError(ValueError):
-    """A model cannot be changed as asked."""
 
 
 def noised(language_model, scale, rng):
@@ -479,15 +370,8 @@ def noised(language_model, scale, rng):
     Returns
     -------
     descendant : LanguageModel
-
-    Raises
-    ------
-    DescendantError
-        Negative or infinite scale, or weights that are on disk.
     """
-    if not (np.isfinite(scale) and scale >= 0):
-        raise DescendantError(f"scale must be a number of 0 or more, found {scale}")
-    model = _copied(language_model.model)
+    model = copy.deepcopy(language_model.model)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     with torch.no_grad():
         for weight in model.parameters():
@@ -495,7 +379,7 @@ def noised(language_model, scale, rng):
                 noise = torch.randn(weight.shape, generator=generator)
                 factor = scale * float(weight.float().std())
                 weight.add_(noise.to(weight), alpha=factor)
-    return _finished(model, language_model)
+    return replace(language_model, model=model)
 
 
 def fine_tuned(
@@ -511,8 +395,8 @@ def fine_tuned(
     language_model : LanguageModel
         With a causal head. Left as it is.
     tokens : DataFrame
-        From ``tokenization.tokenize``; a column ``document`` keeps documents apart.
-        They are cut into windows, and what is left over at a document's end is dropped.
+        From ``tokenization.tokenize``, with ``document``. Documents are cut into
+        windows, and what is left over at the end of one is dropped.
     n_steps : int
     learning_rate : float
     window : int
@@ -531,84 +415,44 @@ def fine_tuned(
 
     Raises
     ------
-    DescendantError
-        No causal head, too little text, or a loss that is not finite.
+    FingerprintError
+        Too little text, or a loss that is not finite.
     """
-    if language_model.head != "causal":
-        raise DescendantError(
-            "fine-tuning needs a causal language model; this one was loaded with "
-            f"head={language_model.head!r}"
-        )
-    for name, value in (("n_steps", n_steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise DescendantError(f"{name} must be 1 or more, found {value}")
     before, _ = special_tokens(language_model.tokenizer)
-    room = language_model.max_tokens - len(before)
-    if not 2 <= window <= room:
-        raise DescendantError(
-            f"window must lie in 2 to {room} tokens for this model, found {window}"
+    given = [
+        [*before, *ids.to_numpy()[i : i + window]]
+        for _, ids in tokens["id"].groupby(tokens["document"])
+        for i in range(0, len(ids) - window + 1, window)
+    ]
+    given = torch.tensor(np.array(given, int))
+    n_batches = len(given) // batch_size
+    if not n_batches:
+        raise FingerprintError(
+            f"the text has {len(given)} windows of {window} tokens, expected "
+            f"{batch_size} or more: give more text (calibration_tokens)"
         )
-    ids = _windows(tokens, window)
-    if len(ids) < batch_size:
-        raise DescendantError(
-            f"the text has {len(ids)} windows of {window} tokens, expected batch_size "
-            f"({batch_size}) or more: give more text, or lower window or batch_size"
-        )
-    given = np.column_stack([np.tile(before, (len(ids), 1)).astype(int), ids])
-    model = _copied(language_model.model)
+    model = copy.deepcopy(language_model.model)
+    rng, losses = np.random.default_rng(seed), []
     with torch.inference_mode(False), torch.random.fork_rng():
         torch.manual_seed(seed)
-        batches = _batches(given, batch_size, np.random.default_rng(seed))
-        losses = _train(model, itertools.islice(batches, n_steps), learning_rate)
-    return _finished(model, language_model), losses
-
-
-def _windows(tokens, window):
-    """Whole windows of documents, one after the other; (n_windows, window)."""
-    document = tokens["document"] if "document" in tokens else np.zeros(len(tokens))
-    cut = [np.empty((0, window), int)]
-    for _, ids in tokens["id"].groupby(np.asarray(document)):
-        n = len(ids) // window
-        cut.append(ids.to_numpy()[: n * window].reshape(n, window))
-    return np.concatenate(cut)
-
-
-def _batches(rows, batch_size, rng):
-    """Random batches without end, every row before any comes again."""
-    while True:
-        order = rng.permutation(len(rows))
-        for i in range(0, len(rows) - batch_size + 1, batch_size):
-            yield rows[order[i : i + batch_size]]
-
-
-def _train(model, batches, learning_rate):
-    model.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    losses = []
-    for batch in batches:
-        ids = torch.from_numpy(batch).to(input_device(model))
-        loss = model(input_ids=ids, labels=ids).loss
-        losses.append(float(loss.detach()))
-        if not np.isfinite(losses[-1]):
-            raise DescendantError(
-                f"the loss of step {len(losses)} is {losses[-1]}: lower learning_rate "
-                f"({learning_rate}), or load the model in float32"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)  # gradients take as much as the weights
-    return np.array(losses)
-
-
-def _copied(model):
-    if any(weight.device.type == "meta" for weight in model.parameters()):
-        raise DescendantError(
-            "some of the model's weights are kept on disk: load it on one device"
-        )
-    return copy.deepcopy(model)
-
-
-def _finished(model, language_model):
-    model = model.eval().requires_grad_(False)
-    return LanguageModel(model, language_model.tokenizer, language_model.head)
+        model.train().requires_grad_(True)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+        for step in range(n_steps):
+            if step % n_batches == 0:  # all windows before any comes again
+                order = rng.permutation(len(given))[: n_batches * batch_size]
+                batches = order.reshape(n_batches, batch_size)
+            ids = given[batches[step % n_batches]].to(input_device(model))
+            loss = model(input_ids=ids, labels=ids).loss
+            losses.append(float(loss.detach()))
+            if not np.isfinite(losses[-1]):
+                raise FingerprintError(
+                    f"the loss of step {len(losses)} is {losses[-1]}: lower the "
+                    f"learning rate (tune_rate, {learning_rate}), or load the model in "
+                    "float32"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # gradients take as much as the weights
+    model.eval().requires_grad_(False)
+    return replace(language_model, model=model), np.array(losses)

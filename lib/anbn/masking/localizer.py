@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 
 from anbn.models import forward
@@ -17,6 +16,9 @@ from anbn.text import tokenization
 STIMULI = "package:brainscore_language/data/fedorenko2010_localization"
 FILES = [f"langloc_fmri_run{r}_stim_set{s}.csv" for r in (1, 2) for s in range(1, 6)]
 WORDS = [f"stim{i}" for i in range(2, 14)]
+# as in the published code: non-words make more tokens than words, and without the cut
+# the last token tells their number
+MAX_TOKENS = 12
 CONDITIONS = {"S": "sentence", "N": "non-words"}
 
 
@@ -79,74 +81,44 @@ def load_sentences(folder):
     return stimuli
 
 
-def sentence_activations(
-    language_model,
-    sentences,
-    kind,
-    *,
-    pooling="last",
-    max_tokens=12,
-    batch_size=16,
-    layers=None,
-    modules=None,
-):
+def sentence_activations(language_model, sentences, kind, *, batch_size=16, **where):
     """Activations of a model's neurons to sentences, each read alone.
 
     Parameters
     ----------
     language_model : LanguageModel
-    sentences : sequence of str, or DataFrame
-        As from ``load_sentences``.
+    sentences : sequence of str
+        Cut after ``MAX_TOKENS`` tokens, special tokens not counted.
     kind : str
         Of neuron.
-    pooling : {"last", "mean"}
-        At the last token (as published), or the mean over tokens.
-    max_tokens : int or None
-        Sentences are cut there, special tokens not counted. 12 as in the published
-        code: non-words make more tokens than words, and without the cut the last token
-        tells their number. None for all.
     batch_size : int
         Sentences at a time.
-    layers, modules
-        Of ``neurons.capture``.
+    **where
+        ``layers``, ``modules`` of ``neurons.capture``.
 
     Returns
     -------
     responses : float32 array of shape (n_sentences, n_layers, n_neurons)
+        At each sentence's last token (as published).
     """
-    if isinstance(sentences, pd.DataFrame):
-        sentences = sentences["sentence"]
-    if pooling not in ("last", "mean"):
-        raise LocalizerError(f"pooling must be 'last' or 'mean', found {pooling!r}")
-    tokens = []
-    for document, text in enumerate(sentences):
-        own = tokenization.tokenize(language_model.tokenizer, text).iloc[:max_tokens]
-        if own.empty:
-            raise LocalizerError(f"sentence {document} ({text!r}) has no tokens")
-        tokens.append(own.assign(document=document))
-    lengths = torch.tensor([len(own) for own in tokens])
-    owner = torch.repeat_interleave(torch.arange(len(tokens)), lengths)
-    share = torch.repeat_interleave(1 / lengths, lengths)
-    if pooling == "last":
-        share = torch.zeros(len(owner)).index_fill(0, lengths.cumsum(0) - 1, 1.0)
-    longest, pooled = int(lengths.max()), None
+    tokens = [
+        tokenization.tokenize(language_model.tokenizer, text).iloc[:MAX_TOKENS]
+        for text in sentences
+    ]
+    tokens = [own.assign(document=i) for i, own in enumerate(tokens)]
+    tokens = pd.concat(tokens, ignore_index=True)
+    longest = int(tokens.groupby("document").size().max())
+    last = tokens.index[~tokens["document"].duplicated(keep="last")].to_numpy()
+    options = {"window": longest, "stride": longest, "batch_size": batch_size}
+    responses = []
     for recorded in forward.forward_windows(
-        language_model,
-        pd.concat(tokens, ignore_index=True),
-        window=longest,
-        stride=longest,
-        batch_size=batch_size,
-        kinds=[kind],
-        layers=layers,
-        modules=modules,
+        language_model, tokens, kinds=[kind], **options, **where
     ):
-        values = recorded.activations[kind]
-        if pooled is None:
-            pooled = torch.zeros(len(tokens), len(values), values.shape[2])
-        used = share[recorded.rows] > 0
-        weighted = values[:, used] * share[recorded.rows][used, None]
-        pooled.index_add_(0, owner[recorded.rows][used], weighted.transpose(0, 1))
-    return pooled.numpy()
+        rows = recorded.rows
+        at = last[(last >= rows.start) & (last < rows.stop)] - rows.start
+        values = recorded.activations[kind][:, at]
+        responses.append(values.transpose(0, 1).numpy())
+    return np.concatenate(responses)
 
 
 def localize(responses, is_sentence):
@@ -169,22 +141,9 @@ def localize(responses, is_sentence):
         0 for a neuron that never changes.
     """
     is_sentence = np.asarray(is_sentence)
-    if is_sentence.dtype != bool or is_sentence.shape != responses.shape[:1]:
-        raise LocalizerError(
-            f"expected is_sentence, bool of shape {responses.shape[:1]}, found "
-            f"{is_sentence.dtype} of shape {is_sentence.shape}"
-        )
-    n = np.bincount(is_sentence, minlength=2)
-    if n.min() < 2:
-        raise LocalizerError(
-            f"expected two or more of each condition, found {n[1]} sentences and "
-            f"{n[0]} strings of non-words"
-        )
     t = np.empty(responses.shape[1:], np.float32)
     for layer in range(len(t)):  # float64 of one layer at a time
         values = np.asarray(responses[:, layer], np.float64)
-        if not np.isfinite(values).all():
-            raise LocalizerError(f"responses of layer {layer} hold NaN or infinity")
         moving = np.ptp(values, 0) > 0  # scipy warns of the others
         sides = values[is_sentence][:, moving], values[~is_sentence][:, moving]
         t[layer] = 0

@@ -23,8 +23,6 @@ from anbn.models.structure import StructureError, find_layers, find_sites, input
 from anbn.networks import svd
 from anbn.stats import timeseries
 
-BUDGETS = ("uniform", "global")
-
 
 def output_norms(model, kind, *, ids=None):
     """How strongly a unit's activation acts on the residual stream.
@@ -47,8 +45,9 @@ def output_norms(model, kind, *, ids=None):
     kind : str
         ``ffn_hidden``: W is the second feed-forward layer (of every expert, in a
         mixture of them); ``attn_out``: the output projection of attention. Units of
-        ``ffn_out`` and ``hidden`` are in the stream already: norm 1. A constant by
-        which all layers multiply what they add (Granite) is left out.
+        ``ffn_out`` and ``hidden`` are in the stream already: norm 1; ``qk`` has no
+        output weights. A constant by which all layers multiply what they add (Granite)
+        is left out.
     ids : int array of shape (n_tokens,), optional
         Tokens of text over which the gain of norms is found; 256 random ones without
         it. Of no use to models without such norms.
@@ -59,33 +58,27 @@ def output_norms(model, kind, *, ids=None):
 
     Raises
     ------
-    ValueError
-        For ``qk``, which has no output weights.
     StructureError
         If the output projection is not found, or layers have different widths.
     """
-    neurons.check_kinds([kind])
-    if kind == "qk":
-        raise ValueError(
-            "qk has no output weights: a product sets how one token attends to "
-            "another. Take attn_out, or ffn_hidden."
-        )
     if kind in ("ffn_out", "hidden"):
         return np.ones(neurons.count_neurons(model, kind), np.float32)
     if kind == "attn_out":
         linears = wiring.output_projections(model)
-        experts = [None] * len(linears)
+        weights = [wiring.matrix(linear) for linear in linears]
     else:
-        sites = find_sites(model, kind)
-        experts = [module if place == "experts" else None for module, place in sites]
-        linears = [module if place == "input" else module[0] for module, place in sites]
+        linears, weights = [], []
+        for module, place in find_sites(model, kind):
+            if place == "experts":
+                mixture, experts = module
+                weight = experts.down_proj  # (n_experts, n_stream, n_units)
+                linears.append(mixture)
+                weights.append(weight.mT if experts.is_transposed else weight)
+            else:
+                linears.append(module)
+                weights.append(wiring.matrix(module))
     gains = _gains(model, linears, ids)
-    norms = [
-        _norms(linear, gain=gain)
-        if mixture is None
-        else _expert_norms(mixture[1], gain)
-        for linear, mixture, gain in zip(linears, experts, gains, strict=True)
-    ]
+    norms = [_norms(w, gain=g) for w, g in zip(weights, gains, strict=True)]
     return _stack(model, norms)
 
 
@@ -130,7 +123,7 @@ def magnitude(model):
     """
     scores = []
     for layer in wiring.find_feedforward(model):
-        square = _norms(model.get_submodule(layer.down)) ** 2
+        square = _norms(wiring.matrix(model.get_submodule(layer.down))) ** 2
         every = torch.arange(layer.width)
         for path, layout in layer.up.items():
             rows = wiring.matrix(model.get_submodule(path)).detach().float()
@@ -145,7 +138,7 @@ def magnitude(model):
     return _stack(model, scores)
 
 
-def wanda(model, mean_square):
+def wanda(model, mean_square, layers=None):
     """Weights times activations (Sun et al. 2024, arXiv 2306.11695), summed by unit::
 
         score[l, j] = sum_i |W_down[i, j]| * sqrt(mean_square[l, j])
@@ -158,13 +151,14 @@ def wanda(model, mean_square):
     model : torch.nn.Module
     mean_square : array of shape (n_layers, n_neurons)
         Of every unit over calibration tokens.
+    layers : list of int, optional
+        Layers of the model that its rows are; all by default.
 
     Returns
     -------
     scores : float32 array of shape (n_layers, n_neurons)
     """
-    weights = _stack(model, [_norms(down, 1) for down in _downs(model)])
-    return weights * np.sqrt(_checked(mean_square, weights.shape, "mean_square"))
+    return _stack(model, _down_norms(model, 1, layers)) * np.sqrt(mean_square)
 
 
 def fluctuation(model, variance):
@@ -185,32 +179,10 @@ def fluctuation(model, variance):
     -------
     scores : float32 array of shape (n_layers, n_neurons)
     """
-    norms = _stack(model, [_norms(down) for down in _downs(model)])
-    return norms**2 * _checked(variance, norms.shape, "variance")
+    return _stack(model, _down_norms(model, 2)) ** 2 * variance
 
 
-def random(shape, rng):
-    """Random scores, the baseline.
-
-    Parameters
-    ----------
-    shape : (n_layers, n_neurons)
-    rng : numpy Generator
-    """
-    return rng.random(shape, np.float32)
-
-
-def functional(
-    activations,
-    *,
-    documents=None,
-    n_texts=40,
-    n_components=128,
-    max_iter=300,
-    tol=1e-4,
-    random_state=0,
-    device="cpu",
-):
+def functional(activations, *, documents, n_texts, n_components, random_state):
     """How far a unit stands out in any functional network of its layer.
 
     For every layer and run of ``n_texts`` texts, units are standardised over tokens,
@@ -229,18 +201,14 @@ def functional(
     ----------
     activations : array or DataArray of shape (n_tokens, n_layers, n_neurons)
         Of a store (``stores.open_activations``), or any array.
-    documents : int array of shape (n_tokens,), optional
-        The text of every token, in runs of equal numbers; without it all tokens are
-        one run.
+    documents : int array of shape (n_tokens,)
+        The text of every token, in runs of equal numbers.
     n_texts : int
         Texts of a run; the last run may have fewer.
     n_components : int
-        128 in the paper; 256 is the default of their code.
-    max_iter, tol : int, float
-        Of FastICA. What does not converge is used as it is, as in the original.
+        128 in the paper; 256 is the default of their code. What does not converge in
+        300 iterations of FastICA is used as it is, as in the original.
     random_state : int
-    device : str
-        For the singular vectors.
 
     Returns
     -------
@@ -251,29 +219,24 @@ def functional(
     ValueError
         More components than a run has tokens, or NaN.
     """
-    n_tokens, n_layers, n_neurons = activations.shape
-    scores = np.zeros((n_layers, n_neurons), np.float32)
-    for run in _runs(documents, n_tokens, n_texts):
-        for layer in range(n_layers):
+    scores = np.zeros(activations.shape[1:], np.float32)
+    begins = np.flatnonzero(np.diff(documents, prepend=documents[:1] - 1))
+    borders = [*begins[::n_texts].tolist(), len(documents)]
+    for run in (slice(a, b) for a, b in itertools.pairwise(borders)):
+        for layer in range(len(scores)):
             try:
                 reduction = svd.reduce(
                     activations[run, layer],
                     n_components,
                     standardise=True,
                     random_state=random_state,
-                    device=device,
                 )
             except ValueError as error:
                 raise ValueError(
-                    f"layer {layer}, tokens {run.start} to {run.stop - 1}: {error}"
+                    f"functional, n_components, n_texts: layer {layer}, tokens "
+                    f"{run.start} to {run.stop - 1}: {error}"
                 ) from error
-            ica = FastICA(
-                fun="cube",
-                whiten="unit-variance",
-                max_iter=max_iter,
-                tol=tol,
-                random_state=random_state,
-            )
+            ica = FastICA(fun="cube", max_iter=300, random_state=random_state)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 maps = ica.fit_transform(reduction.vt.T.astype(float))
@@ -282,47 +245,23 @@ def functional(
     return scores
 
 
-def _runs(documents, n_tokens, n_texts):
-    """Tokens of every run of texts, one after another."""
-    if documents is None:
-        return [slice(0, n_tokens)]
-    documents = np.asarray(documents)
-    begins = np.flatnonzero(np.diff(documents, prepend=documents[:1] - 1))
-    if len(documents) != n_tokens or len(np.unique(documents)) != len(begins):
-        raise ValueError(
-            f"documents must name the text of each of the {n_tokens} tokens, every "
-            f"text in one piece; found {len(documents)} entries, {len(begins)} pieces "
-            f"of {len(np.unique(documents))} texts"
-        )
-    borders = [*begins[::n_texts].tolist(), n_tokens]
-    return [slice(a, b) for a, b in itertools.pairwise(borders)]
-
-
-def _downs(model):
+def _down_norms(model, order, layers=None):
     sites = find_sites(model, "ffn_hidden")
     if any(place == "experts" for _, place in sites):
         raise StructureError(
             f"{type(model).__name__} is a mixture of experts, whose units cannot be "
             "cut out: choose a model without experts"
         )
-    return [down for down, _ in sites]
+    chosen = [sites[i] for i in layers] if layers else sites
+    return [_norms(wiring.matrix(down), order) for down, _ in chosen]
 
 
-def _norms(linear, order=2, gain=None):
-    """Norm of the weights that read each input of a linear layer, outputs scaled."""
-    weight = wiring.matrix(linear).detach().float()
+def _norms(weight, order=2, gain=None):
+    """Norm of the weights (..., n_out, n_in) that read each input, outputs scaled."""
+    weight = weight.detach().float()
     if gain is not None:
         weight = weight * gain.to(weight.device)[:, None]
-    return torch.linalg.vector_norm(weight, order, dim=0).cpu().numpy()
-
-
-def _expert_norms(experts, gain=None):
-    weight = experts.down_proj.detach().float()  # (n_experts, n_stream, n_units)
-    weight = weight.transpose(1, 2) if experts.is_transposed else weight
-    if gain is not None:
-        weight = weight * gain.to(weight.device)[:, None]
-    norms = torch.linalg.vector_norm(weight, dim=1)
-    return norms.flatten().cpu().numpy()
+    return torch.linalg.vector_norm(weight, order, dim=-2).flatten().cpu().numpy()
 
 
 def _stack(model, rows):
@@ -332,16 +271,6 @@ def _stack(model, rows):
             f"{sorted({len(row) for row in rows})}: take the model before it was cut"
         )
     return np.stack(rows).astype(np.float32)
-
-
-def _checked(values, shape, name):
-    values = np.asarray(values)
-    if values.shape != shape or not (values >= 0).all():
-        raise ValueError(
-            f"{name} must be of shape {shape} and not negative or NaN, found shape "
-            f"{values.shape}"
-        )
-    return values
 
 
 def choose(
@@ -384,29 +313,16 @@ def choose(
     Raises
     ------
     ValueError
-        If scores are not finite, or so many units cannot be cut out.
+        If so many units cannot be cut out.
     """
     scores = np.array(scores, float)
-    if scores.ndim != 2 or not np.isfinite(scores).all():
-        raise ValueError(
-            "scores must be finite and of shape (n_layers, n_neurons), found shape "
-            f"{scores.shape} with {np.sum(~np.isfinite(scores))} NaN or infinite values"
-        )
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in 0 to 1, found {share}")
-    if not (isinstance(multiple, int | np.integer) and multiple >= 1):
-        raise ValueError(f"multiple must be an integer of 1 or more, found {multiple}")
-    if budget not in BUDGETS:
-        raise ValueError(
-            f"budget must be one of {', '.join(BUDGETS)}, found {budget!r}"
-        )
     n_layers, n_neurons = scores.shape
-    spare = np.zeros(scores.shape, bool) if spare is None else np.asarray(spare)
-    spare = intervene.check_mask(spare, scores.shape, "ffn_hidden")
+    spare = np.zeros(scores.shape, bool) if spare is None else spare
     first, last = protect
-    if min(first, last) < 0 or first + last >= n_layers:
+    if first + last >= n_layers:
         raise ValueError(
-            f"protect must leave some of the {n_layers} layers, found {protect}"
+            f"first_layers {first} and last_layers {last} are not cut: expected to "
+            f"leave some of the {n_layers} layers"
         )
     free = slice(first, n_layers - last)
     n_free = n_layers - first - last
@@ -418,10 +334,10 @@ def choose(
         budget == "uniform" and per_layer > n_neurons - at_least.max()
     ):
         raise ValueError(
-            f"share {share} of {n_layers} layers is {wanted} units, but with "
-            f"protect={tuple(protect)}, {spare.sum()} units to spare and one unit left "
-            f"in every layer at most {most} can be cut out: a share of "
-            f"{most / scores.size:.3f}"
+            f"a share of {share} is {wanted} units of {n_layers} layers, but with "
+            f"first_layers {first}, last_layers {last}, {spare.sum()} units to spare "
+            f"and one unit left in every layer at most {most} can be cut out: a share "
+            f"of {most / scores.size:.3f}"
         )
     if budget == "uniform":
         counts = np.full(n_free, per_layer)
@@ -521,9 +437,9 @@ def cut(language_model, mask, *, mean=None):
         If the layers are not recognised, as for a mixture of experts.
     ValueError
         If the mask does not fit, layers have different widths already, or a layer would
-        lose all of its units. (That layer were a constant. Matrices without a row or
-        column are refused by many kernels and file formats, and a width of 0 reads as
-        "not set" in some configurations; so a unit has to stay.)
+        lose all of its units. (Matrices without a row or column are refused by many
+        kernels and file formats, and a width of 0 reads as "not set" in some
+        configurations; so a unit has to stay.)
     """
     layers = wiring.find_feedforward(language_model.model)
     widths = [layer.width for layer in layers]
@@ -533,43 +449,33 @@ def cut(language_model, mask, *, mean=None):
             f"{max(widths)}: cut all that is to go out of the model as it was"
         )
     shape = len(layers), widths[0]
-    mask = intervene.check_mask(mask, shape, "ffn_hidden")
+    intervene.check_mask(mask, shape, "ffn_hidden")
     if mask.all(1).any():
         raise ValueError(
             f"the mask takes all {widths[0]} units of layers "
             f"{np.flatnonzero(mask.all(1)).tolist()}: leave at least one unit in each"
         )
-    if mean is not None:
-        mean = np.asarray(mean, np.float32)
-        if mean.shape != shape or not np.isfinite(mean[mask]).all():
-            raise ValueError(
-                f"mean must be of shape {shape} and finite where units are cut out, "
-                f"found shape {mean.shape}"
-            )
     model = copy.deepcopy(language_model.model)
     for i in np.flatnonzero(mask.any(1)):
-        _cut_layer(model, layers[i], mask[i], None if mean is None else mean[i])
+        down = model.get_submodule(layers[i].down)
+        device = down.weight.device
+        cut_out, kept = (
+            torch.from_numpy(np.flatnonzero(m)).to(device) for m in (mask[i], ~mask[i])
+        )
+        if mean is not None:
+            weight = wiring.matrix(down)[:, cut_out].float()
+            gone = torch.from_numpy(mean[i, mask[i]].astype(np.float32))
+            given = weight @ gone.to(device)
+            if down.bias is not None:
+                given = given + down.bias.float()
+            resizing.set_parameter(down, "bias", given.to(down.weight.dtype))
+        resizing.resize(down, columns=kept)
+        for path, layout in layers[i].up.items():
+            up = model.get_submodule(path)
+            rows = wiring.rows_of(kept.to(up.weight.device), layout, widths[0])
+            resizing.resize(up, rows=rows)
     resizing.declare(model)
     return replace(language_model, model=model)
-
-
-def _cut_layer(model, layer, gone, mean):
-    down = model.get_submodule(layer.down)
-    device = down.weight.device
-    cut_out, kept = (
-        torch.from_numpy(np.flatnonzero(m)).to(device) for m in (gone, ~gone)
-    )
-    if mean is not None:
-        weight = wiring.matrix(down)[:, cut_out].float()
-        given = weight @ torch.from_numpy(mean[gone]).to(device)
-        if down.bias is not None:
-            given = given + down.bias.float()
-        resizing.set_parameter(down, "bias", given.to(down.weight.dtype))
-    resizing.resize(down, columns=kept)
-    for path, layout in layer.up.items():
-        up = model.get_submodule(path)
-        rows = wiring.rows_of(kept.to(up.weight.device), layout, layer.width)
-        resizing.resize(up, rows=rows)
 
 
 def save(language_model, folder):

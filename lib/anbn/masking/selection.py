@@ -32,41 +32,23 @@ def check(mask, shape, name):
     -------
     mask : bool array of shape (n_layers, n_neurons)
     """
-    mask, shape = np.asarray(mask), tuple(shape)
-    if mask.shape != shape:
+    if mask.shape != tuple(shape):
         raise SelectionError(
             f"mask {name!r} has shape {mask.shape}, expected (layers, neurons) "
-            f"{shape}: it belongs to another model or another kind of neuron"
-        )
-    if mask.dtype.kind in "fc" and np.isnan(mask).any():
-        raise SelectionError(
-            f"mask {name!r} holds {np.isnan(mask).sum()} NaN: expected True and False"
+            f"{tuple(shape)}: it belongs to another model or another kind of neuron"
         )
     if mask.dtype != bool:
         raise SelectionError(
             f"mask {name!r} is of type {mask.dtype}, expected bool: compare weights "
             "with a threshold first"
         )
-    if not mask.any():
+    if mask.all() or not mask.any():
+        found = "all" if mask.all() else "none"
         raise SelectionError(
-            f"mask {name!r} is empty: expected one neuron or more of {mask.size}"
-        )
-    if mask.all():
-        raise SelectionError(
-            f"mask {name!r} holds all {mask.size} neurons: nothing is left to compare "
-            "it with"
+            f"mask {name!r} holds {found} of {mask.size} neurons: expected one or "
+            "more, and others to compare them with"
         )
     return mask
-
-
-def union(members):
-    """Neurons of any network.
-
-    Parameters
-    ----------
-    members : bool array of shape (n_networks, n_layers, n_neurons)
-    """
-    return np.asarray(members, bool).any(0)
 
 
 def stable(members, stable, halves):
@@ -80,28 +62,17 @@ def stable(members, stable, halves):
     halves : array of shape (n_networks,)
         How alike each is in halves of the documents, |r|; NaN where it was not judged.
     """
-    chosen, halves = np.asarray(stable, bool), np.asarray(halves, float)
-    if not chosen.shape == halves.shape == (len(members),):
+    if not stable.any():
         raise SelectionError(
-            f"expected stability of each of {len(members)} networks, found shapes "
-            f"{chosen.shape} and {halves.shape}: run stage 02 again"
+            "sources: 'stable' needs a network that stage 02 found stable, which takes "
+            "4 documents or more. There is none: halves of the documents agree by |r| "
+            f"of {np.round(halves, 2)}. Name more text in stage 01, or leave 'stable' "
+            "out"
         )
-    if not chosen.any():
-        if np.isnan(halves).all():
-            raise SelectionError(
-                "sources: 'stable' needs networks of which stage 02 could judge the "
-                "stability, which takes 4 documents or more: name more text in stage "
-                "01, or leave 'stable' out"
-            )
-        raise SelectionError(
-            "sources: none of stage 02's networks is stable: halves of the documents "
-            f"agree by |r| of at most {np.nanmax(halves):.2f}, no more than where "
-            "nothing is shared. Leave 'stable' out of sources"
-        )
-    return union(np.asarray(members)[chosen])
+    return members[stable].any(0)
 
 
-def of_domain(members, means, q, domain, *, level=0.05):
+def of_domain(members, means, q, domain):
     """Neurons of the networks that answer to one domain of text more than to others.
 
     Parameters
@@ -109,33 +80,27 @@ def of_domain(members, means, q, domain, *, level=0.05):
     members : bool array of shape (n_networks, n_layers, n_neurons)
     means : DataFrame of shape (n_networks, n_domains)
         Mean response to each domain, from ``profiles.domain_selectivity``.
-    q : array of shape (n_networks,)
-        Of the test that the domains differ, from the same.
+    q : Series of shape (n_networks,)
+        Of the test that the domains differ, from the same; 0.05 at most.
     domain : str
-    level : float
-        Largest q.
     """
     if domain not in means:
         hint = params.did_you_mean(domain, list(means))
         raise SelectionError(
             f"no domain {domain!r}{hint}. There are {tables.some(means)}."
         )
-    if not len(members) == len(means) == len(q):
-        raise SelectionError(
-            f"expected means and q of {len(members)} networks, found {len(means)} and "
-            f"{len(q)}"
-        )
     favourite = means.idxmax(axis=1).to_numpy()
-    chosen = (favourite == domain) & (np.asarray(q) <= level)
+    differ = q.to_numpy() <= 0.05
+    chosen = (favourite == domain) & differ
     if not chosen.any():
-        others = tables.some(sorted(set(favourite[np.asarray(q) <= level])))
+        others = tables.some(sorted(set(favourite[differ])))
         raise SelectionError(
-            f"no network answers most to {domain!r} with q <= {level}, but to {others}"
+            f"no network answers most to {domain!r} with q <= 0.05, but to {others}"
         )
-    return union(np.asarray(members)[chosen])
+    return members[chosen].any(0)
 
 
-def beyond(arrays, *, by="fdr", level=0.05, share=0.01):
+def beyond(arrays, *, by, level, share):
     """Which neurons are coupled with which brain network.
 
     Parameters
@@ -153,33 +118,16 @@ def beyond(arrays, *, by="fdr", level=0.05, share=0.01):
     -------
     beyond : bool array of shape (n_layers, n_neurons, n_networks)
     """
-    strength = np.abs(arrays["synchrony"])
-    if not np.isfinite(strength).all():
-        raise SelectionError("synchrony holds NaN or infinity: run stage 03 again")
     if by == "fdr":
-        return np.asarray(arrays["q"]) <= level
+        return arrays["q"] <= level
+    strength = np.abs(arrays["synchrony"])
     if by == "fwe":
         return strength >= arrays["threshold"]
-    if by == "top":
-        if not 0 <= share < 1:
-            raise SelectionError(f"share must lie in 0 to 1, found {share}")
-        n = max(1, round(share * strength[..., 0].size))
-        return np.stack([highest(s, n) for s in np.moveaxis(strength, -1, 0)], -1)
-    raise SelectionError(f"by must be 'fdr', 'fwe' or 'top', found {by!r}")
+    n = max(1, round(share * strength[..., 0].size))
+    return np.stack([highest(s, n) for s in np.moveaxis(strength, -1, 0)], -1)
 
 
-def most_coupled(arrays, names, *, by="fdr", level=0.05):
-    """Name of the brain network with the most coupled neurons.
-
-    The largest |synchrony| decides between equals, and by "top", which gives each
-    network as many.
-    """
-    counts = beyond(arrays, by=by, level=level, share=0).sum((0, 1))
-    largest = np.abs(arrays["synchrony"]).max((0, 1))
-    return names[np.lexsort((largest, counts))[-1]]
-
-
-def coupled(arrays, names, network="", *, by="fdr", level=0.05, share=0.01):
+def coupled(arrays, names, network, *, by, level, share):
     """Neurons that follow a brain network.
 
     Parameters
@@ -189,28 +137,26 @@ def coupled(arrays, names, network="", *, by="fdr", level=0.05, share=0.01):
     names : list of str
         Of the brain networks, ``names.json`` of stage 02.
     network : str
-        Empty for ``most_coupled``.
+        Empty for the one with the most coupled neurons; the largest |synchrony| decides
+        between equals, and by "top", which gives each network as many.
 
     Returns
     -------
+    network : str
     mask : bool array of shape (n_layers, n_neurons)
         Empty if no neuron is: that is a result.
     """
-    n_networks = arrays["synchrony"].shape[-1]
-    if len(names) != n_networks:
-        raise SelectionError(
-            f"expected a name for each of {n_networks} brain networks, found "
-            f"{len(names)}: stages 02 and 03 do not belong together"
-        )
-    network = network or most_coupled(arrays, names, by=by, level=level)
-    if list(names).count(network) != 1:
+    every = beyond(arrays, by=by, level=level, share=share)
+    if not network:
+        largest = np.abs(arrays["synchrony"]).max((0, 1))
+        network = names[np.lexsort((largest, every.sum((0, 1))))[-1]]
+    if names.count(network) != 1:
         hint = params.did_you_mean(network, names)
         raise SelectionError(
-            f"{list(names).count(network) or 'no'} brain networks are called "
+            f"{names.count(network) or 'no'} brain networks are called "
             f"{network!r}{hint}. There are {tables.some(names)}."
         )
-    every = beyond(arrays, by=by, level=level, share=share)
-    return every[..., list(names).index(network)]
+    return network, every[..., names.index(network)]
 
 
 def highest(scores, n):
@@ -221,8 +167,6 @@ def highest(scores, n):
     scores : array of shape (n_layers, n_neurons)
     n : int
     """
-    if not 0 <= n <= scores.size:
-        raise SelectionError(f"n must lie in 0 to {scores.size} neurons, found {n}")
     flat = np.zeros(scores.size, bool)
     flat[np.argsort(-scores, axis=None, kind="stable")[:n]] = True
     return flat.reshape(scores.shape)
@@ -244,8 +188,8 @@ def from_file(path, shape):
         raise SelectionError(f"{path}: no such file")
     kind = path.suffix.lower()
     if kind in (".csv", ".tsv"):
-        return check(_from_table(path, shape), shape, str(path))
-    if kind == ".npz":
+        arrays = {"mask": _from_table(path, shape)}
+    elif kind == ".npz":
         arrays = artifacts.read_arrays(path)
     elif kind == ".safetensors":
         try:
@@ -270,23 +214,18 @@ def _from_table(path, shape):
     chosen = tables.choose(table, ["layer", "neuron"], path, SelectionError)
     values = chosen.apply(pd.to_numeric, errors="coerce").to_numpy(float)
     whole = np.isfinite(values) & (values == np.round(values))
-    if not whole.all():
-        row = int((~whole).any(1).argmax())
+    there = whole & (values >= 0) & (values < shape)
+    if not there.all():
+        row = int((~there).any(1).argmax())
         raise SelectionError(
-            f"{path}, row {chosen.index[row] + 1}: expected whole numbers, found "
+            f"{path}, row {chosen.index[row] + 1}: expected whole numbers, layer of 0 "
+            f"to {shape[0] - 1} and neuron of 0 to {shape[1] - 1}, found "
             f"{', '.join(chosen.iloc[row])}"
         )
-    twice = pd.DataFrame(values).duplicated()
-    if twice.any():
-        layer, neuron = values[int(twice.argmax())].astype(int)
-        raise SelectionError(f"{path}: layer {layer}, neuron {neuron} comes twice")
-    layers, neurons = values.T.astype(int)
-    for name, numbers, n in zip(chosen, (layers, neurons), shape, strict=True):
-        wrong = [int(number) for number in numbers if not 0 <= number < n]
-        if wrong:
-            raise SelectionError(
-                f"{path}: {name} {wrong[0]} does not exist, there are 0 to {n - 1}"
-            )
     mask = np.zeros(shape, bool)
-    mask[layers, neurons] = True
+    mask[tuple(values.T.astype(int))] = True
+    if mask.sum() < len(values):
+        twice = chosen[pd.DataFrame(values, chosen.index).duplicated()]
+        layer, neuron = twice.iloc[0]
+        raise SelectionError(f"{path}: layer {layer}, neuron {neuron} comes twice")
     return mask

@@ -2,7 +2,7 @@
 
 A suite has items; an item has the same sentence in several conditions, cut into
 numbered regions. A model gets an item right if the surprisals of its regions meet all
-of the suite's formulas, as ``(7;%match%) < (7;%mismatch%)``. Formulas are parsed by a
+of the suite's formulas, as ``(7;%match%) < (7;%mismatch%)``. Formulas are read by a
 small grammar, never evaluated as code::
 
     truth      = comparison (("&" | "|") comparison)*          from left to right
@@ -16,6 +16,7 @@ Sources: Hu et al. 2020 (ACL), Gauthier et al. 2020 (ACL demonstrations); the fo
 are checked against the ``brainscore_language`` package, which ships the suites.
 """
 
+import itertools
 import json
 import operator
 import re
@@ -38,8 +39,8 @@ OPERATORS = {
     "<": operator.lt,
     ">": operator.gt,
     "=": lambda a, b: bool(np.isclose(a, b, rtol=RTOL, atol=ATOL)),
-    "&": lambda a, b: a and b,
-    "|": lambda a, b: a or b,
+    "&": operator.and_,
+    "|": operator.or_,
 }
 LEVELS = ("&|", "<>=", "+-")  # what binds weakest first
 CIRCUITS = {  # the beginning of a suite's name, and its circuit in Hu et al. 2020
@@ -55,117 +56,64 @@ CIRCUITS = {  # the beginning of a suite's name, and its circuit in Hu et al. 20
 }
 
 
-class FormulaError(ValueError):
-    """A prediction formula cannot be read."""
+class SuiteError(ValueError):
+    """A test suite cannot be found, or it or a formula of it is malformed."""
 
 
-def parse(formula, conditions=None, n_regions=None):
-    """A formula as nested tuples.
+def holds(formula, regions):
+    """Whether a prediction formula is true of one item.
 
     Parameters
     ----------
     formula : str
-    conditions : collection of str, optional
-        Those a region may be of.
-    n_regions : int, optional
-        Regions are numbered from 1 to this.
-
-    Returns
-    -------
-    tree : tuple
-        ``(operator, left, right)``, ``("region", condition, number)`` with None for
-        ``*``, or ``("number", value)``.
+    regions : dict of (condition, region number) to float
+        Surprisals, bits.
 
     Raises
     ------
-    FormulaError
-        If the text is no formula, mixes numbers and truth values (``a < b < c``), or
-        refers to an unknown condition or region.
+    SuiteError
+        If the text is no formula, or mixes numbers and truth values (``a < b < c``).
     """
-    tree, at = _level(formula, 0, 0)
+    found, at = _level(formula, regions, 0, 0)
     if at < len(formula):
         raise _error(formula, at, "an operator or the end")
-    if not _is_truth(tree):
-        raise FormulaError(f"formula {formula!r} compares nothing: expected < > or =")
-    for condition, number in regions_of(tree):
-        if conditions is not None and condition not in conditions:
-            raise FormulaError(
-                f"formula {formula!r} refers to the condition {condition!r}"
-                f"{params.did_you_mean(condition, conditions)}. There are "
-                f"{tables.some(sorted(conditions))}."
-            )
-        if None not in (number, n_regions) and not 1 <= number <= n_regions:
-            raise FormulaError(
-                f"formula {formula!r} refers to region {number} of 1 to {n_regions}"
-            )
-    return tree
+    if not isinstance(found, bool):
+        raise SuiteError(f"formula {formula!r} compares nothing: expected < > or =")
+    return found
 
 
-def holds(tree, regions):
-    """Whether a parsed formula is true of one item.
-
-    Parameters
-    ----------
-    tree : tuple
-        From ``parse``.
-    regions : dict of (condition, region number) to float
-        Surprisals, bits.
-    """
-    return bool(_value(tree, regions))
-
-
-def regions_of(tree):
-    """The regions (condition, number) a formula refers to; None as number: all."""
-    if tree[0] == "region":
-        return {tree[1:]}
-    if tree[0] == "number":
-        return set()
-    return regions_of(tree[1]) | regions_of(tree[2])
-
-
-def _value(tree, regions):
-    if tree[0] == "number":
-        return tree[1]
-    if tree[0] == "region":
-        _, condition, number = tree
-        if number is None:
-            return sum(v for (name, _), v in regions.items() if name == condition)
-        return regions[condition, number]
-    return OPERATORS[tree[0]](_value(tree[1], regions), _value(tree[2], regions))
-
-
-def _is_truth(tree):
-    return tree[0] in OPERATORS and tree[0] not in "+-"
-
-
-def _level(formula, at, level):
-    """Parse what binds as strongly as ``LEVELS[level]`` or more, from ``at`` on."""
+def _level(formula, regions, at, level):
+    """Value of what binds as strongly as ``LEVELS[level]`` or more, and its end."""
     if level == len(LEVELS):
-        return _atom(formula, at)
-    tree, at = _level(formula, at, level + 1)
+        return _atom(formula, regions, at)
+    left, at = _level(formula, regions, at, level + 1)
     while at < len(formula) and formula[at] in LEVELS[level]:
         name, begin = formula[at], at
-        right, at = _level(formula, at + 1, level + 1)
-        if {_is_truth(tree), _is_truth(right)} != {name in "&|"}:
+        right, at = _level(formula, regions, at + 1, level + 1)
+        if {isinstance(left, bool), isinstance(right, bool)} != {name in "&|"}:
             wanted = "comparisons" if name in "&|" else "numbers"
             raise _error(formula, begin, f"{wanted} on both sides of {name}")
-        tree = (name, tree, right)
-    return tree, at
+        left = OPERATORS[name](left, right)
+    return left, at
 
 
-def _atom(formula, at):
+def _atom(formula, regions, at):
     at = _skip(formula, at)
     if match := REGION.match(formula, at):
-        number = None if match[1] == "*" else int(match[1])
-        return ("region", match[2], number), _skip(formula, match.end())
+        number, condition = match.groups()
+        if number == "*":
+            found = sum(v for (name, _), v in regions.items() if name == condition)
+        else:
+            found = regions[condition, int(number)]
+        return float(found), _skip(formula, match.end())
     if match := NUMBER.match(formula, at):
-        return ("number", float(match[0])), _skip(formula, match.end())
+        return float(match[0]), _skip(formula, match.end())
     if formula[at : at + 1] != "(":
         raise _error(formula, at, "a number, a region (7;%condition%) or a bracket")
-    tree, at = _level(formula, at + 1, 0)
+    found, at = _level(formula, regions, at + 1, 0)
     if formula[at : at + 1] != ")":
         raise _error(formula, at, "a closing bracket")
-    return tree, _skip(formula, at + 1)
+    return found, _skip(formula, at + 1)
 
 
 def _skip(formula, at):
@@ -174,13 +122,9 @@ def _skip(formula, at):
 
 def _error(formula, at, expected):
     found = formula[at : at + 10] or "the end"
-    return FormulaError(
+    return SuiteError(
         f"formula {formula!r}, character {at + 1}: expected {expected}, found {found!r}"
     )
-
-
-class SuiteError(ValueError):
-    """A test suite cannot be found or is malformed."""
 
 
 class Sentence(NamedTuple):
@@ -196,7 +140,7 @@ class Suite:
 
     name: str
     circuit: str  # of Hu et al. 2020; "" for a suite they did not have
-    predictions: tuple  # formulas, as ``parse`` gives them
+    predictions: list  # of str, formulas
     items: dict  # item number -> condition -> Sentence
 
 
@@ -224,8 +168,6 @@ def load_suites(folder, *, names=(), n_items=0):
     files = {f.stem: f for f in paths.tidy(paths.resolve(str(folder)).glob("*.json"))}
     if not files:
         raise SuiteError(f"{folder}: expected .json files, a suite each; found none")
-    if n_items < 0:
-        raise SuiteError(f"n_items must be 0 (all) or more, found {n_items}")
     for name in names:
         if name not in files:
             hint = params.did_you_mean(name, files)
@@ -235,7 +177,7 @@ def load_suites(folder, *, names=(), n_items=0):
     return {name: _read(files[name], n_items) for name in names or files}
 
 
-def region_surprisal(language_model, suites, *, before="", batch_size=32, needed=False):
+def region_surprisal(language_model, suites, *, before="", needed=False):
     """Surprisal of every region of every sentence.
 
     A token belongs to the region that holds most of its characters; a region's
@@ -248,8 +190,6 @@ def region_surprisal(language_model, suites, *, before="", batch_size=32, needed
     suites : dict of str to Suite
     before : str
         Read in front of each sentence, see ``behaviour.surprisals``.
-    batch_size : int
-        Sentences at a time. Equal ones are run once.
     needed : bool
         Run sentences only as far as a prediction asks; regions after that count 0.
 
@@ -258,8 +198,6 @@ def region_surprisal(language_model, suites, *, before="", batch_size=32, needed
     totals : dict of (suite, item) to dict of (condition, region) to float
         Bits, as in the reference (its tolerance for ``=`` is in bits).
     """
-    if not suites:
-        raise SuiteError("no suites given: load some with load_suites")
     found = [
         (name, item, condition, given)
         for name, suite in suites.items()
@@ -276,8 +214,7 @@ def region_surprisal(language_model, suites, *, before="", batch_size=32, needed
         kept = region <= n
         ids.append(np.array(coded["input_ids"][i])[kept])
         owners.append(region[kept])
-    options = {"before": before, "batch_size": batch_size}
-    surprisals = behaviour.surprisals(language_model, ids, **options)
+    surprisals = behaviour.surprisals(language_model, ids, before=before)
     totals = {}
     for (name, item, condition, given), owner, values in zip(
         found, owners, surprisals, strict=True
@@ -289,7 +226,7 @@ def region_surprisal(language_model, suites, *, before="", batch_size=32, needed
     return totals
 
 
-def score(language_model, suites, *, before="", batch_size=32):
+def score(language_model, suites, *, before=""):
     """Which items of some suites a language model gets right.
 
     Parameters
@@ -301,8 +238,6 @@ def score(language_model, suites, *, before="", batch_size=32):
         Read in front of each sentence; nothing in the reference. SmolLM2-135M gets 9 %
         of the suite ``subordination`` right so, whose sentences differ in their first
         word, and 96 % after a line break.
-    batch_size : int
-        Sentences at a time.
 
     Returns
     -------
@@ -310,8 +245,7 @@ def score(language_model, suites, *, before="", batch_size=32):
         A row an item: ``suite``, ``circuit``, ``item``, ``correct`` (all of the
         suite's predictions hold).
     """
-    options = {"before": before, "batch_size": batch_size, "needed": True}
-    totals = region_surprisal(language_model, suites, **options)
+    totals = region_surprisal(language_model, suites, before=before, needed=True)
     rows = [
         (name, suites[name].circuit, item, is_correct(suites[name], regions))
         for (name, item), regions in totals.items()
@@ -321,7 +255,7 @@ def score(language_model, suites, *, before="", batch_size=32):
 
 def is_correct(suite, regions):
     """Whether an item's surprisals (condition, region) -> bits meet all predictions."""
-    return all(holds(tree, regions) for tree in suite.predictions)
+    return all(holds(formula, regions) for formula in suite.predictions)
 
 
 def accuracy(results):
@@ -340,7 +274,7 @@ def _read(path, n_items):
     """A Suite from its file, every part checked."""
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-        formulas = tuple(str(p["formula"]) for p in given["predictions"])
+        formulas = [str(p["formula"]) for p in given["predictions"]]
         kinds = {str(p["type"]) for p in given["predictions"]}
         metric, n_regions = given["meta"]["metric"], len(given["region_meta"])
         numbers = [item["item_number"] for item in given["items"]]
@@ -377,15 +311,22 @@ def _read(path, n_items):
                 f"those of the first item, {sorted(conditions)}"
             )
         for condition, regions in item.items():
-            _check_regions(f"{path}: item {number}, {condition}", regions, n_regions)
-    try:
-        predictions = [parse(f, conditions, n_regions) for f in formulas]
-    except FormulaError as error:
-        raise SuiteError(f"{path}: {error}") from error
+            where = f"{path}: item {number}, {condition}"
+            found = [n for n, _ in regions]
+            if found != list(range(1, n_regions + 1)):
+                raise SuiteError(
+                    f"{where}: regions are numbered {found}, expected 1 to {n_regions} "
+                    "in order, as in region_meta"
+                )
+            texts = [content for _, content in regions if isinstance(content, str)]
+            if len(texts) < n_regions or not "".join(texts).strip():
+                raise SuiteError(f"{where}: regions must hold text, not all be empty")
+    for formula in formulas:
+        _check_formula(path, formula, conditions, n_regions)
     return Suite(
         name=path.stem,
         circuit=next((c for k, c in CIRCUITS.items() if path.stem.startswith(k)), ""),
-        predictions=tuple(predictions),
+        predictions=formulas,
         items={
             number: {
                 c: sentence([r[1] for r in regions]) for c, regions in item.items()
@@ -395,16 +336,25 @@ def _read(path, n_items):
     )
 
 
-def _check_regions(where, regions, n_regions):
-    numbers = [number for number, _ in regions]
-    if numbers != list(range(1, n_regions + 1)):
-        raise SuiteError(
-            f"{where}: regions are numbered {numbers}, expected 1 to {n_regions} in "
-            "order, as in region_meta"
-        )
-    texts = [content for _, content in regions if isinstance(content, str)]
-    if len(texts) < n_regions or not "".join(texts).strip():
-        raise SuiteError(f"{where}: regions must hold text, and not all be empty")
+def _check_formula(path, formula, conditions, n_regions):
+    """Refuse what is no formula, or is about what the suite does not have."""
+    for number, condition in REGION.findall(formula):
+        if condition not in conditions:
+            raise SuiteError(
+                f"{path}: formula {formula!r} refers to the condition {condition!r}"
+                f"{params.did_you_mean(condition, conditions)}. There are "
+                f"{tables.some(sorted(conditions))}."
+            )
+        if number != "*" and not 1 <= int(number) <= n_regions:
+            raise SuiteError(
+                f"{path}: formula {formula!r} refers to region {number} of 1 to "
+                f"{n_regions}"
+            )
+    regions = dict.fromkeys(itertools.product(conditions, range(1, n_regions + 1)), 0)
+    try:
+        holds(formula, regions)
+    except SuiteError as error:
+        raise SuiteError(f"{path}: {error}") from error
 
 
 def sentence(contents):
@@ -434,7 +384,7 @@ def _regions_of_tokens(offsets, regions):
 def _last_regions(suite):
     """The last region of every condition that any prediction needs."""
     last = {}
-    for tree in suite.predictions:
-        for condition, number in regions_of(tree):
-            last[condition] = max(last.get(condition, 0), number or np.inf)
+    for number, condition in REGION.findall(" ".join(suite.predictions)):
+        number = np.inf if number == "*" else int(number)
+        last[condition] = max(last.get(condition, 0), number)
     return last

@@ -10,7 +10,6 @@ from anbn.masking import behaviour, intervene, syntaxgym
 from anbn.masking.evaluation import Trial, options_of
 from anbn.stats import inference
 
-CONTEXT_WORDS, CHOICE_WORDS = 24, 8  # of a document, for multiple choice
 N_EXAMPLES = 1  # of each corpus: small models do not know what is asked without any
 
 
@@ -25,7 +24,7 @@ class Tasks(NamedTuple):
     before: str  # read in front of every sentence of suites and pairs
 
 
-def prepare(suites, documents, labels, *, before="", n_choices=4, rng):
+def prepare(suites, documents, labels, *, before, n_choices, rng):
     """Tasks from SyntaxGym suites and held-out documents.
 
     A prompt shows the first ``N_EXAMPLES`` documents of each corpus with their labels;
@@ -51,13 +50,7 @@ def prepare(suites, documents, labels, *, before="", n_choices=4, rng):
     return Tasks(
         suites,
         pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=columns),
-        behaviour.continuations(
-            documents,
-            n_choices=n_choices,
-            rng=rng,
-            n_context=CONTEXT_WORDS,
-            n_words=CHOICE_WORDS,
-        ),
+        behaviour.continuations(documents, n_choices=n_choices, rng=rng),
         behaviour.domain_prompts(
             documents[~shown], labels, examples=documents[shown], rng=rng
         ),
@@ -66,7 +59,7 @@ def prepare(suites, documents, labels, *, before="", n_choices=4, rng):
     )
 
 
-def run(language_model, tasks, *, batch_size=32):
+def run(language_model, tasks):
     """Every item of every task.
 
     Returns
@@ -76,22 +69,17 @@ def run(language_model, tasks, *, batch_size=32):
         (suite or corpus), ``item``, ``correct``, ``parsed`` (False where an answer in
         words names no label; it is then not correct).
     """
-    options = {"batch_size": batch_size, "before": tasks.before}
-    suites = syntaxgym.score(language_model, tasks.suites, **options)
+    before = {"before": tasks.before}
+    suites = syntaxgym.score(language_model, tasks.suites, **before)
     parts = {"SyntaxGym": suites.assign(set=suites["suite"])}
     if len(tasks.pairs):
         parts["minimal pairs"] = behaviour.minimal_pairs(
-            language_model, tasks.pairs, **options
+            language_model, tasks.pairs, **before
         )
     chosen = behaviour.multiple_choice(language_model, tasks.questions)
     parts["multiple choice"] = chosen.assign(set=chosen["domain"])
-    said = behaviour.classify(
-        language_model,
-        tasks.prompts,
-        tasks.labels,
-        max_new_tokens=4,
-        chat_template="no",
-    )
+    options = {"max_new_tokens": 4, "chat_template": False}
+    said = behaviour.classify(language_model, tasks.prompts, tasks.labels, **options)
     parts["classification"] = said.assign(set=said["label"])
     rows = [
         pd.DataFrame(
@@ -108,7 +96,7 @@ def run(language_model, tasks, *, batch_size=32):
     return pd.concat(rows, ignore_index=True)
 
 
-def under(language_model, tasks, trials, *, batch_size=32, **where):
+def under(language_model, tasks, trials, **where):
     """``run`` of the intact model and under every trial.
 
     Parameters
@@ -116,8 +104,6 @@ def under(language_model, tasks, trials, *, batch_size=32, **where):
     language_model : LanguageModel
     tasks : Tasks
     trials : list of evaluation.Trial
-    batch_size : int
-        Sentences at a time.
     **where
         ``layers``, ``modules`` of ``intervene.intervene``.
 
@@ -127,35 +113,33 @@ def under(language_model, tasks, trials, *, batch_size=32, **where):
         Columns of ``run`` with ``group``, ``control``, ``draw``.
     """
     intact = Trial("intact", "", np.zeros(0, bool))
-    found = [(intact, run(language_model, tasks, batch_size=batch_size))]
+    found = [(intact, run(language_model, tasks))]
     for trial in tqdm(trials, "tasks under masks", mininterval=5):
         options = {**options_of(trial, language_model), **where}
         model = language_model.model
         with intervene.apply(model, trial.mask, trial.kind, trial.action, **options):
-            found.append((trial, run(language_model, tasks, batch_size=batch_size)))
+            found.append((trial, run(language_model, tasks)))
     return pd.concat(
         [r.assign(group=t.group, control=t.control, draw=t.draw) for t, r in found],
         ignore_index=True,
     )
 
 
-def summary(results, *, level=0.95):
+def summary(results):
     """Share of items that are right, by mask and task, and the parse rate apart.
 
     Parameters
     ----------
     results : DataFrame
         From ``under``.
-    level : float
-        Of the intervals (Wilson's, of other items like these; those of one suite or
-        document are taken as independent).
 
     Returns
     -------
     table : DataFrame, a row a mask or control and task
         ``group``, ``control``, ``task`` (also ``parse rate``, of the classification),
         ``n_items``, ``n_draws`` of the control, ``score`` (SyntaxGym: mean over suites;
-        mean over draws), ``low`` and ``high``.
+        mean over draws), ``low`` and ``high`` (Wilson's 95 % interval for other items
+        like these; those of one suite or document are taken as independent).
     """
     said = results[results["task"] == "classification"]
     said = said.assign(task="parse rate", correct=said["parsed"])
@@ -171,7 +155,7 @@ def summary(results, *, level=0.95):
     n_draws = results.groupby(by, sort=False)["draw"].nunique()
     n_items = sums["size"] // n_draws
     score = sums["mean"] / sums["weight"]
-    low, high = inference.wilson(score, n_items, level=level)
+    low, high = inference.wilson(score, n_items)
     columns = {"n_items": n_items, "n_draws": n_draws, "score": score}
     return pd.DataFrame(columns | {"low": low, "high": high}).reset_index()
 
