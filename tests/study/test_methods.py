@@ -168,7 +168,7 @@ def test_an_older_manifest_says_less_and_tells_so():
 
 def test_a_number_of_the_wrong_type_is_named():
     manifest = manifest_of(FIRST, summary={"n_words": "many"})
-    with pytest.raises(ArtifactError, match=r"stage 01_act.* seen in story.*again"):
+    with pytest.raises(ArtifactError, match=r"stage 01_act.*Story and text.*again"):
         methods.describe({FIRST: manifest})
 
 
