@@ -4,8 +4,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import nbformat
@@ -260,20 +258,17 @@ def test_an_interrupted_report_leaves_the_last_one(outputs, monkeypatch):
     assert not list(folder.glob(".tmp-*"))
 
 
-def test_the_command_prints_numbers_and_path(outputs):
+def test_the_command_prints_numbers_and_path(outputs, capsys):
     run(FIRST)
-    command = [sys.executable, "-m", "anbn.study.report"]
-    done = subprocess.run([*command, "mine"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    report.main(["mine"])
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"mine/{FIRST} (simulated data)"
     assert any(re.fullmatch(r"  n_words +1500", line) for line in lines)
     assert f"mine/{FIFTH}: has not run" in lines
     assert lines[-1] == str(outputs / "mine" / "report.html")
     for study, expected in {"nothing": "has run", "../mine": "letters, digits"}.items():
-        done = subprocess.run([*command, study], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert expected in done.stderr and "Traceback" not in done.stderr
+        with pytest.raises(SystemExit, match=f"^error: .*{expected}"):
+            report.main([study])
 
 
 def test_progress_bars_are_no_warnings():

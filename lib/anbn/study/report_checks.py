@@ -17,14 +17,36 @@ LOW = {
 }
 ENOUGH = 100
 DOCUMENTS = 10  # below which an interval over documents says little
+_MADE_BY = {"commit": "commits", "python": "Python versions", "platform": "machines"}
 
 
-def of_study(study, manifests):
+def provenance(manifests):
+    """What each stage was made with.
+
+    Parameters
+    ----------
+    manifests : dict of str to dict
+        Of the stages that have run.
+
+    Returns
+    -------
+    rows : dict of str to list
+        By ``commit``, ``python``, ``platform``, name of a package, ``seconds it
+        took``: of every stage, in order; None where its manifest does not tell.
+    """
+    made = [m.get("provenance") or {} for m in manifests.values()]
+    packages = [m.get("packages", {}) for m in made]
+    rows = {what: [m.get(what) for m in made] for what in _MADE_BY}
+    for name in sorted(set().union(*packages)):
+        rows[name] = [found.get(name) for found in packages]
+    return rows | {"seconds it took": [m.get("seconds") for m in manifests.values()]}
+
+
+def of_study(manifests):
     """Warnings on a study as a whole.
 
     Parameters
     ----------
-    study : str
     manifests : dict of str to dict
         Of the stages that have run.
 
@@ -32,10 +54,8 @@ def of_study(study, manifests):
     -------
     warnings : list of str
     """
-    found = []
-    simulated = [
-        stage_number(stage) for stage, m in manifests.items() if m["simulated"]
-    ]
+    found, numbers = [], [stage_number(stage) for stage in manifests]
+    simulated = [stage_number(s) for s, m in manifests.items() if m["simulated"]]
     if simulated:
         many = len(simulated) > 1
         stages = f"Stage{'s' * many} {listed(simulated)} rest{'s' * (not many)}"
@@ -43,46 +63,24 @@ def of_study(study, manifests):
             f"Simulated data. {stages} on data that is simulated, in whole or in "
             "part: what they show holds for the simulation, not for any brain."
         )
-    made_by = {stage: m.get("provenance") or {} for stage, m in manifests.items()}
-    several = {"commit": "commits", "platform": "machines", "python": "Python versions"}
-    for key, what in several.items():
-        found += _differing(what, {s: p.get(key) for s, p in made_by.items()})
-    packages = sorted(
-        {name for p in made_by.values() for name in p.get("packages", {})}
-    )
-    for name in packages:
-        versions = {s: p.get("packages", {}).get(name) for s, p in made_by.items()}
-        found += _differing(f"versions of {name}", versions)
-    dirty = [
-        stage_number(s)
-        for s, p in made_by.items()
-        if str(p.get("commit")).endswith("dirty")
-    ]
+    made = provenance(manifests)
+    for name, values in made.items():
+        if name == "seconds it took" or len(set(values)) < 2:
+            continue
+        by = [
+            f"{v} ({listed(n for n, w in zip(numbers, values, strict=True) if w == v)})"
+            for v in dict.fromkeys(values)
+        ]
+        what = _MADE_BY.get(name, f"versions of {name}")
+        found.append(f"Stages were made with different {what}: {', '.join(by)}.")
+    commits = zip(numbers, made["commit"], strict=True)
+    dirty = [number for number, commit in commits if str(commit).endswith("dirty")]
     if dirty:
         found.append(
             f"Changes that were not committed were in the project when {listed(dirty)} "
             "ran: the commit alone does not give the code."
         )
     return found
-
-
-def _differing(what, by_stage):
-    values = {}
-    for stage, found in by_stage.items():
-        values.setdefault(str(found), []).append(stage_number(stage))
-    if len(values) < 2:
-        return []
-    parts = [f"{found} ({listed(stages)})" for found, stages in values.items()]
-    return [f"Stages were made with different {what}: {', '.join(parts)}."]
-
-
-def not_run(study, stage, out):
-    """Why a stage has no results."""
-    if (out / "failed.ipynb").is_file():
-        return "It failed. The notebook up to the cell that failed is kept."
-    if stage not in notebooks.of_study(study):
-        return "It is not part of this study."
-    return "It has not run."
 
 
 def of_currency(study, manifests):
@@ -97,10 +95,10 @@ def of_currency(study, manifests):
     for stage, reads in notebooks.needed(study, list(manifests)).items():
         try:
             values = params.read(study, stage)
+            if not set(reads) <= set(now):
+                continue  # said of the stage it reads
             upstream = {name: now[name] for name in reads}
             now[stage] = fingerprints.fingerprint(stage, values, upstream)
-        except KeyError:
-            continue  # said of the stage it reads
         except (params.ParamError, artifacts.ArtifactError, OSError, ValueError) as e:
             if stage in manifests:
                 found[stage].append(f"Whether it is up to date cannot be told: {e}")
@@ -124,27 +122,23 @@ def of_currency(study, manifests):
 def _changed(made, values):
     before = {k: v for k, v in made["params"].items() if k != "study"}
     kept = {k: v for k, v in values.items() if k not in params.EXECUTION_KNOBS}
-    gone = [name for name in before if name not in values]
-    new = [name for name in kept if name not in before]
-    differ = [
-        f"{name} ({value(before[name])}, now {value(v)})"
-        for name, v in kept.items()
-        if name in before and before[name] != v
-    ]
-    told = [f"Parameters changed since: {listed(differ)}."] if differ else []
-    told += [f"Parameters that no longer exist: {listed(gone)}."] if gone else []
-    told += [f"Parameters added since: {listed(new)}."] if new else []
-    others = [
-        f"{name} {then}, now {here}"
-        for name, (then, here) in fingerprints.other_versions(made).items()
-    ]
-    told += [f"Made with other versions: {listed(others)}."] if others else []
-    if not told:
-        told = [
-            "Its parameters are the same; its notebook, the library, the data or a "
-            "stage that it reads changed since."
-        ]
-    return " ".join(told)
+    told = {
+        "Parameters changed since": [
+            f"{name} ({value(before[name])}, now {value(v)})"
+            for name, v in kept.items()
+            if name in before and before[name] != v
+        ],
+        "Parameters that no longer exist": [n for n in before if n not in values],
+        "Parameters added since": [n for n in kept if n not in before],
+        "Made with other versions": [
+            f"{name} {then}, now {here}"
+            for name, (then, here) in fingerprints.other_versions(made).items()
+        ],
+    }
+    return " ".join(f"{what}: {listed(of)}." for what, of in told.items() if of) or (
+        "Its parameters are the same; its notebook, the library, the data or a "
+        "stage that it reads changed since."
+    )
 
 
 def of_stage(manifest, stderr, missing):
@@ -179,5 +173,4 @@ def of_stage(manifest, stderr, missing):
             "The methods text leaves out what this manifest, of an older notebook, "
             f"does not tell: {listed(missing)}."
         )
-    found += [f"Its notebook warned: {line}" for line in stderr]
-    return found
+    return found + [f"Its notebook warned: {line}" for line in stderr]
