@@ -82,16 +82,16 @@ def write(study):
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.do"],
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (wording.number, wording.plural, wording.source, wording.value)
-    environment.filters |= {f.__name__: f for f in (*functions, wording.summary_name)}
+    for name in ("listed", "number", "plural", "source", "summary_name", "value"):
+        environment.filters[name] = getattr(wording, name)
     environment.filters["linked"] = functools.partial(references.linked, keys=keys)
     html = environment.get_template("report.html.j2").render(
         study=study,
         manifests=manifests,
-        warnings=report_checks.of_study(manifests),
         stages=stages,
         absent=_absent(study, folders, manifests),
         references=[references.describe(bibliography[key]) for key in keys],

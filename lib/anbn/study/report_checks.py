@@ -17,7 +17,6 @@ LOW = {
 }
 ENOUGH = 100
 DOCUMENTS = 10  # below which an interval over documents says little
-_MADE_BY = {"commit": "commits", "python": "Python versions", "platform": "machines"}
 
 
 def provenance(manifests):
@@ -30,57 +29,18 @@ def provenance(manifests):
 
     Returns
     -------
-    rows : dict of str to list
-        By ``commit``, ``python``, ``platform``, name of a package, ``seconds it
-        took``: of every stage, in order; None where its manifest does not tell.
+    rows : dict of str to dict
+        By ``commit``, ``python``, ``platform`` or name of a package: by number of the
+        stage, None where its manifest does not tell.
     """
-    made = [m.get("provenance") or {} for m in manifests.values()]
-    packages = [m.get("packages", {}) for m in made]
-    rows = {what: [m.get(what) for m in made] for what in _MADE_BY}
-    for name in sorted(set().union(*packages)):
-        rows[name] = [found.get(name) for found in packages]
-    return rows | {"seconds it took": [m.get("seconds") for m in manifests.values()]}
-
-
-def of_study(manifests):
-    """Warnings on a study as a whole.
-
-    Parameters
-    ----------
-    manifests : dict of str to dict
-        Of the stages that have run.
-
-    Returns
-    -------
-    warnings : list of str
-    """
-    found, numbers = [], [stage_number(stage) for stage in manifests]
-    simulated = [stage_number(s) for s, m in manifests.items() if m["simulated"]]
-    if simulated:
-        many = len(simulated) > 1
-        stages = f"Stage{'s' * many} {listed(simulated)} rest{'s' * (not many)}"
-        found.append(
-            f"Simulated data. {stages} on data that is simulated, in whole or in "
-            "part: what they show holds for the simulation, not for any brain."
-        )
-    made = provenance(manifests)
-    for name, values in made.items():
-        if name == "seconds it took" or len(set(values)) < 2:
-            continue
-        by = [
-            f"{v} ({listed(n for n, w in zip(numbers, values, strict=True) if w == v)})"
-            for v in dict.fromkeys(values)
-        ]
-        what = _MADE_BY.get(name, f"versions of {name}")
-        found.append(f"Stages were made with different {what}: {', '.join(by)}.")
-    commits = zip(numbers, made["commit"], strict=True)
-    dirty = [number for number, commit in commits if str(commit).endswith("dirty")]
-    if dirty:
-        found.append(
-            f"Changes that were not committed were in the project when {listed(dirty)} "
-            "ran: the commit alone does not give the code."
-        )
-    return found
+    made = {stage_number(s): m.get("provenance") or {} for s, m in manifests.items()}
+    packages = {stage: found.get("packages", {}) for stage, found in made.items()}
+    rows = dict.fromkeys(("commit", "python", "platform"), made)
+    rows |= dict.fromkeys(sorted(set().union(*packages.values())), packages)
+    return {
+        name: {stage: found.get(name) for stage, found in by_stage.items()}
+        for name, by_stage in rows.items()
+    }
 
 
 def of_currency(study, manifests):
