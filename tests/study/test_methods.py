@@ -180,15 +180,15 @@ def test_an_older_manifest_says_less_and_tells_so():
 
 def test_a_number_of_the_wrong_type_is_named():
     manifest = manifest_of(FIRST, summary={"n_words": "many"})
-    with pytest.raises(ArtifactError, match=r"stage 01_act.* seen in story.*again"):
+    with pytest.raises(ArtifactError, match=r"stage 01_act.*Story and text.*again"):
         methods.describe({FIRST: manifest})
 
 
 def test_references_are_whole():
     entries = references.load_bibliography()
     assert len(entries) > 20
-    cited = re.findall(r"@(\w+\d{4}\w+|nilearn)\b", _library())
-    assert set(cited) <= set(entries)
+    cited = re.findall(r"@(\w+\d{4}\w+|nilearn)\b", methods.TEXT.read_text("utf-8"))
+    assert len(cited) > 20 and set(cited) <= set(entries)
     for key, entry in entries.items():
         text, url = references.describe(entry)
         assert entry["author"] and entry["title"] and "{" not in text, key
@@ -196,12 +196,27 @@ def test_references_are_whole():
         assert entry["bibtex"].count("{") == entry["bibtex"].count("}")
 
 
-def _library():
-    folder = params.project_root() / "lib" / "anbn"
-    return (folder / "study" / "methods.py").read_text(encoding="utf-8")
+def test_references_are_as_a_reader_expects_them():
+    entries = references.load_bibliography()
+    described = {key: references.describe(entry) for key, entry in entries.items()}
+    assert described["nilearn"][0] == "Nilearn contributors. nilearn."
+    assert described["dupre2022himalaya"] == (
+        "Dupré la Tour et al. (2022). Feature-space Selection with Banded Ridge "
+        "Regression. NeuroImage 264, 119728.",
+        "https://doi.org/10.1016/j.neuroimage.2022.119728",
+    )
+    assert described["liu2023coupling"][0].endswith(
+        "in BERT and Biological Neurons in the Human Brain. Proceedings of the AAAI "
+        "Conference on Artificial Intelligence. arXiv:2303.14871."
+    )
+    assert "The “Narratives” fMRI Dataset" in described["nastase2021narratives"][0]
+    assert "Language 157–158, 81–94." in described["brennan2016abstract"][0]
 
 
-def test_citations_are_numbered_and_cut_out():
+def test_citations_are_numbered_and_linked():
     assert references.cited(["a [@x; @y], b [@z]", "[@x]"]) == ["x", "y", "z"]
-    parts = references.split("a [@x; @y], b", {"x": 1, "y": 2})
-    assert parts == [("a ", [1, 2]), (", b", [])]
+    link = '<a href="#ref-{0}">{0}</a>'.format
+    assert references.linked("<a> [@x; @y], [@y]", ["x", "y"]) == (
+        f"&lt;a&gt; [{link(1)}, {link(2)}], [{link(2)}]"
+    )
+    assert references.linked("a story called [@z]", ["x"]) == "a story called [@z]"

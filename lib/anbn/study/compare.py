@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 
 from anbn.core import artifacts
-from anbn.core.params import EXECUTION_KNOBS, did_you_mean
+from anbn.core.params import EXECUTION_KNOBS, ParamError, did_you_mean
 from anbn.core.paths import outputs_dir, stage_number
 from anbn.study import notebooks
 
@@ -17,16 +17,12 @@ ABSENT = "-"  # in a table: one of the two does not have it
 WIDTH = 44  # characters of a value when printed
 
 
-class CompareError(ValueError):
-    """A study that is to be compared is not there."""
-
-
 def study_folder(name):
     """Folder of a study, or of a point of a sweep, written `sweep/point`.
 
     Raises
     ------
-    CompareError
+    ParamError
         If there is none; says which there are.
     """
     there = _studies()
@@ -36,7 +32,7 @@ def study_folder(name):
         kind = f"no results of a point {name!r}" if slash else f"no results of {name!r}"
         kind = kind if name else f"{kind} (compare two: A=study1 B=study2)"
         listed = ", ".join((near or list(there))[:12])
-        raise CompareError(
+        raise ParamError(
             f"{kind}{did_you_mean(name, list(there))}. There are: {listed or 'none'}. "
             f"Run `make {'sweep SWEEP=' + sweep if slash else 'all STUDY=' + name}`."
         )
@@ -62,6 +58,7 @@ def manifests(folder, name):
     Returns
     -------
     found : dict of str to dict
+        With the versions of packages beside the rest of ``provenance``.
     problems : dict of str to str
         Of stages that did not run to their end, or whose manifest is damaged.
     """
@@ -73,10 +70,13 @@ def manifests(folder, name):
         if (out / artifacts.MANIFEST).is_file():
             try:
                 manifest = artifacts.read_manifest(out)
-                manifest["provenance"] = _provenance(manifest, out)
+                made = manifest["provenance"]
+                manifest["provenance"] = made | made.pop("packages")
                 found[stage] = manifest
             except artifacts.ArtifactError as error:
                 problems[stage] = f"damaged: {error}"
+            except (KeyError, TypeError, AttributeError):
+                problems[stage] = f"damaged: {out / artifacts.MANIFEST}: no provenance"
         elif (out / "failed.ipynb").is_file():
             problems[stage] = f"failed, see {os.path.relpath(out / 'failed.ipynb')}"
         elif out.is_dir() or out.is_symlink() or stage in asked:
@@ -85,14 +85,6 @@ def manifests(folder, name):
             )
             problems[stage] = f"has not run (`{again}`)"
     return found, problems
-
-
-def _provenance(manifest, out):
-    found = manifest.get("provenance")
-    if not isinstance(found, dict) or not isinstance(found.get("packages"), dict):
-        raise artifacts.ArtifactError(f"{out / artifacts.MANIFEST}: no provenance")
-    packages = found["packages"]
-    return {k: v for k, v in found.items() if k != "packages"} | packages
 
 
 def differences(a, b):
@@ -118,28 +110,27 @@ def differences(a, b):
                 how = "run" if key == "params" and name in EXECUTION_KNOBS else part
                 if x != y and name != "study":
                     rows.append((how, stage, name, x, y, None, None))
-        files = [m["files"] for m in (one, other)]
-        shared = set(files[0]) & set(files[1])
-        n_other = sum(files[0][f]["sha256"] != files[1][f]["sha256"] for f in shared)
+        n_files = len(one["files"]), len(other["files"])
+        shared = set(one["files"]) & set(other["files"])
+        n_other = sum(
+            one["files"][f]["sha256"] != other["files"][f]["sha256"] for f in shared
+        )
         counts = f"{n_other} of {len(shared)} shared files differ"
-        rows.append(("files", stage, counts, *map(len, files), None, None))
+        rows.append(("files", stage, counts, *n_files, None, None))
     for stage in notebooks.names():
         summaries = [m.get(stage, {}).get("summary", {}) for m in (a, b)]
         for name, x, y in _pairs(*summaries):
-            rows.append(("result", stage, name, x, y, *_against(x, y)))
+            numbers = {type(x), type(y)} <= {int, float}
+            ratio = y / x if numbers and x else None
+            rows.append(
+                ("result", stage, name, x, y, y - x if numbers else None, ratio)
+            )
     return pd.DataFrame(rows, columns=COLUMNS).astype(object)
 
 
 def _pairs(one, other):
     for name in sorted(set(one) | set(other)):
         yield name, one.get(name, ABSENT), other.get(name, ABSENT)
-
-
-def _against(x, y):
-    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (x, y)]
-    if not all(numbers):
-        return None, None
-    return y - x, (y / x if x else None)
 
 
 def caveats(a, b, table):
@@ -153,34 +144,37 @@ def caveats(a, b, table):
     versions = table[table["part"] == "version"]
     commits = versions[versions["name"] == "commit"]
     for (x, y), rows in commits.groupby(["a", "b"], dropna=False):
-        where = ", ".join(stage_number(s) for s in rows["stage"])
-        reasons.append(f"other code: commit {x} against {y} (stages {where})")
+        reasons.append(
+            f"other code: commit {x} against {y} ({_stages_of(rows['stage'])})"
+        )
     for label, study in (("A", a), ("B", b)):
-        commit = {
-            stage_number(s): str(m["provenance"].get("commit"))
-            for s, m in study.items()
-        }
+        commit = {s: str(m["provenance"].get("commit")) for s, m in study.items()}
         dirty = [s for s, c in commit.items() if c.endswith("-dirty") or c == "None"]
         if dirty:
             reasons.append(
-                f"{label} ran on code that no commit holds (stages {', '.join(dirty)})"
+                f"{label} ran on code that no commit holds ({_stages_of(dirty)})"
             )
-        by_hand = [stage_number(s) for s, m in study.items() if not m["fingerprint"]]
+        by_hand = [s for s, m in study.items() if not m["fingerprint"]]
         if by_hand:
-            reasons.append(f"{label} ran by hand (stages {', '.join(by_hand)})")
+            reasons.append(f"{label} ran by hand ({_stages_of(by_hand)})")
     others = sorted(set(versions["name"]) - {"commit"})
     if others:
         reasons.append(f"other versions or machine: {', '.join(others)}")
     shared = [s for s in a if s in b]
     if any(a[s]["simulated"] != b[s]["simulated"] for s in shared):
         reasons.append("one has simulated data, the other real data")
-    changed = table[table["part"] == "parameter"]
-    if len(changed) > 1:
-        reasons.append(f"{len(changed)} parameters differ, not one")
-    same = changed.empty and shared
-    if same and any(a[s]["fingerprint"] != b[s]["fingerprint"] for s in shared):
+    n_changed = (table["part"] == "parameter").sum()
+    if n_changed > 1:
+        reasons.append(f"{n_changed} parameters differ, not one")
+    elif not n_changed and any(
+        a[s]["fingerprint"] != b[s]["fingerprint"] for s in shared
+    ):
         reasons.append("equal parameters, other notebooks, library or data files")
     return reasons
+
+
+def _stages_of(names):
+    return f"stages {', '.join(map(stage_number, names))}"
 
 
 def print_comparison(names, a, b, problems, table):
@@ -191,6 +185,7 @@ def print_comparison(names, a, b, problems, table):
             print(f"  {label} ({name}), {stage}: {what}")
     for stage in (s for s in notebooks.names() if (s in a) != (s in b)):
         print(f"  {stage}: results only in {'A' if stage in a else 'B'}")
+    table = table.assign(stage=table["stage"].map(stage_number))
     parts = {"parameter": "Parameters", "run": "How it was run", "version": "Versions"}
     for part, heading in parts.items():
         rows = table[table["part"] == part]
@@ -199,14 +194,9 @@ def print_comparison(names, a, b, problems, table):
             rows = rows.groupby(["name", "a", "b"], sort=False, dropna=False)["stage"]
             rows = rows.agg(" ".join).reset_index()
         _print(rows, ["stage", "name", "a", "b"])
-    print("\nOutput files: ", end="")
     counts = table[table["part"] == "files"]
-    print(
-        "; ".join(
-            f"{stage_number(r.stage)}: {r.name}" for r in counts.itertuples(index=False)
-        )
-    )
-    print("\nResults")
+    counts = "; ".join(counts["stage"] + ": " + counts["name"])
+    print(f"\nOutput files: {counts}\n\nResults")
     _print(table[table["part"] == "result"], list(COLUMNS[1:]))
     reasons = caveats(a, b, table)
     print("\nA difference in results is not simply one of parameters:" * bool(reasons))
@@ -216,13 +206,10 @@ def print_comparison(names, a, b, problems, table):
 
 def _print(rows, columns):
     if len(rows):
-        shown = rows[columns].astype(object).copy()
-        shown["stage"] = rows["stage"].str.replace(
-            r"\b([^\s_]+)_\w+", r"\1", regex=True
-        )
+        shown = rows[columns].copy()
         pairs = [_abridged(x, y) for x, y in zip(rows["a"], rows["b"], strict=True)]
         shown[["a", "b"]] = pairs
-        for name in {"difference", "ratio"} & set(columns):
+        for name in shown.columns.intersection(["difference", "ratio"]):
             shown[name] = ["" if pd.isna(v) else f"{v:.4g}" for v in rows[name]]
         print(shown.rename(columns={"a": "A", "b": "B"}).to_string(index=False))
 
@@ -256,7 +243,7 @@ def main(arguments=None):
     try:
         folders = [study_folder(name) for name in names]
         read = [manifests(f, n) for f, n in zip(folders, names, strict=True)]
-    except CompareError as error:
+    except ParamError as error:
         sys.exit(f"error: {error}")
     (a, _), (b, _) = read
     problems = [wrong for _, wrong in read]

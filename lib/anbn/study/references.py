@@ -1,27 +1,35 @@
 """The studies and tools a report cites: read from ``references.bib``, numbered."""
 
+import functools
 import re
 from pathlib import Path
 
+import bibtexparser
+from bibtexparser.middlewares import SeparateCoAuthors, SplitNameParts
+from markupsafe import Markup, escape
+from pylatexenc.latex2text import LatexNodes2Text
+
 BIB = Path(__file__).with_name("references.bib")
-_ENTRY = re.compile(r"^@(\w+)\{([^,\s]+),\n(.*?)^\}", re.MULTILINE | re.DOTALL)
-_FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", re.MULTILINE)
 _CITED = re.compile(r"\[(@[\w-]+(?:; @[\w-]+)*)\]")
 
 
+@functools.cache
 def load_bibliography():
     """All entries.
 
     Returns
     -------
     entries : dict of str to dict
-        By key: the fields, and ``bibtex``, the entry as it stands.
+        By key: the fields, authors as a list of surnames, and ``bibtex``, the entry as
+        it stands.
     """
-    text = BIB.read_text(encoding="utf-8")
-    return {
-        m[2]: dict(_FIELD.findall(m[3])) | {"bibtex": m[0]}
-        for m in _ENTRY.finditer(text)
-    }
+    authors = [SeparateCoAuthors(), SplitNameParts()]
+    entries = {}
+    for entry in bibtexparser.parse_file(BIB, append_middleware=authors).entries:
+        fields = {name: field.value for name, field in entry.fields_dict.items()}
+        fields["author"] = [" ".join(p.von + p.last) for p in fields["author"]]
+        entries[entry.key] = fields | {"bibtex": entry.raw}
+    return entries
 
 
 def cited(texts):
@@ -30,27 +38,23 @@ def cited(texts):
     return list(dict.fromkeys(re.findall(r"@([\w-]+)", " ".join(groups))))
 
 
-def split(text, numbers):
-    """Cut text at its citations.
+def linked(text, keys):
+    """Text as HTML, its citations as links to the numbered references.
 
     Parameters
     ----------
     text : str
-    numbers : dict of str to int
-        Number of each key.
-
-    Returns
-    -------
-    parts : list of (str, list of int)
-        Text, and the numbers cited after it.
+        Is escaped.
+    keys : list of str
+        Of the references, in order; what has none, as in a parameter, stays text.
     """
-    pieces = _CITED.split(text)
-    parts = []
-    for i in range(0, len(pieces), 2):
-        group = pieces[i + 1] if i + 1 < len(pieces) else ""
-        keys = re.findall(r"@([\w-]+)", group)
-        parts.append((pieces[i], [numbers[key] for key in keys]))
-    return parts
+
+    def links(found):
+        numbers = [keys.index(key) + 1 for key in cited([found[0]]) if key in keys]
+        to = [f'<a href="#ref-{number}">{number}</a>' for number in numbers]
+        return f"[{', '.join(to)}]" if to else found[0]
+
+    return Markup(_CITED.sub(links, str(escape(text))))
 
 
 def describe(entry):
@@ -61,31 +65,20 @@ def describe(entry):
     text, url : str
         The address is empty where none is known.
     """
-    names = entry["author"].split(" and ")
-    people = [_plain(name).split(",")[0].strip() for name in names]
+    people, rest = entry["author"], []
     if people[-1] == "others" or len(people) > 3:
         people = [f"{people[0]} et al."]
     year = f" ({entry['year']})" if "year" in entry else ""
-    text = f"{_joined(people)}{year}. {_plain(entry['title'])}."
     place = entry.get("journal", entry.get("booktitle"))
     if place:
-        numbers = [entry[k] for k in ("volume", "pages") if k in entry]
-        text += f" {_plain(place)}{' ' * bool(numbers)}{_plain(', '.join(numbers))}."
+        numbers = ", ".join(entry[k] for k in ("volume", "pages") if k in entry)
+        rest.append(f"{place} {numbers}".strip())
     if "eprint" in entry:
-        text += f" arXiv:{entry['eprint']}."
+        rest.append(f"arXiv:{entry['eprint']}")
+    text = ". ".join([f"{', '.join(people)}{year}", entry["title"], *rest]) + "."
+    text = LatexNodes2Text().latex_to_text(text)
     if "doi" in entry:
         return text, f"https://doi.org/{entry['doi']}"
     if "eprint" in entry:
         return text, f"https://arxiv.org/abs/{entry['eprint']}"
     return text, entry.get("url", "")
-
-
-def _joined(people):
-    return people[0] if len(people) == 1 else f"{', '.join(people[:-1])}, {people[-1]}"
-
-
-def _plain(text):
-    """BibTeX to text: quotes, dashes, braces."""
-    for old, new in {"``": "“", "''": "”", "--": "–", "{": "", "}": ""}.items():
-        text = text.replace(old, new)
-    return text

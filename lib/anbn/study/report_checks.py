@@ -19,70 +19,28 @@ ENOUGH = 100
 DOCUMENTS = 10  # below which an interval over documents says little
 
 
-def of_study(study, manifests):
-    """Warnings on a study as a whole.
+def provenance(manifests):
+    """What each stage was made with.
 
     Parameters
     ----------
-    study : str
     manifests : dict of str to dict
         Of the stages that have run.
 
     Returns
     -------
-    warnings : list of str
+    rows : dict of str to dict
+        By ``commit``, ``python``, ``platform`` or name of a package: by number of the
+        stage, None where its manifest does not tell.
     """
-    found = []
-    simulated = [
-        stage_number(stage) for stage, m in manifests.items() if m["simulated"]
-    ]
-    if simulated:
-        many = len(simulated) > 1
-        stages = f"Stage{'s' * many} {listed(simulated)} rest{'s' * (not many)}"
-        found.append(
-            f"Simulated data. {stages} on data that is simulated, in whole or in "
-            "part: what they show holds for the simulation, not for any brain."
-        )
-    made_by = {stage: m.get("provenance") or {} for stage, m in manifests.items()}
-    several = {"commit": "commits", "platform": "machines", "python": "Python versions"}
-    for key, what in several.items():
-        found += _differing(what, {s: p.get(key) for s, p in made_by.items()})
-    packages = sorted(
-        {name for p in made_by.values() for name in p.get("packages", {})}
-    )
-    for name in packages:
-        versions = {s: p.get("packages", {}).get(name) for s, p in made_by.items()}
-        found += _differing(f"versions of {name}", versions)
-    dirty = [
-        stage_number(s)
-        for s, p in made_by.items()
-        if str(p.get("commit")).endswith("dirty")
-    ]
-    if dirty:
-        found.append(
-            f"Changes that were not committed were in the project when {listed(dirty)} "
-            "ran: the commit alone does not give the code."
-        )
-    return found
-
-
-def _differing(what, by_stage):
-    values = {}
-    for stage, found in by_stage.items():
-        values.setdefault(str(found), []).append(stage_number(stage))
-    if len(values) < 2:
-        return []
-    parts = [f"{found} ({listed(stages)})" for found, stages in values.items()]
-    return [f"Stages were made with different {what}: {', '.join(parts)}."]
-
-
-def not_run(study, stage, out):
-    """Why a stage has no results."""
-    if (out / "failed.ipynb").is_file():
-        return "It failed. The notebook up to the cell that failed is kept."
-    if stage not in notebooks.of_study(study):
-        return "It is not part of this study."
-    return "It has not run."
+    made = {stage_number(s): m.get("provenance") or {} for s, m in manifests.items()}
+    packages = {stage: found.get("packages", {}) for stage, found in made.items()}
+    rows = dict.fromkeys(("commit", "python", "platform"), made)
+    rows |= dict.fromkeys(sorted(set().union(*packages.values())), packages)
+    return {
+        name: {stage: found.get(name) for stage, found in by_stage.items()}
+        for name, by_stage in rows.items()
+    }
 
 
 def of_currency(study, manifests):
@@ -97,10 +55,10 @@ def of_currency(study, manifests):
     for stage, reads in notebooks.needed(study, list(manifests)).items():
         try:
             values = params.read(study, stage)
+            if not set(reads) <= set(now):
+                continue  # said of the stage it reads
             upstream = {name: now[name] for name in reads}
             now[stage] = fingerprints.fingerprint(stage, values, upstream)
-        except KeyError:
-            continue  # said of the stage it reads
         except (params.ParamError, artifacts.ArtifactError, OSError, ValueError) as e:
             if stage in manifests:
                 found[stage].append(f"Whether it is up to date cannot be told: {e}")
@@ -124,27 +82,23 @@ def of_currency(study, manifests):
 def _changed(made, values):
     before = {k: v for k, v in made["params"].items() if k != "study"}
     kept = {k: v for k, v in values.items() if k not in params.EXECUTION_KNOBS}
-    gone = [name for name in before if name not in values]
-    new = [name for name in kept if name not in before]
-    differ = [
-        f"{name} ({value(before[name])}, now {value(v)})"
-        for name, v in kept.items()
-        if name in before and before[name] != v
-    ]
-    told = [f"Parameters changed since: {listed(differ)}."] if differ else []
-    told += [f"Parameters that no longer exist: {listed(gone)}."] if gone else []
-    told += [f"Parameters added since: {listed(new)}."] if new else []
-    others = [
-        f"{name} {then}, now {here}"
-        for name, (then, here) in fingerprints.other_versions(made).items()
-    ]
-    told += [f"Made with other versions: {listed(others)}."] if others else []
-    if not told:
-        told = [
-            "Its parameters are the same; its notebook, the library, the data or a "
-            "stage that it reads changed since."
-        ]
-    return " ".join(told)
+    told = {
+        "Parameters changed since": [
+            f"{name} ({value(before[name])}, now {value(v)})"
+            for name, v in kept.items()
+            if name in before and before[name] != v
+        ],
+        "Parameters that no longer exist": [n for n in before if n not in values],
+        "Parameters added since": [n for n in kept if n not in before],
+        "Made with other versions": [
+            f"{name} {then}, now {here}"
+            for name, (then, here) in fingerprints.other_versions(made).items()
+        ],
+    }
+    return " ".join(f"{what}: {listed(of)}." for what, of in told.items() if of) or (
+        "Its parameters are the same; its notebook, the library, the data or a "
+        "stage that it reads changed since."
+    )
 
 
 def of_stage(manifest, stderr, missing):
@@ -179,5 +133,4 @@ def of_stage(manifest, stderr, missing):
             "The methods text leaves out what this manifest, of an older notebook, "
             f"does not tell: {listed(missing)}."
         )
-    found += [f"Its notebook warned: {line}" for line in stderr]
-    return found
+    return found + [f"Its notebook warned: {line}" for line in stderr]

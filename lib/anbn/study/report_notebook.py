@@ -36,21 +36,20 @@ def cells_of(out):
     path = out / "notebook.ipynb"
     if not path.is_file():
         path = notebook_path(out.name)
+    wrong = (OSError, ValueError, AttributeError, LookupError, TypeError)
     try:
-        if path.suffix == ".py":
-            return jupytext.read(path).cells
-        return nbformat.read(path, as_version=4).cells
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+        cells = jupytext.read(path).cells
+        cells[0].source  # noqa: B018 - a notebook has a title
+    except (*wrong, nbformat.ValidationError) as error:
         raise ArtifactError(
             f"{path} cannot be read as a notebook: {error}. Run the stage again."
         ) from error
-    except nbformat.ValidationError as error:
-        raise ArtifactError(f"{path} is no valid notebook: {error.message}") from error
+    return cells
 
 
 def title_and_question(cells):
     """Title of a notebook, without its number, and the question under it, as HTML."""
-    paragraphs = "".join(cells[0].source).strip().split("\n\n")
+    paragraphs = cells[0].source.strip().split("\n\n")
     title = re.sub(r"^#+\s*(?:\d+\s+)?", "", paragraphs[0].strip())
     question = [p for p in paragraphs[1:] if not p.startswith(("|", "Cost"))]
     return title, to_html(question[0] if question else "")
