@@ -188,8 +188,13 @@ def describe(sweep, tasks, chains, missing, taken, n_jobs):
 
     Parameters
     ----------
-    missing, taken : dict of str to Task
-        What has not run, and what of that the base study has.
+    sweep : anbn.study.sweeps.Sweep
+    tasks, chains
+        From ``plan``.
+    missing : dict of str to Task
+        What has not run.
+    taken : dict of str to Path
+        What of that the base study has, and where.
     n_jobs : int or None
         How many run at a time, if that is known.
 
@@ -291,8 +296,8 @@ def run_on_dask(tasks, progress, *, scheduler, jobs, logs):
 
     Parameters
     ----------
-    tasks, progress
-        See ``run_here``.
+    tasks : dict of str to Task
+    progress : Progress
     scheduler : str
         ``local``, ``slurm``, ... or an address.
     jobs : int or None
