@@ -47,7 +47,7 @@ class Cue(NamedTuple):
     continues: bool  # whether it goes on with the word before it
 
 
-def read(path, *, ass=False):
+def read(path):
     """Words of captions, each with the time of its piece of the caption.
 
     Times are spread over the words of a caption, or of what lies between two times
@@ -59,8 +59,15 @@ def read(path, *, ass=False):
     found : Found
         With the columns ``word``, ``onset``, ``offset``, ``timed``, ``blank``.
     """
-    text = decode(path)
-    cues, left_out, notes = _parse_ass(text, path) if ass else _parse(text, path)
+    return _found(path, *_parse(decode(path), path))
+
+
+def read_ass(path):
+    """Words of SubStation's captions, as from ``read``."""
+    return _found(path, *_parse_ass(decode(path), path))
+
+
+def _found(path, cues, left_out, notes):
     cues, n_clipped = _in_time(cues, path)
     cues = _grown(cues)
     rows, n_highlighted = [], 0
