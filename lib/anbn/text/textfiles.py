@@ -48,12 +48,12 @@ class StimulusError(ValueError):
 
 
 class Found(NamedTuple):
-    """What the reader of a format finds in a file."""
+    """Words of a file, and what was done to get them."""
 
-    rows: pd.DataFrame  # word, onset, offset; also timed, blank, speaker, aligned
-    notes: list  # of str: what a user should know of how it was read
-    left_out: Counter = Counter()  # marks that are no words
-    n_clipped: int = 0  # rows that ended after the next began
+    words: pd.DataFrame  # word, onset, offset; also timed, blank, speaker, aligned
+    notes: list  # of str, to be printed: what was left out, clipped, spread
+    left_out: Counter = Counter()  # marks that are no words, and how often each
+    n_clipped: int = 0  # words whose end was clipped to the next one's onset
     unit: str | None = None  # of the times: "s", or not said
 
 

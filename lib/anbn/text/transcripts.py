@@ -6,9 +6,7 @@ begins), ``start``, ``end`` (characters in the text that the model reads) and, w
 several people speak, ``speaker``.
 """
 
-from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,15 +35,6 @@ IN_100_NANOSECONDS = (8e5, 2e7)  # of HTK
 SHORTEST = 0.001  # s, a word in the median
 FASTEST = 0.03  # s between words in the mean: nobody speaks faster
 ANEW = 0.5  # a time under this part of the latest one begins a section
-
-
-class Transcript(NamedTuple):
-    """Words of a file, and what was done to get them."""
-
-    words: pd.DataFrame
-    notes: list  # of str, to be printed: what was left out, clipped, spread
-    left_out: Counter  # marks that are no words, and how often each
-    n_clipped: int  # words whose end was clipped to the next one's onset
 
 
 def read_words(path, *, missing="interpolate", tier=""):
@@ -77,7 +66,7 @@ def read(path, *, missing="interpolate", tier=""):
 
     Returns
     -------
-    transcript : Transcript
+    found : Found
         Its words have the columns ``word``, ``onset``, ``offset``, ``timed``,
         ``start``, ``end`` and, of several speakers, ``speaker``. Words without time
         keep their place in the text. Times in milliseconds are recognised. An end that
@@ -100,7 +89,7 @@ def read(path, *, missing="interpolate", tier=""):
         )
     found = _find(path, kind, tier)
     left_out, notes, shown = found.left_out, [*found.notes], kind in ("captions", "ass")
-    rows, n_invisible = _visible(found.rows, path)
+    rows, n_invisible = _visible(found.words, path)
     if n_invisible:
         notes.append(f"characters that nobody sees, left out: {n_invisible}")
     if not shown:
@@ -150,7 +139,7 @@ def read(path, *, missing="interpolate", tier=""):
         words.loc[~words["timed"], ["onset", "offset"]] = np.nan
     columns = ["word", "onset", "offset", "timed", "start", "end", "speaker"]
     words = words[[name for name in columns if name in words]]
-    return Transcript(words, notes, left_out, n_clipped + found.n_clipped)
+    return Found(words, notes, left_out, n_clipped + found.n_clipped)
 
 
 def _visible(rows, path):
