@@ -26,10 +26,7 @@ BEGINNINGS = {
     b"\x00\x05\x16\x07": "the companion that macOS writes beside a file (AppleDouble): "
     "name the file without `._`",
     b"ooBinaryFile": "in Praat's binary format: in Praat, save it as a text file",
-    b"RIFF": "a sound, not its transcript",
-    b"OggS": "a sound, not its transcript",
-    b"fLaC": "a sound, not its transcript",
-    b"ID3": "a sound, not its transcript",
+    (b"RIFF", b"OggS", b"fLaC", b"ID3"): "a sound, not its transcript",
     b"PAR1": "a parquet table: save it as .csv",
 }
 POINTERS = re.compile(
@@ -69,13 +66,13 @@ def decode(path):
         was not fetched (git-annex, Git LFS).
     """
     path = Path(path)
-    if not path.is_symlink() and not path.exists():
-        raise FileNotFoundError(f"{path} is not there: expected a transcript or text.")
     if path.is_symlink() and not path.exists():
         raise StimulusError(
             f"{path} is a link to {os.readlink(path)!r:.200}, which is not here: fetch "
             "the content (of git-annex or DataLad: `datalad get` with the file's name)."
         )
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: expected a transcript or text.")
     if path.is_dir():
         raise StimulusError(f"{path} is a folder: name a file in it. {READ}.")
     raw = path.read_bytes()

@@ -239,9 +239,9 @@ def _share_of_single(tier):
 
 def _divides(tier, other):
     """Whether a tier cuts the single words of another into smaller pieces."""
-    finer = len(tier.rows) > 1.3 * len(other.rows)
-    inside = _times(other, ["onset", "offset"]) <= _times(tier, ["onset", "offset"])
-    return finer and inside and _share_of_single(other) >= MOST
+    if len(tier.rows) <= 1.3 * len(other.rows) or _share_of_single(other) < MOST:
+        return False
+    return _times(other, ["onset", "offset"]) <= _times(tier, ["onset", "offset"])
 
 
 def _times(tier, columns):

@@ -217,30 +217,25 @@ def _converted(rows, chosen, units, path):
                 "seconds."
             )
         rows[column] = rows[column].map(time_of)
+    in_ms = [column for column in times if units[column] == "ms"]
+    for column in in_ms:
+        found = pd.to_numeric(rows[column], errors="coerce") / 1000
+        rows[column] = found.astype(object).where(found.notna(), rows[column])
     named = [column for column in times if units[column]]
-    if not named:
-        return rows, []
-    for column in named:
-        if units[column] == "ms":
-            in_ms = pd.to_numeric(rows[column], errors="coerce")
-            in_s = (in_ms / 1000).astype(object)
-            rows[column] = in_s.where(in_ms.notna(), rows[column])
     steps = pd.to_numeric(rows["onset"], errors="coerce").diff().abs()
-    if "onset" not in named and steps.median() > FAR_APART:
+    if named and not units["onset"] and steps.median() > FAR_APART:
         raise StimulusError(
             f"{path}: {', '.join(repr(chosen[c]) for c in named)} names its unit, and "
             f"{chosen['onset']!r} does not; in seconds its words begin "
             f"{steps.median():.4g} s apart. Name it onset_ms or onset_s."
         )
-    in_ms = [column for column in named if units[column] == "ms"]
-    if in_ms == times:
-        return rows, ["times read as milliseconds (by the names of columns)"]
     if not in_ms:
         return rows, []
-    others = [column for column in times if column not in in_ms]
+    others = [repr(chosen[column]) for column in times if column not in in_ms]
     return rows, [
-        f"read as milliseconds by its name: {', '.join(repr(chosen[c]) for c in in_ms)}"
-        f"; as seconds: {', '.join(repr(chosen[c]) for c in others)}"
+        "times read as milliseconds (by the names of columns): "
+        + ", ".join(repr(chosen[column]) for column in in_ms)
+        + f"; as seconds: {', '.join(others)}" * bool(others)
     ]
 
 
@@ -258,7 +253,8 @@ def _columns(table, path):
                 f"{path}: {', '.join(map(repr, fits))} can each be the {kind}. Name "
                 f"the right one {kind!r}, or take the others out."
             )
-        chosen |= dict.fromkeys([kind] * bool(fits), (exact or fits or [None])[0])
+        if fits:
+            chosen[kind] = (exact or fits)[0]
     if "offset" in chosen:
         chosen.pop("duration", None)
     if not ({"word", "onset"} <= set(chosen) and {"offset", "duration"} & set(chosen)):
@@ -299,33 +295,31 @@ def read_labels(path):
     Also the .lab of XWaves and ESPS: end, a colour, and the word, after a line ``#``.
     """
     lines = [line for line in decode(path).split("\n") if line.strip()]
-    if any(line.strip() == "#" for line in lines[:20]):
-        at = next(i for i, line in enumerate(lines) if line.strip() == "#")
-        cells = [line.split(None, 2) for line in lines[at + 1 :]]
-        ends = [row[0] for row in cells]
-        rows = [
-            (row[2].strip() if len(row) > 2 else "", begin, row[0])
-            for row, begin in zip(cells, ["0", *ends], strict=False)
+    marks = [i for i, line in enumerate(lines[:20]) if line.strip() == "#"]
+    if marks:
+        cells = [line.split(None, 2) for line in lines[marks[0] + 1 :]]
+        begins = ["0", *(row[0] for row in cells[:-1])]
+        lines = [
+            " ".join([begin, row[0], *row[2:]])
+            for begin, row in zip(begins, cells, strict=True)
         ]
-    else:
-        rows = []
-        for number, line in enumerate(lines, 1):
-            if line.startswith("\\"):  # the frequencies of a label of Audacity
-                continue
-            cells = line.split("\t", 2) if line.count("\t") > 1 else line.split(None, 2)
-            if len(cells) < 2 or not all(
-                re.fullmatch(r"-?[\d.,]+", c) for c in cells[:2]
-            ):
-                raise StimulusError(
-                    f"{path}, line {number}: expected a start, an end and a word; "
-                    f"found {line!r:.100}. A .lab file without times is plain text: "
-                    "name it .txt."
-                )
-            rows.append((cells[2].strip() if len(cells) > 2 else "", *cells[:2]))
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.startswith("\\"):  # the frequencies of a label of Audacity
+            continue
+        cells = line.split("\t", 2) if line.count("\t") > 1 else line.split(None, 2)
+        times = [cell for cell in cells[:2] if re.fullmatch(r"-?[\d.,]+", cell)]
+        if len(times) < 2:
+            raise StimulusError(
+                f"{path}, line {number}: expected a start, an end and a word; "
+                f"found {line!r:.100}. A .lab file without times is plain text: "
+                "name it .txt."
+            )
+        word = cells[2].strip() if len(cells) > 2 else ""
         if Path(path).suffix.lower() == ".lab":  # a score may follow the word
-            rows = [(re.sub(r"\s+-?\d+\.\d+$", "", w), a, b) for w, a, b in rows]
+            word = re.sub(r"\s+-?\d+\.\d+$", "", word)
+        rows.append((word, *map(time_of, times)))
     rows = pd.DataFrame(rows, columns=["word", "onset", "offset"], dtype=object)
-    rows[["onset", "offset"]] = rows[["onset", "offset"]].map(time_of)
     return Found(rows[rows["word"] != ""], [])
 
 
