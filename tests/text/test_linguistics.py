@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,12 +152,3 @@ def test_a_region_changes_nothing():
     words = frame("the colour of snow")
     british = annotate(words, language="en-GB")
     pd.testing.assert_frame_equal(british, annotate(words))
-
-
-def test_tokens_of_other_words():
-    words = frame("a b")
-    tokens = pd.DataFrame({"word": [0, 2], "surprisal": 0.0, "entropy": 0.0})
-    with pytest.raises(ValueError, match="up to row 2, but there are 2 words"):
-        annotate(words, tokens)
-    with pytest.raises(ValueError, match=re.escape("lack the columns entropy; found")):
-        annotate(words, tokens[["word", "surprisal"]])
