@@ -137,7 +137,7 @@ READERS = [
     (
         "a.npz",
         lambda path: selection.from_file(path, (2, 2)),
-        ValueError,
+        artifacts.ArtifactError,
         "allow_pickle",
     ),
     ("a.npy", sources.read_npy, BoldError, "cannot be read as npy"),
