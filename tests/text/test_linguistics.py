@@ -125,20 +125,15 @@ def test_other_languages():
             annotate(frame("a"), language=language)
 
 
-@pytest.mark.parametrize(
-    "language, text, length, sentence",
-    [
-        (
-            "zh",
-            "我 早上 喝 了 咖啡。 他 「没 有！」 好",
-            [1, 2, 1, 1, 2, 1, 1, 1, 1],
-            3,
-        ),
-        ("ja", "猫 が いた。 犬 も", [1, 1, 2, 1, 1], 2),
-        ("ko", "나는 갔다. 왜?", [2, 2, 1], 2),
-        ("th", "แมว นอน", [3, 3], 1),
-    ],
-)
+WITHOUT_FREQUENCIES = [
+    ("zh", "我 早上 喝 了 咖啡。 他 「没 有！」 好", [1, 2, 1, 1, 2, 1, 1, 1, 1], 3),
+    ("ja", "猫 が いた。 犬 も", [1, 1, 2, 1, 1], 2),
+    ("ko", "나는 갔다. 왜?", [2, 2, 1], 2),
+    ("th", "แมว นอน", [3, 3], 1),
+]
+
+
+@pytest.mark.parametrize("language, text, length, sentence", WITHOUT_FREQUENCIES)
 def test_languages_without_a_list_of_frequencies(language, text, length, sentence):
     words = frame(text)
     features = annotate(words, language=language)

@@ -61,12 +61,15 @@ FOUR = [
 ]
 
 
-def rows(line):
-    """Rows of word, onset, offset and duration."""
-    return "".join(line.format(w, on, off, off - on) for w, on, off in FOUR)
+def rows(line, head=""):
+    """Lines of word, onset, offset, duration, in s, then ms, then units of 100 ns."""
+    return head + "".join(
+        line.format(w, *(scale * t for scale in (1, 1e3, 1e7) for t in (a, b, b - a)))
+        for w, a, b in FOUR
+    )
 
 
-def listed(*extra, name="word", scale=1, **more):
+def listed(*, name="word", scale=1, **more):
     return [
         {name: w, "start": on * scale, "end": off * scale, **more}
         for w, on, off in FOUR
@@ -83,21 +86,19 @@ OFFSETS = [
     for w, on, off in FOUR
 ]
 ENTRIES = [[on, off, w] for w, on, off in FOUR]
-EAF = (
-    '<?xml version="1.0"?><ANNOTATION_DOCUMENT><TIME_ORDER>'
-    + "".join(
-        f'<TIME_SLOT TIME_SLOT_ID="a{i}" TIME_VALUE="{1000 * on:.0f}"/>'
-        f'<TIME_SLOT TIME_SLOT_ID="b{i}" TIME_VALUE="{1000 * off:.0f}"/>'
-        for i, (_, on, off) in enumerate(FOUR)
-    )
-    + '</TIME_ORDER><TIER TIER_ID="words">'
-    + "".join(
-        f'<ALIGNABLE_ANNOTATION TIME_SLOT_REF1="a{i}" TIME_SLOT_REF2="b{i}">'
-        f"<ANNOTATION_VALUE>{w}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>"
-        for i, (w, _, _) in enumerate(FOUR)
-    )
-    + "</TIER></ANNOTATION_DOCUMENT>"
+EAF = "<ANNOTATION_DOCUMENT><TIME_ORDER>" + rows(
+    '<TIME_SLOT TIME_SLOT_ID="a{0}" TIME_VALUE="{4:.0f}"/>'
+    '<TIME_SLOT TIME_SLOT_ID="b{0}" TIME_VALUE="{5:.0f}"/>'
 )
+EAF += '</TIME_ORDER><TIER TIER_ID="words">' + rows(
+    '<ALIGNABLE_ANNOTATION TIME_SLOT_REF1="a{0}" TIME_SLOT_REF2="b{0}">'
+    "<ANNOTATION_VALUE>{0}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>"
+)
+EAF += "</TIER></ANNOTATION_DOCUMENT>"
+MFA = {
+    "words": {"type": "interval", "entries": [[on, off, w] for w, on, off in FOUR]},
+    "phones": {"type": "interval", "entries": [[0.5, 0.7, "DH"]]},
+}
 KNOWN = {
     "whisperx.json": json.dumps({"segments": [SEGMENT | {"words": listed(score=1)}]}),
     "word_segments.json": json.dumps({"word_segments": listed()}),
@@ -109,57 +110,43 @@ KNOWN = {
     "vosk.json": json.dumps({"result": listed(conf=1.0), "text": "the"}),
     "list.json": json.dumps(listed()),
     "ms.json": json.dumps({"words": listed(name="text", scale=1000)}),
-    "mfa.json": json.dumps(
-        {
-            "start": 0,
-            "end": 3,
-            "tiers": {
-                "words": {"type": "interval", "entries": ENTRIES},
-                "phones": {"type": "interval", "entries": [[0.5, 0.7, "DH"]]},
-            },
-        }
-    ),
+    "mfa.json": json.dumps({"start": 0, "end": 3, "tiers": MFA}),
     "openai.json": json.dumps({"text": "", "segments": [SEGMENT], "words": listed()}),
     "named.json.txt": json.dumps({"words": listed()}),
     "labels.txt": rows("{1}\t{2}\t{0}\n"),
     "spectral.txt": rows("{1}\t{2}\t{0}\n\\\t10.0\t20.0\n"),
     "seconds.lab": rows("{1} {2} {0}\n"),
-    "htk.lab": "".join(f"{a * 1e7:.0f} {b * 1e7:.0f} {w}\n" for w, a, b in FOUR),
-    "scored.lab": "".join(
-        f"{a * 1e7:.0f} {b * 1e7:.0f} {w} -12.5\n" for w, a, b in FOUR
-    ),
+    "htk.lab": rows("{7:.0f} {8:.0f} {0}\n"),
+    "scored.lab": rows("{7:.0f} {8:.0f} {0} -12.5\n"),
     "xwaves.lab": "signal x\nnfields 1\n#\n0.5 121 sp\n0.7 121 The\n1.0 121 old\n"
     "1.6 121 keeper\n1.7 121 sp\n2.2 121 slept\n",
-    "printed.txt": "".join(f"[{a:.2f}s -> {b:.2f}s] {w}\n" for w, a, b in FOUR),
-    "elan.txt": "".join(
-        f"wort\tAnn\t00:00:0{a:.3f}\t{a}\t00:00:0{b:.3f}\t{b}\t00:00:0{b - a:.3f}"
-        f"\t{b - a:.3f}\t{w}\n"
-        for w, a, b in FOUR
+    "printed.txt": rows("[{1:.2f}s -> {2:.2f}s] {0}\n"),
+    "elan.txt": rows(
+        "w\tAnn\t00:00:0{1:.3f}\t{1}\t00:00:0{2:.3f}\t{2}\t00:00:0{3:.3f}\t{3:.3f}\t{0}\n"
     ),
     "elan_whole.txt": rows("wort\t\t{1}\t{2}\t{0}\n").replace("1.0", "1"),
     "elan_s.tsv": rows("wort\t\t{1}\t{2}\t{0}\n"),
     "elan_duration.txt": rows("wort\t\t{1}\t{2}\t{3:.3f}\t{0}\n"),
-    "elan_ms.txt": "".join(
-        f"w\t\t{1e3 * a:.0f}\t{1e3 * b:.0f}\t{w}\n" for w, a, b in FOUR
+    "elan_ms.txt": rows("w\t\t{4:.0f}\t{5:.0f}\t{0}\n"),
+    "elan_names.tsv": rows(
+        "words\t{1}\t{2}\t{0}\n",
+        "Tier\tBegin Time - ss.msec\tEnd Time - ss.msec\tAnnotation\n"
+        "utterance\t0.5\t2.2\tThe old keeper slept\n",
     ),
-    "elan_names.tsv": "Tier\tBegin Time - ss.msec\tEnd Time - ss.msec\tAnnotation\n"
-    + rows("words\t{1}\t{2}\t{0}\n")
-    + rows("utterance\t0.5\t2.2\tThe old keeper slept\n").split("\n")[0],
-    "elan_names.txt": "Begin Time - hh:mm:ss.ms\tBegin Time - msec\t"
-    "Duration - msec\twort\n"
-    + "".join(
-        f"00:00:0{a:.3f}\t{1e3 * a:.0f}\t{1e3 * (b - a):.0f}\t{w}\n" for w, a, b in FOUR
+    "elan_names.txt": rows(
+        "00:00:0{1:.3f}\t{4:.0f}\t{6:.0f}\t{0}\n",
+        "Begin Time - hh:mm:ss.ms\tBegin Time - msec\tDuration - msec\twort\n",
     ),
-    "elan.csv": "Begin Time - hh:mm:ss.ms,End Time - hh:mm:ss.ms,wort\n"
-    + rows("00:00:0{1:.3f},00:00:0{2:.3f},{0}\n"),
-    "story.ctm": ";; made up\n" + rows("story 1 {1} {3:.3f} {0} 0.9\n"),
-    "story.eaf": EAF,
+    "elan.csv": rows(
+        "00:00:0{1:.3f},00:00:0{2:.3f},{0}\n",
+        "Begin Time - hh:mm:ss.ms,End Time - hh:mm:ss.ms,wort\n",
+    ),
+    "story.ctm": rows("story 1 {1} {3:.3f} {0} 0.9\n", ";; made up\n"),
+    "story.eaf": '<?xml version="1.0"?>' + EAF,
     "named.eaf.txt": EAF,
-    "table.txt": "word\tonset\toffset\n" + rows("{0}\t{1}\t{2}\n"),
-    "captions.txt": "WEBVTT\n\n"
-    + "".join(f"00:{a:06.3f} --> 00:{b:06.3f}\n{w}\n\n" for w, a, b in FOUR),
-    "textgrid.txt": 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n3\n'
-    '<exists>\n1\n"IntervalTier"\n"word"\n0\n3\n4\n' + rows('{1}\n{2}\n"{0}"\n'),
+    "table.txt": table(FOUR),
+    "captions.txt": rows("00:{1:06.3f} --> 00:{2:06.3f}\n{0}\n\n", "WEBVTT\n\n"),
+    "textgrid.txt": textgrid([("word", FOUR)], short=True),
 }
 
 
