@@ -222,11 +222,8 @@ def read_story(
     rng : numpy Generator
         For the synthetic timing of plain text; None: ``default_rng(0)``, the same each
         time.
-    missing : {"interpolate", "drop"}
-        What happens to words whose time a transcript does not hold, see
-        ``transcripts.read``.
-    tier : str
-        The tier of words of a TextGrid or an .eaf; "": found by what tiers hold.
+    missing, tier : str
+        Of a transcript, see ``transcripts.read``.
 
     Returns
     -------
@@ -245,18 +242,18 @@ def read_story(
         raise StimulusError(
             f"{path}: expected n_words of 0 (all words) or more, found {n_words}."
         )
-    n_words = n_words or None
     if formats.format_of(path) != "prose":
         found = transcripts.read(path, missing=missing, tier=tier)
         words = found.words
         place = _place(start_at, join_words(words), path)
-        words = words[words["end"] > place].iloc[:n_words].reset_index(drop=True)
+        words = words[words["end"] > place].iloc[: n_words or None]
+        words = words.reset_index(drop=True)
         words[["start", "end"]] -= words["start"].iloc[0]
         return Story(words, join_words(words), False, *found[1:4])
     text, notes = read_prose(path, start_at)
     text = re.sub(r"\s+", " ", text)
     rng = np.random.default_rng(0) if rng is None else rng
-    words = synthetic_timing(split_words(text, n_words=n_words), rng)
+    words = synthetic_timing(split_words(text, n_words=n_words or None), rng)
     notes = ["plain text, with the timing of a simulated reader", *notes]
     text = text[: words["end"].iloc[-1]]
     return Story(words, text, True, notes, Counter(), 0)

@@ -126,7 +126,7 @@ def _rows(item):
     onset, offset = item.get("start", item.get("begin")), item.get("end")
     offsets = item.get("offsets")
     if isinstance(offsets, dict):  # whisper.cpp, in milliseconds
-        onset, offset = (_thousandth(offsets.get(name)) for name in ("from", "to"))
+        onset, offset = _in_seconds(offsets)
         tokens = _tokens(item, text)
         if tokens:
             return tokens
@@ -135,6 +135,12 @@ def _rows(item):
     if all(isinstance(place, int) for place in places):
         row |= dict(zip(("first", "end"), places, strict=True))
     return [row]
+
+
+def _in_seconds(times):
+    """Beginning and end, from milliseconds; None where there is no number."""
+    found = [times.get(name) for name in ("from", "to")]
+    return [t / 1000 if isinstance(t, int | float) else None for t in found]
 
 
 def _speaker(item):
@@ -148,47 +154,36 @@ def _tokens(segment, text):
     A token may hold part of a character, and its time may be missing.
     """
     tokens = [
-        {
-            "word": token["text"],
-            "onset": _thousandth(times.get("from")),
-            "offset": _thousandth(times.get("to")),
-        }
+        (token["text"], *_in_seconds(times))
         for token in segment.get("tokens") or []
         if isinstance(token, dict)
         and isinstance(token.get("text"), str)
         and isinstance(times := token.get("offsets"), dict)
         and not SPECIAL.fullmatch(token["text"].strip())
     ]
-    if "".join(token["word"] for token in tokens).strip() != text.strip():
+    if "".join(token for token, *_ in tokens).strip() != text.strip():
         return []
     rows = pd.DataFrame(tokens, columns=["word", "onset", "offset"])
     words = joined(rows).drop(columns="blank").to_dict("records")
     return [word | _speaker(segment) for word in words]
 
 
-def _thousandth(time):
-    return time / 1000 if isinstance(time, int | float) else None
-
-
 def _from_transcript(rows, text):
     """Gentle's words with the punctuation that stands at them in its transcript."""
     if "first" not in rows or rows[["first", "end"]].isna().any(axis=None):
         return rows
-    words = []
-    edges = [*rows["first"].astype(int)[1:], len(text)]
-    last = 0
-    for first, end, following in zip(
-        rows["first"].astype(int), rows["end"].astype(int), edges, strict=True
-    ):
-        if text[first:end] == "" or following < end:
+    words, last = [], 0
+    first, end = rows[["first", "end"]].to_numpy(int).T.tolist()
+    for begin, stop, following in zip(first, end, [*first[1:], len(text)], strict=True):
+        if begin == stop or following < stop:
             return rows
-        while first > last and not text[first - 1].isspace():
-            first -= 1
-        blank = " " * (first > last or not words)
-        while end < following and not text[end].isspace():
-            end += 1
-        words.append(blank + text[first:end])
-        last = end
+        while begin > last and not text[begin - 1].isspace():
+            begin -= 1
+        blank = " " * (begin > last or not words)
+        while stop < following and not text[stop].isspace():
+            stop += 1
+        words.append(blank + text[begin:stop])
+        last = stop
     return rows.assign(word=words)
 
 
