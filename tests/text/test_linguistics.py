@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,20 +125,15 @@ def test_other_languages():
             annotate(frame("a"), language=language)
 
 
-@pytest.mark.parametrize(
-    "language, text, length, sentence",
-    [
-        (
-            "zh",
-            "我 早上 喝 了 咖啡。 他 「没 有！」 好",
-            [1, 2, 1, 1, 2, 1, 1, 1, 1],
-            3,
-        ),
-        ("ja", "猫 が いた。 犬 も", [1, 1, 2, 1, 1], 2),
-        ("ko", "나는 갔다. 왜?", [2, 2, 1], 2),
-        ("th", "แมว นอน", [3, 3], 1),
-    ],
-)
+WITHOUT_FREQUENCIES = [
+    ("zh", "我 早上 喝 了 咖啡。 他 「没 有！」 好", [1, 2, 1, 1, 2, 1, 1, 1, 1], 3),
+    ("ja", "猫 が いた。 犬 も", [1, 1, 2, 1, 1], 2),
+    ("ko", "나는 갔다. 왜?", [2, 2, 1], 2),
+    ("th", "แมว นอน", [3, 3], 1),
+]
+
+
+@pytest.mark.parametrize("language, text, length, sentence", WITHOUT_FREQUENCIES)
 def test_languages_without_a_list_of_frequencies(language, text, length, sentence):
     words = frame(text)
     features = annotate(words, language=language)
@@ -154,12 +147,3 @@ def test_a_region_changes_nothing():
     words = frame("the colour of snow")
     british = annotate(words, language="en-GB")
     pd.testing.assert_frame_equal(british, annotate(words))
-
-
-def test_tokens_of_other_words():
-    words = frame("a b")
-    tokens = pd.DataFrame({"word": [0, 2], "surprisal": 0.0, "entropy": 0.0})
-    with pytest.raises(ValueError, match="up to row 2, but there are 2 words"):
-        annotate(words, tokens)
-    with pytest.raises(ValueError, match=re.escape("lack the columns entropy; found")):
-        annotate(words, tokens[["word", "surprisal"]])

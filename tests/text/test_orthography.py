@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
+from spoken import table, timed
 
-from anbn.text import orthography, stories, transcripts
+from anbn.text import orthography, stories
 
 WRITTEN = [
     ("The | apple | fell | , | not | far | :", "The apple fell, not far:"),
@@ -19,6 +20,7 @@ WRITTEN = [
     ("om | 's | ochtends | hij | 't | schip | zag", "om 's ochtends hij 't schip zag"),
     ("’s | Avonds | in | 's-Hertogenbosch | z'n", "’s Avonds in 's-Hertogenbosch z'n"),
     ("van | 't | jaar | Piet | 's | hoed", "van 't jaar Piet's hoed"),
+    ("said | 'Twas | Alice | ’s, | he | 'LL | 'em", "said 'Twas Alice’s, he'LL 'em"),
     ("ca | n't | he | 'll | 's | rabbit-hole", "can't he'll's rabbit-hole"),
     ("rabbit | - | hole | and | / | or", "rabbit-hole and/or"),
     ("rabbit | -hole | th- | the | -5", "rabbit-hole th- the -5"),
@@ -53,32 +55,25 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("rows, text", WRITTEN)
-def test_the_text_is_as_written(tmp_path, rows, text):
-    path = tmp_path / "story.tsv"
-    lines = [f"{w}\t{i}\t{i + 0.5}" for i, w in enumerate(rows.split(" | "))]
-    path.write_text("\n".join(["word\tonset\toffset", *lines]), encoding="utf-8")
+def test_the_text_is_as_written(write, rows, text):
+    rows = rows.split(" | ")
+    lines = [f"{word}\t{on}\t{off}" for word, on, off in timed(rows)]
+    path = write("\n".join(["word\tonset\toffset", *lines]))
     words, read, *_ = stories.read_story(path)
     assert read == text
     assert [read[a:b] for a, b in zip(words["start"], words["end"], strict=True)] == (
         words["word"].tolist()
     )
-    rows = [w for w in rows.split(" | ")]
-    first = [w for w in rows if w in words["word"].tolist()]  # unchanged: own time
-    own = words.set_index("word")["onset"]
-    assert all(
-        own[w] == rows.index(w) for w in first if own.index.tolist().count(w) == 1
-    )
+    for word, onset in zip(words["word"], words["onset"], strict=True):
+        if rows.count(word) == 1 and (words["word"] == word).sum() == 1:
+            assert onset == rows.index(word)  # unchanged: its own time
 
 
-def test_punctuation_has_no_time_of_its_own(tmp_path):
-    path = tmp_path / "story.tsv"
-    path.write_text(
-        "word\tonset\toffset\n(\t0\t1\nOh\t1\t2\n!\t2\t3\n)\t\t\nno\t4\t5\n"
-    )
-    found = transcripts.read(path)
+def test_punctuation_has_no_time_of_its_own(read):
+    rows = [("(", 0, 1), ("Oh", 1, 2), ("!", 2, 3), (")", "", ""), ("no", 4, 5)]
+    found = read(table(rows))
     assert found.words["word"].tolist() == ["(Oh!)", "no"]
-    assert found.words["onset"].tolist() == [1, 4]
-    assert found.words["offset"].tolist() == [2, 5]
+    assert found.words[["onset", "offset"]].to_numpy().tolist() == [[1, 2], [4, 5]]
     assert found.words["timed"].all()
     assert "rows of punctuation alone, joined to their words: 3" in found.notes
 
@@ -115,9 +110,7 @@ def test_punctuation_alone_stays():
     assert words["word"].tolist() == ["...", "!"] and n_joined == 0
 
 
-def test_hyphens_of_their_own_are_said(tmp_path):
-    path = tmp_path / "story.tsv"
-    path.write_text("word\tonset\toffset\nwell\t0\t1\n-\t1\t1\nknown\t1\t2\n")
-    found = transcripts.read(path)
+def test_hyphens_of_their_own_are_said(read):
+    found = read(table(timed(["well", "-", "known"])))
     assert stories.join_words(found.words) == "well-known"
     assert any(note.startswith("rows of a hyphen alone: 1") for note in found.notes)

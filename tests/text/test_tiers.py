@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from spoken import table, textgrid, timed
 
-from anbn.text import nonwords, stories, transcripts
+from anbn.text import nonwords, stories
 from anbn.text.textfiles import StimulusError
 
 WORDS = [("the", 0, 0.3), ("old", 0.3, 0.6), ("keeper", 0.6, 1.2), ("", 1.2, 12)]
@@ -19,119 +20,101 @@ ANN = [("who", 0, 0.5), ("is", 0.5, 0.8), ("there", 0.8, 1.2), ("", 1.2, 12)]
 BOB = [("", 0, 1), ("only", 1, 2.5), ("me", 2.5, 3.0)]
 
 
-def write_textgrid(tmp_path, tiers, sizes=None, n_tiers=None, name="a.TextGrid"):
-    text = (
-        'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 12\n'
+@pytest.fixture
+def tiers(read):
+    """A function that reads a TextGrid of tiers."""
+    return lambda rows, tier="", **how: read(
+        textgrid(rows, **how), "a.TextGrid", tier=tier
     )
-    text += f"tiers? <exists>\nsize = {n_tiers or len(tiers)}\nitem []:\n"
-    for i, (tier, rows) in enumerate(tiers, 1):
-        size = (sizes or {}).get(tier, len(rows))
-        text += f'item [{i}]:\nclass = "IntervalTier"\nname = "{tier}"\nxmin = 0\n'
-        text += f"xmax = 12\nintervals: size = {size}\n"
-        for k, (word, on, off) in enumerate(rows, 1):
-            text += f'intervals [{k}]:\nxmin = {on}\nxmax = {off}\ntext = "{word}"\n'
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
-@pytest.mark.parametrize(
-    "tiers",
-    [
-        [("utterance", SAID), ("ORT-MAU", WORDS), ("phones", WORDS)],
-        [("Mary", SAID), ("Mary's", WORDS)],
-        [("phones", PHONES), ("words", WORDS)],
-        [("a", PHONES), ("b", WORDS)],
-        [("a", SAMPA), ("b", WORDS)],
-        [("MAU", SAMPA), ("KAN-MAU", WORDS), ("ORT-MAU", WORDS), ("TRN", SAID)],
-        [("a", SYLLABLES), ("b", WORDS)],
-        [("lemma", LEMMAS), ("b", WORDS)],
-        [("token", WORDS), ("x", LEMMAS)],
-        [("a", NUMBERS), ("b", WORDS)],
-        [("empty", [("", 0, 12)]), ("b", WORDS)],
-        [("a", WORDS), ("b", WORDS)],
-        [("pauses", [("sp", 0, 1), ("sil", 1, 2)]), ("b", WORDS)],
-    ],
-)
-def test_the_tier_of_words_is_found_by_what_it_holds(tmp_path, tiers):
-    words = transcripts.read_words(write_textgrid(tmp_path, tiers))
+FOUND = [
+    [("utterance", SAID), ("ORT-MAU", WORDS), ("phones", WORDS)],
+    [("Mary", SAID), ("Mary's", WORDS)],
+    [("phones", PHONES), ("words", WORDS)],
+    [("a", PHONES), ("b", WORDS)],
+    [("a", SAMPA), ("b", WORDS)],
+    [("MAU", SAMPA), ("KAN-MAU", WORDS), ("ORT-MAU", WORDS), ("TRN", SAID)],
+    [("a", SYLLABLES), ("b", WORDS)],
+    [("lemma", LEMMAS), ("b", WORDS)],
+    [("token", WORDS), ("x", LEMMAS)],
+    [("a", NUMBERS), ("b", WORDS)],
+    [("empty", [("", 0, 12)]), ("b", WORDS)],
+    [("a", WORDS), ("b", WORDS)],
+    [("pauses", [("sp", 0, 1), ("sil", 1, 2)]), ("b", WORDS)],
+]
+
+
+@pytest.mark.parametrize("rows", FOUND)
+def test_the_tier_of_words_is_found_by_what_it_holds(tiers, rows):
+    words = tiers(rows).words
     assert words["word"].tolist() == ["the", "old", "keeper"]
     assert words["onset"].tolist() == [0, 0.3, 0.6]
     assert "speaker" not in words
 
 
-def test_sentences_are_spread_where_there_are_no_words(tmp_path):
-    found = transcripts.read(
-        write_textgrid(tmp_path, [("trs", SAID), ("phones", PHONES)])
-    )
-    assert stories.join_words(found.words) == (
-        "The old keeper opened the door. It was dark."
-    )
+def test_sentences_are_spread_where_there_are_no_words(tiers):
+    found = tiers([("trs", SAID), ("phones", PHONES)])
+    text = "The old keeper opened the door. It was dark."
+    assert stories.join_words(found.words) == text
     assert found.words["timed"].sum() == 2
     assert "rows of several words: 2;" in " ".join(found.notes)
     assert "words from the tier 'trs'; not read: 'phones'" in found.notes
 
 
-@pytest.mark.parametrize("tier", ["y", "Y*", "y"])
-def test_a_tier_can_be_named(tmp_path, tier):
-    path = write_textgrid(tmp_path, [("x", WORDS), ("y", LEMMAS)])
-    words = transcripts.read_words(path, tier=tier)
-    assert words["word"].tolist() == ["the", "old", "keep"]
-    with pytest.raises(
-        StimulusError, match=r"no tier is named 'z'. There are: 'x' \(3"
-    ):
-        transcripts.read_words(path, tier="z")
+@pytest.mark.parametrize("name", ["y", "Y*"])
+def test_a_tier_can_be_named(tiers, name):
+    rows = [("x", WORDS), ("y", LEMMAS)]
+    assert tiers(rows, name).words["word"].tolist() == ["the", "old", "keep"]
+    with pytest.raises(StimulusError, match=r"no tier is named 'z'. .* are: 'x' \(3"):
+        tiers(rows, "z")
 
 
-@pytest.mark.parametrize(
-    "tiers",
+UNCLEAR = [
+    [("x", WORDS), ("y", LEMMAS)],
     [
-        [("x", WORDS), ("y", LEMMAS)],
-        [
-            ("trs", SAID),
-            ("eng", [("Er war alt dort.", 0, 4.2), ("So ist es.", 4.2, 9.1)]),
-        ],
-        [("words", WORDS), ("words old", LEMMAS)],
-        [("phones", PHONES)],
-        [("a", PHONES)],
-        [("a", NUMBERS)],
+        ("trs", SAID),
+        ("eng", [("Er war alt dort.", 0, 4.2), ("So ist es.", 4.2, 9.1)]),
     ],
-)
-def test_where_it_cannot_be_told_the_tiers_are_listed(tmp_path, tiers):
+    [("words", WORDS), ("words old", LEMMAS)],
+    [("phones", PHONES)],
+    [("a", PHONES)],
+    [("a", NUMBERS)],
+]
+
+
+@pytest.mark.parametrize("rows", UNCLEAR)
+def test_where_it_cannot_be_told_the_tiers_are_listed(tiers, rows):
     with pytest.raises(StimulusError, match=r"story_tier.*There are: ") as error:
-        transcripts.read_words(write_textgrid(tmp_path, tiers))
-    assert all(repr(name) in str(error.value) for name, _ in tiers)
+        tiers(rows)
+    assert all(repr(name) in str(error.value) for name, _ in rows)
 
 
 @pytest.mark.parametrize(
     "names",
     [("ann - words", "bob - words"), ("ann", "bob"), ("words_ann", "words_bob")],
 )
-def test_two_speakers_in_order_of_time(tmp_path, names):
-    tiers = [(names[0], ANN), ("ann - phones", ANN), (names[1], BOB)]
-    found = transcripts.read(write_textgrid(tmp_path, tiers))
+def test_two_speakers_in_order_of_time(tiers, names):
+    rows = [(names[0], ANN), ("ann - phones", ANN), (names[1], BOB)]
+    found = tiers(rows)
     words = found.words
     assert words["word"].tolist() == ["who", "is", "there", "only", "me"]
     assert words["speaker"].tolist() == ["ann"] * 3 + ["bob"] * 2
     assert words["offset"].tolist() == [0.5, 0.8, 1.0, 2.5, 3.0]  # bob cuts in
     assert found.n_clipped == 1
     assert "2 speakers, in order of time: ann, bob" in found.notes
-    one = transcripts.read_words(tmp_path / "a.TextGrid", tier=names[1])
-    assert one["word"].tolist() == ["only", "me"]
+    assert tiers(rows, names[1]).words["word"].tolist() == ["only", "me"]
 
 
-def test_sizes_that_are_too_small(tmp_path):
-    path = write_textgrid(
-        tmp_path, [("a", SAID), ("words", WORDS)], {"words": 2}, n_tiers=1
-    )
-    found = transcripts.read(path)
+def test_sizes_that_are_too_small(tiers, read):
+    rows = [("a", SAID), ("words", WORDS)]
+    found = tiers(rows, sizes={"words": 2}, n_tiers=1)
     assert found.words["word"].tolist() == ["the", "old", "keeper"]
-    assert "the file says 1 tiers and holds 2: all read" in found.notes
+    assert "the file says 1 tiers and holds 3: all read" in found.notes
     assert "the tier 'words' says 2 intervals and holds 4: all read" in found.notes
-    text = path.read_text().rsplit("xmax", 1)[0]  # cut within an interval
-    path.write_text(text)
+    cut = textgrid(rows, sizes={"words": 2}).rsplit("xmax", 1)[0]  # in an interval
     with pytest.raises(StimulusError, match="Is the file whole"):
-        transcripts.read(path)
+        read(cut, "a.TextGrid")
 
 
 MARKS = (
@@ -143,55 +126,53 @@ MARKS = (
 KEPT = "door a sick-bed (Why) no! 'Twas 1984 x br2 I'm (he) A+ <3 silences &".split()
 
 
-def test_marks_are_no_words_and_are_counted(tmp_path):
-    rows = [(w, i, i + 0.5) for i, w in enumerate([*MARKS, *KEPT])]
-    found = transcripts.read(write_textgrid(tmp_path, [("word", rows)]))
+def test_marks_are_no_words_and_are_counted(tiers):
+    found = tiers([("word", timed([*MARKS, *KEPT]))])
     assert found.words["word"].tolist() == KEPT
     assert sum(found.left_out.values()) == len(MARKS)
     assert found.left_out["{LG}"] == found.left_out["lg"] == 1
-    assert f"marks that are no words left out, {len(MARKS)} in all: " in " ".join(
-        found.notes
-    )
+    said = f"marks that are no words left out, {len(MARKS)} in all: "
+    assert said in " ".join(found.notes)
 
 
-def test_marks_over_several_rows(tmp_path):
-    said = "so [MUSIC PLAYING] he ( upbeat music ) went (she said) {door slams} in"
-    rows = [(w, i, i + 0.5) for i, w in enumerate(said.split())]
-    found = transcripts.read(write_textgrid(tmp_path, [("word", rows)]))
-    assert stories.join_words(found.words) == "so he went (she said) in"
-    assert set(found.left_out) == {
-        "[MUSIC PLAYING]",
-        "( upbeat music )",
-        "{door slams}",
-    }
+# rows of a tier, their text, and the marks among them
+AMONG = [
+    (
+        "so [MUSIC PLAYING] he ( upbeat music ) went (she said) {door slams} in",
+        "so he went (she said) in",
+        {"[MUSIC PLAYING]": 1, "( upbeat music )": 1, "{door slams}": 1},
+    ),
+    # silence may be spoken; breaths are marks where they recur
+    (
+        "in the silence he heard a noise silence and NOISE laughed",
+        "in the silence he heard a noise and laughed",
+        {"silence": 1, "NOISE": 1},
+    ),
+    ("w " * 200 + "silence" + " w" * 100, "w " * 200 + "silence" + " w" * 100, {}),
+    ("we breath sail home " * 4, "we sail home " * 4, {"breath": 4}),
+    ("we cough sail home", "we cough sail home", {}),
+    # marks of aligners alone
+    (
+        "pau we xx %fp sail # home",
+        "we sail home",
+        {"pau": 1, "xx": 1, "%fp": 1, "#": 1},
+    ),
+]
 
 
-def test_silence_may_be_spoken(tmp_path):
-    said = "in the silence he heard a noise silence and NOISE laughed".split()
-    rows = [(w, i / 2, i / 2 + 0.5) for i, w in enumerate(said)]
-    found = transcripts.read(write_textgrid(tmp_path, [("word", rows)]))
-    assert stories.join_words(found.words) == (
-        "in the silence he heard a noise and laughed"
-    )
-    rare = [(f"w{i}", i, i + 1) for i in range(300)]
-    rare[200] = ("silence", 200, 201)
-    found = transcripts.read(write_textgrid(tmp_path, [("word", rare)]))
-    assert len(found.words) == 300
+@pytest.mark.parametrize("said, text, left_out", AMONG)
+def test_marks_among_words(tiers, said, text, left_out):
+    rows = [(word, i / 2, i / 2 + 0.5) for i, word in enumerate(said.split())]
+    found = tiers([("word", rows)])
+    assert stories.join_words(found.words) == text.strip()
+    assert found.left_out == left_out
 
 
-@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
-def test_marks_in_tables(tmp_path, name):
-    separator = "\t" if name.endswith("tsv") else ","
-    rows = [
-        ("word", "onset", "offset"),
-        ("sp", 0, 1),
-        ("Silence", 1, 2),
-        ("<unk>", 2, 3),
-    ]
-    path = tmp_path / name
-    path.write_text("\n".join(separator.join(map(str, row)) for row in rows))
-    found = transcripts.read(path)
-    assert found.words["word"].tolist() == ["Silence"]
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_marks_in_tables(read, separator):
+    rows = timed(["sp", "Silence", "<unk>", "pau", "xx"])  # the last are its own words
+    found = read(table(rows, separator=separator), "a.csv")
+    assert found.words["word"].tolist() == ["Silence", "pau", "xx"]
     assert found.left_out == {"sp": 1, "<unk>": 1}
 
 
@@ -201,7 +182,7 @@ def test_many_marks_are_named_shortly():
     assert nonwords.name_them(left_out).endswith("[m11] 1 and 18 other kinds")
 
 
-def test_words_of_elan_that_have_one_of_their_times(tmp_path):
+def test_words_of_elan_that_have_one_of_their_times(read):
     times = {"a": 500, "b": None, "c": None, "d": 1400, "e": 1600, "f": 2000}
     slots = "".join(
         f'<TIME_SLOT TIME_SLOT_ID="{name}"'
@@ -209,8 +190,7 @@ def test_words_of_elan_that_have_one_of_their_times(tmp_path):
         for name, time in times.items()
     )
     words = zip(("Wir", "sie", "heim."), ("ab", "cd", "ef"), strict=True)
-    path = tmp_path / "a.eaf"
-    path.write_text(
+    found = read(
         f"<ANNOTATION_DOCUMENT><TIME_ORDER>{slots}</TIME_ORDER>"
         '<TIER TIER_ID="words">'
         + "".join(
@@ -218,32 +198,9 @@ def test_words_of_elan_that_have_one_of_their_times(tmp_path):
             f"<ANNOTATION_VALUE>{word}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>"
             for word, (on, off) in words
         )
-        + "</TIER></ANNOTATION_DOCUMENT>"
+        + "</TIER></ANNOTATION_DOCUMENT>",
+        "a.eaf",
     )
-    found = transcripts.read(path)
     np.testing.assert_allclose(found.words["onset"], [0.5, 0.95, 1.6])
     np.testing.assert_allclose(found.words["offset"], [0.95, 1.4, 2.0])
     assert found.words["timed"].tolist() == [True, False, True]
-
-
-def test_marks_of_aligners_alone(tmp_path):
-    said = ["pau", "we", "xx", "%fp", "sail", "#", "home"]
-    rows = [(word, i, i + 1) for i, word in enumerate(said)]
-    found = transcripts.read(write_textgrid(tmp_path, [("words", rows)]))
-    assert found.words["word"].tolist() == ["we", "sail", "home"]
-    assert found.left_out == {"pau": 1, "xx": 1, "%fp": 1, "#": 1}
-    path = tmp_path / "a.tsv"  # a story's own words
-    lines = [f"{word}\t{on}\t{off}" for word, on, off in rows[:3]]
-    path.write_text("\n".join(["word\tonset\toffset", *lines]))
-    assert transcripts.read_words(path)["word"].tolist() == ["pau", "we", "xx"]
-
-
-@pytest.mark.parametrize("mark, n", [("breath", 4), ("cough", 1)])
-def test_breaths_are_marks_where_they_recur(tmp_path, mark, n):
-    said = ["we", "sail", "home"] * 4
-    for i in range(n):
-        said.insert(4 * i + 1, mark)
-    rows = [(word, i, i + 1) for i, word in enumerate(said)]
-    found = transcripts.read(write_textgrid(tmp_path, [("words", rows)]))
-    assert len(found.words) == 12 + (n == 1)
-    assert found.left_out == ({mark: n} if n > 1 else {})

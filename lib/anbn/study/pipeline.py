@@ -270,7 +270,7 @@ def _main(options, parser):
         run(sweep, only_check=options.check, **where)
         if not options.check:
             return sweep_results.conclude(engine.folder_of(sweep))
-    elif not options.study:
+    elif options.study is None:
         parser.error("give a study, or --sweep")
     else:
         # without jobs or a scheduler no cluster is started

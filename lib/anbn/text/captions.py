@@ -26,6 +26,8 @@ PRINTED = re.compile(
     re.MULTILINE,
 )
 MARKUP = re.compile(rf"<{STAMP}>|<(/?)([A-Za-z]\w*)[^<>\n]*>|\{{(\\[^}}\n]*)\}}")
+# an arrow beside no number stands in what is said
+ARROW = re.compile(r"(?!.*(?:\d\S*\s*-->|-->\s*\S*\d)).*[^\W\d_]")
 HIGHLIGHTS = frozenset("b c em font i span strong u".split())
 # (Anna) and what she says; or Anna, alone in the first line
 IN_ROUND = re.compile(
@@ -47,7 +49,7 @@ class Cue(NamedTuple):
     continues: bool  # whether it goes on with the word before it
 
 
-def read(path, *, ass=False):
+def read(path):
     """Words of captions, each with the time of its piece of the caption.
 
     Times are spread over the words of a caption, or of what lies between two times
@@ -59,8 +61,30 @@ def read(path, *, ass=False):
     found : Found
         With the columns ``word``, ``onset``, ``offset``, ``timed``, ``blank``.
     """
-    text = decode(path)
-    cues, left_out, notes = _parse_ass(text, path) if ass else _parse(text, path)
+    shown = _parse(decode(path), path)
+    begins_blank = [bool(lines) and lines[0][0].isspace() for *_, lines in shown]
+    # whisper.cpp writes a blank before every word, and none before the rest of one
+    pieces = bool(shown) and begins_blank[0] and 3 * sum(begins_blank) >= len(shown)
+    return _found(path, shown, [], [pieces and not blank for blank in begins_blank])
+
+
+def read_ass(path):
+    """Words of SubStation's captions, as from ``read``."""
+    shown, notes = _parse_ass(decode(path), path)
+    return _found(path, shown, notes, [False] * len(shown))
+
+
+def _found(path, shown, notes, continues):
+    """Words of (onset, offset, lines), and whether each goes on with the one before."""
+    shown, left_out, more = _without_names(shown)
+    notes += more
+    cues = [
+        _cue(onset, offset, "\n".join(lines), goes_on, left_out)
+        for (onset, offset, lines), goes_on in zip(
+            _unrolled(shown), continues, strict=True
+        )
+        if lines
+    ]
     cues, n_clipped = _in_time(cues, path)
     cues = _grown(cues)
     rows, n_highlighted = [], 0
@@ -93,10 +117,12 @@ def _parse(text, path):
         text,
     )
     vtt = text.lstrip().startswith("WEBVTT") or path.suffix.lower() == ".vtt"
-    stamp = re.compile(f"<{STAMP}>")
+    stamp, in_cue = re.compile(f"<{STAMP}>"), False
     for number, line in enumerate(text.split("\n"), 1):
-        of_word = re.search(r"<\d+:", stamp.sub("", line))
-        if of_word or ("-->" in line and not CUE.match(line)):
+        times = CUE.match(line)
+        in_cue = bool(times) or (in_cue and line.strip() != "")
+        wrong = "-->" in line and not times and not (in_cue and ARROW.match(line))
+        if wrong or re.search(r"<\d+:", stamp.sub("", line)):
             raise StimulusError(
                 f"{path}, line {number}: expected two times such as 00:00:01.000 --> "
                 f"00:00:02.500, found {line.strip()!r:.100}"
@@ -110,18 +136,7 @@ def _parse(text, path):
             body = re.sub(r"\n\d+[ \t]*\n?\Z", "", body)
         lines = [line for line in body.split("\n") if line.strip()]
         shown.append((seconds(*times[:4]), seconds(*times[4:]), lines))
-    begins_blank = [bool(lines) and lines[0][0].isspace() for *_, lines in shown]
-    # whisper.cpp writes a blank before every word, and none before the rest of one
-    pieces = bool(shown) and begins_blank[0] and 3 * sum(begins_blank) >= len(shown)
-    cues = []
-    shown, left_out, notes = _without_names(shown)
-    for (onset, offset, lines), blank in zip(
-        _unrolled(shown), begins_blank, strict=True
-    ):
-        if lines:
-            continues = pieces and not blank
-            cues.append(_cue(onset, offset, "\n".join(lines), continues, left_out))
-    return cues, left_out, notes
+    return shown
 
 
 def _without_names(shown):
@@ -190,14 +205,8 @@ def _parse_ass(text, path):
             continue
         shown.append(event)
     notes = [f"captions drawn in several layers, read once: {n_twice}"] * bool(n_twice)
-    shown, left_out, more = _without_names(shown)
     # the lines of such a file stand in any order
-    shown = sorted(shown, key=lambda event: event[0])
-    cues = [
-        _cue(onset, offset, "\n".join(lines), False, left_out)
-        for onset, offset, lines in shown
-    ]
-    return cues, left_out, notes + more
+    return sorted(shown, key=lambda event: event[0]), notes
 
 
 def seconds(hours, minutes, seconds, fraction):

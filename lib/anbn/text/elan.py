@@ -11,9 +11,9 @@ import pandas as pd
 from anbn.text import tiers, word_tables
 from anbn.text.textfiles import StimulusError, decode
 
-NAMED = re.compile(r"(begin time|end time|duration)(?: - (.+))?")
-# forms of times by the names of columns, the finest first, and their unit in seconds
-FORMS = {"msec": 1e-3, "ss.msec": 1.0, "hh:mm:ss.ms": 1.0, None: 1.0}
+TIMES = ("begin time", "end time", "duration")
+# forms of times, as the names of columns end, the finest first: their unit in seconds
+FORMS = {" - msec": 1e-3, " - ss.msec": 1.0, " - hh:mm:ss.ms": 1.0, "": 1.0}
 OF_A_ROW = ("tier", "participant", "annotator", "file", "file path", "file name")
 TIME = re.compile(r"\d+(?:[.,]\d+)?|\d+:\d\d:\d\d[.,]\d+")
 
@@ -54,15 +54,13 @@ def read(path):
     if all(_is_row(line.split("\t")) for line in lines):
         return _without_names([line.split("\t") for line in lines], path), []
     table = word_tables.read_table(path)
-    found = {column: NAMED.fullmatch(column) for column in table}
     times = {}
-    for kind in ("begin time", "end time", "duration"):
-        forms = {m[2]: c for c, m in found.items() if m and m[1] == kind}
-        form = next((form for form in FORMS if form in forms), "")
-        if form in forms:
-            column = table[forms[form]].map(word_tables.time_of)
-            times[kind] = pd.to_numeric(column, errors="coerce") * FORMS[form]
-    if "begin time" in times and "duration" in times:
+    for kind in TIMES:
+        found = [form for form in FORMS if kind + form in table]
+        if found:
+            cells = table[kind + found[0]].map(word_tables.time_of)
+            times[kind] = pd.to_numeric(cells, errors="coerce") * FORMS[found[0]]
+    if {"begin time", "duration"} <= set(times):
         times.setdefault("end time", times["begin time"] + times["duration"])
     if not {"begin time", "end time"} <= set(times):
         raise StimulusError(
@@ -70,24 +68,14 @@ def read(path):
             "and End Time or Duration, as ss.msec, msec or hh:mm:ss.ms; found "
             f"{list(table)}. Export it again with these."
         )
-    others = [c for c in table if not found[c] and c not in OF_A_ROW]
+    others = [c for c in table if not c.startswith(TIMES) and c not in OF_A_ROW]
     if "annotation" in others and "tier" in table:
-        names = table["tier"]
-        others = ["annotation"]
-    else:
-        names = None
-    read = []
-    for column in others:  # without a column of tiers, each tier is a column
-        rows = pd.DataFrame(
-            {
-                "name": column if names is None else names,
-                "word": table[column],
-                "onset": times["begin time"],
-                "offset": times["end time"],
-            }
-        )
-        read += _tiers(rows)
-    return read, []
+        return _tiers(table["tier"], table["annotation"], times), []
+    return [  # each tier is a column
+        tier
+        for column in others
+        for tier in _tiers(np.full(len(table), column), table[column], times)
+    ], []
 
 
 def _without_names(rows, path):
@@ -112,8 +100,8 @@ def _without_names(rows, path):
             f"as ELAN exports them; found the times {cells[0, 2:-1].tolist()} in line "
             "1. Export it again, with names of columns."
         )
-    columns = {"name": cells[:, 0], "word": cells[:, -1], "onset": begin, "offset": end}
-    return _tiers(pd.DataFrame(columns))
+    times = {"begin time": begin, "end time": end}
+    return _tiers(cells[:, 0], cells[:, -1], times)
 
 
 def _seconds(column):
@@ -123,12 +111,10 @@ def _seconds(column):
     return [float(word_tables.time_of(cell)) * scale for cell in column]
 
 
-def _tiers(rows):
+def _tiers(names, words, times):
     """Tiers of rows with the tier's name, each in order of time."""
+    rows = {"word": words, "onset": times["begin time"], "offset": times["end time"]}
     return [
-        tiers.make(
-            name,
-            of_one.sort_values("onset", kind="stable")[["word", "onset", "offset"]],
-        )
-        for name, of_one in rows.groupby("name", sort=False)
+        tiers.make(name, of_one.sort_values("onset", kind="stable"))
+        for name, of_one in pd.DataFrame(rows).groupby(np.asarray(names), sort=False)
     ]

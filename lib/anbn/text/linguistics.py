@@ -51,7 +51,7 @@ def annotate(words, tokens=None, *, language="en"):
     Raises
     ------
     ValueError
-        If the language is unknown, or tokens do not belong to these words.
+        If the language is unknown.
     """
     known = frequency_known(language)
     language = base(language)
@@ -140,18 +140,8 @@ def _sentences(word, words):
 
 
 def _from_tokens(tokens, n_words):
-    absent = {"word", "surprisal", "entropy"} - set(tokens)
-    if absent:
-        raise ValueError(
-            f"tokens lack the columns {', '.join(sorted(absent))}; found {list(tokens)}"
-        )
     tokens = tokens[tokens["word"] >= 0]
     owner = tokens["word"].to_numpy(int)
-    if len(owner) and owner.max() >= n_words:
-        raise ValueError(
-            f"tokens belong to words up to row {owner.max()}, but there are {n_words} "
-            "words: annotate the words the tokens were made with"
-        )
     found, first = np.unique(owner, return_index=True)
     surprisal, entropy = np.full((2, n_words), np.nan)
     surprisal[found] = np.bincount(owner, tokens["surprisal"])[found]

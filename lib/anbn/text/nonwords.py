@@ -114,10 +114,9 @@ def is_noise(text):
     words = re.findall(r"[^\W_]+", text.lower())
     if not words:
         return True  # (.) and (..) are pauses
-    numbers = all(word.isdigit() for word in words)
-    return (numbers and "." in text) or (
-        len(words) <= 3 and not NOISES.isdisjoint(words)
-    )
+    if "." in text and all(word.isdigit() for word in words):
+        return True
+    return len(words) <= 3 and not NOISES.isdisjoint(words)
 
 
 def remove_marks(rows, *, tiers=False):
@@ -145,10 +144,9 @@ def remove_marks(rows, *, tiers=False):
     for first, last in _open_brackets(words):
         left_out[" ".join(word.strip() for word in words[first : last + 1])] += 1
         words[first : last + 1] = [""] * (last + 1 - first)
+    bare = BARE | IN_TIERS if tiers else BARE
     for i, word in enumerate(words):
-        plain = word.strip().lower()
-        mark = plain in BARE or (tiers and plain in IN_TIERS)
-        if mark or (plain and _is_symbol(words, i, tiers)):
+        if word.strip().lower() in bare or _is_symbol(words, i, tiers):
             left_out[word.strip()] += 1
             words[i] = ""
             continue

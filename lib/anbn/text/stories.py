@@ -128,13 +128,7 @@ def read_prose(path, start_at=""):
             f"words between underscores ({in_italics[0]!r:.40}): {len(in_italics)}, "
             "read as they are written"
         )
-    if start_at:
-        sought = r"\s+".join(map(re.escape, start_at.split()))
-        found = re.search(sought, text)
-        if not found:
-            raise _without(path, start_at)
-        text = text[found.start() :]
-    text = text.strip()
+    text = text[_place(start_at, text, path) :].strip()
     if not text:
         raise StimulusError(f"{path} is empty: expected text.")
     return text, notes
@@ -228,11 +222,8 @@ def read_story(
     rng : numpy Generator
         For the synthetic timing of plain text; None: ``default_rng(0)``, the same each
         time.
-    missing : {"interpolate", "drop"}
-        What happens to words whose time a transcript does not hold, see
-        ``transcripts.read``.
-    tier : str
-        The tier of words of a TextGrid or an .eaf; "": found by what tiers hold.
+    missing, tier : str
+        Of a transcript, see ``transcripts.read``.
 
     Returns
     -------
@@ -251,38 +242,32 @@ def read_story(
         raise StimulusError(
             f"{path}: expected n_words of 0 (all words) or more, found {n_words}."
         )
-    n_words = n_words or None
     if formats.format_of(path) != "prose":
         found = transcripts.read(path, missing=missing, tier=tier)
-        words = _from(found.words, start_at, path).iloc[:n_words]
-        return Story(words, join_words(words), False, *found[1:])
+        words = found.words
+        place = _place(start_at, join_words(words), path)
+        words = words[words["end"] > place].iloc[: n_words or None]
+        words = words.reset_index(drop=True)
+        words[["start", "end"]] -= words["start"].iloc[0]
+        return Story(words, join_words(words), False, *found[1:4])
     text, notes = read_prose(path, start_at)
     text = re.sub(r"\s+", " ", text)
     rng = np.random.default_rng(0) if rng is None else rng
-    words = synthetic_timing(split_words(text, n_words=n_words), rng)
+    words = synthetic_timing(split_words(text, n_words=n_words or None), rng)
     notes = ["plain text, with the timing of a simulated reader", *notes]
     text = text[: words["end"].iloc[-1]]
     return Story(words, text, True, notes, Counter(), 0)
 
 
-def _without(path, start_at):
-    return StimulusError(
-        f"{path} does not hold {start_at!r}. Check `start_at` (parameter story_start): "
-        "words of the text, or empty to read all of it."
-    )
-
-
-def _from(words, start_at, path):
-    """Words from where a phrase first occurs."""
-    if not start_at:
-        return words
-    sought = r"\s+".join(map(re.escape, start_at.split()))
-    found = re.search(sought, join_words(words))
+def _place(phrase, text, path):
+    """The character of a text at which a phrase first occurs, 0 if it is empty."""
+    found = re.search(r"\s+".join(map(re.escape, phrase.split())), text)
     if not found:
-        raise _without(path, start_at)
-    words = words[words["end"] > found.start()].reset_index(drop=True)
-    first = words["start"].iloc[0]
-    return words.assign(start=words["start"] - first, end=words["end"] - first)
+        raise StimulusError(
+            f"{path} does not hold {phrase!r}. Check `start_at` (parameter "
+            "story_start): words of the text, or empty to read all of it."
+        )
+    return found.start()
 
 
 def story_onset(events, audio):

@@ -26,10 +26,7 @@ BEGINNINGS = {
     b"\x00\x05\x16\x07": "the companion that macOS writes beside a file (AppleDouble): "
     "name the file without `._`",
     b"ooBinaryFile": "in Praat's binary format: in Praat, save it as a text file",
-    b"RIFF": "a sound, not its transcript",
-    b"OggS": "a sound, not its transcript",
-    b"fLaC": "a sound, not its transcript",
-    b"ID3": "a sound, not its transcript",
+    (b"RIFF", b"OggS", b"fLaC", b"ID3"): "a sound, not its transcript",
     b"PAR1": "a parquet table: save it as .csv",
 }
 POINTERS = re.compile(
@@ -48,12 +45,12 @@ class StimulusError(ValueError):
 
 
 class Found(NamedTuple):
-    """What the reader of a format finds in a file."""
+    """Words of a file, and what was done to get them."""
 
-    rows: pd.DataFrame  # word, onset, offset; also timed, blank, speaker, aligned
-    notes: list  # of str: what a user should know of how it was read
-    left_out: Counter = Counter()  # marks that are no words
-    n_clipped: int = 0  # rows that ended after the next began
+    words: pd.DataFrame  # word, onset, offset; also timed, blank, speaker, aligned
+    notes: list  # of str, to be printed: what was left out, clipped, spread
+    left_out: Counter = Counter()  # marks that are no words, and how often each
+    n_clipped: int = 0  # words whose end was clipped to the next one's onset
     unit: str | None = None  # of the times: "s", or not said
 
 
@@ -69,13 +66,13 @@ def decode(path):
         was not fetched (git-annex, Git LFS).
     """
     path = Path(path)
-    if not path.is_symlink() and not path.exists():
-        raise FileNotFoundError(f"{path} is not there: expected a transcript or text.")
     if path.is_symlink() and not path.exists():
         raise StimulusError(
             f"{path} is a link to {os.readlink(path)!r:.200}, which is not here: fetch "
             "the content (of git-annex or DataLad: `datalad get` with the file's name)."
         )
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: expected a transcript or text.")
     if path.is_dir():
         raise StimulusError(f"{path} is a folder: name a file in it. {READ}.")
     raw = path.read_bytes()

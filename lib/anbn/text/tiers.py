@@ -7,7 +7,7 @@ than sentences, and neither phones, syllables nor numbers.
 import fnmatch
 import re
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -19,12 +19,14 @@ from anbn.text.textfiles import StimulusError, decode
 
 NAMED_WORDS = re.compile(
     r"(?:^|[^a-z])(?:words?|ort|ortho|orthography|orthographic|tokens?|wort|w[oö]rter|"
-    r"mots?|palabras?|parole|woorden|slova)(?:$|[^a-z])"
+    r"mots?|palabras?|parole|woorden|slova)(?:$|[^a-z])",
+    re.IGNORECASE,
 )
 NAMED_OTHERWISE = re.compile(
     r"(?:^|[^a-z])(?:phon\w*|phn|segments?|mau|kan|kas|mas|syl\w*|pos|tags?|upos|xpos|"
     r"lemmas?|lemmata|stress|tones?|tobi|breaks?|pitch|f0|gloss\w*|notes?|comments?|"
-    r"ipa|sampa|gestures?|translation|morph\w*)(?:$|[^a-z])"
+    r"ipa|sampa|gestures?|translation|morph\w*)(?:$|[^a-z])",
+    re.IGNORECASE,
 )
 ARPABET = frozenset(
     "aa ae ah ao aw ax axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl "
@@ -187,9 +189,14 @@ def _with_words(tiers, path):
     plausible = [tier for tier in filled if _may_be_words(tier, filled)]
     single = [tier for tier in plausible if _share_of_single(tier) >= MOST]
     for fits in (single, plausible):
-        named = [tier for tier in fits if NAMED_WORDS.search(tier.name.lower())]
-        fits = _once(named or fits)
-        if len(fits) > 1 and (_parallel(fits) or _few(fits)):
+        named = [tier for tier in fits if NAMED_WORDS.search(tier.name)]
+        fits = named or fits
+        fits = [  # without tiers that repeat another
+            tier
+            for i, tier in enumerate(fits)
+            if not any(tier.rows.equals(other.rows) for other in fits[:i])
+        ]
+        if len(fits) > 1 and _ambiguous(fits):
             raise StimulusError(
                 f"{path}: several tiers may be the words. Name one (parameter "
                 f"story_tier, argument tier). There are: {_listed(tiers)}."
@@ -212,9 +219,9 @@ def _words(tier):
 def _may_be_words(tier, filled):
     words = _words(tier)
     letters = words.str.contains(r"[^\W\d_]")
-    if NAMED_WORDS.search(tier.name.lower()):
+    if NAMED_WORDS.search(tier.name):
         return True
-    if NAMED_OTHERWISE.search(tier.name.lower()) or letters.mean() < 0.5:
+    if NAMED_OTHERWISE.search(tier.name) or letters.mean() < 0.5:
         return False
     bare = words.str.lower().str.replace(r"\d$", "", regex=True)
     if len(words) > 4 and bare.isin(ARPABET).mean() >= MOST:
@@ -230,52 +237,34 @@ def _share_of_single(tier):
     return (words.map(lambda word: len(orthography.split_row(word))) == 1).mean()
 
 
-def _edges(tier):
-    return set(np.round(tier.rows[["onset", "offset"]].to_numpy(float).ravel(), 3))
-
-
 def _divides(tier, other):
     """Whether a tier cuts the single words of another into smaller pieces."""
-    finer = len(tier.rows) > 1.3 * len(other.rows)
-    return finer and _share_of_single(other) >= MOST and _edges(other) <= _edges(tier)
+    if len(tier.rows) <= 1.3 * len(other.rows) or _share_of_single(other) < MOST:
+        return False
+    return _times(other, ["onset", "offset"]) <= _times(tier, ["onset", "offset"])
 
 
-def _once(tiers):
-    """Tiers without those that repeat another."""
-    kept = []
-    for tier in tiers:
-        if not any(tier.rows.equals(other.rows) for other in kept):
-            kept.append(tier)
-    return kept
+def _times(tier, columns):
+    return set(np.round(tier.rows[columns].to_numpy(float).ravel(), 3))
 
 
-def _parallel(tiers):
-    """Whether two tiers annotate the same speech: they share their onsets."""
-    onsets = [set(np.round(tier.rows["onset"].to_numpy(float), 3)) for tier in tiers]
-    return any(
-        len(a & b) > min(len(a), len(b)) / 2
-        for i, a in enumerate(onsets)
-        for b in onsets[i + 1 :]
-    )
+def _ambiguous(tiers):
+    """Whether tiers annotate the same speech, or one is no speaker's words.
 
-
-def _few(tiers):
-    """Whether a tier holds too little to be a speaker's words: remarks, say."""
+    Those of the same speech share their onsets; one of remarks, say, holds too little.
+    """
     sizes = [len(_words(tier)) for tier in tiers]
-    return min(sizes) < 0.05 * max(sizes)
+    pairs = combinations([_times(tier, ["onset"]) for tier in tiers], 2)
+    parallel = any(len(a & b) > min(len(a), len(b)) / 2 for a, b in pairs)
+    return parallel or min(sizes) < 0.05 * max(sizes)
 
 
 def _speakers(names):
     """Names of speakers from those of their tiers: ann of ``ann - words``."""
     found = [
-        re.sub(r"^[\W_]+|[\W_]+$", "", NAMED_WORDS.sub(" ", name.lower()))
-        for name in names
+        re.sub(r"^[\W_]+|[\W_]+$", "", NAMED_WORDS.sub(" ", name)) for name in names
     ]
-    found = [
-        name[name.lower().find(s) :][: len(s)]
-        for name, s in zip(names, found, strict=True)
-    ]
-    return found if all(found) and len(set(found)) == len(found) else list(names)
+    return found if all(found) and len(set(found)) == len(found) else names
 
 
 def _listed(tiers):

@@ -6,10 +6,7 @@ begins), ``start``, ``end`` (characters in the text that the model reads) and, w
 several people speak, ``speaker``.
 """
 
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,15 +35,6 @@ IN_100_NANOSECONDS = (8e5, 2e7)  # of HTK
 SHORTEST = 0.001  # s, a word in the median
 FASTEST = 0.03  # s between words in the mean: nobody speaks faster
 ANEW = 0.5  # a time under this part of the latest one begins a section
-
-
-class Transcript(NamedTuple):
-    """Words of a file, and what was done to get them."""
-
-    words: pd.DataFrame
-    notes: list  # of str, to be printed: what was left out, clipped, spread
-    left_out: Counter  # marks that are no words, and how often each
-    n_clipped: int  # words whose end was clipped to the next one's onset
 
 
 def read_words(path, *, missing="interpolate", tier=""):
@@ -78,7 +66,7 @@ def read(path, *, missing="interpolate", tier=""):
 
     Returns
     -------
-    transcript : Transcript
+    found : Found
         Its words have the columns ``word``, ``onset``, ``offset``, ``timed``,
         ``start``, ``end`` and, of several speakers, ``speaker``. Words without time
         keep their place in the text. Times in milliseconds are recognised. An end that
@@ -101,8 +89,9 @@ def read(path, *, missing="interpolate", tier=""):
         )
     found = _find(path, kind, tier)
     left_out, notes, shown = found.left_out, [*found.notes], kind in ("captions", "ass")
-    rows, hidden = _visible(found.rows, path)
-    notes += hidden
+    rows, n_invisible = _visible(found.words, path)
+    if n_invisible:
+        notes.append(f"characters that nobody sees, left out: {n_invisible}")
     if not shown:
         aligner = kind in ("textgrid", "eaf", "elan", "labels", "ctm", "json")
         rows, more = nonwords.remove_marks(rows, tiers=aligner)
@@ -112,12 +101,14 @@ def read(path, *, missing="interpolate", tier=""):
             f"marks that are no words left out, {sum(left_out.values())} in all: "
             f"{nonwords.name_them(left_out)}"
         )
-    rows, converted = _in_seconds(rows, path, kind, found.unit)
+    rows = _numbers(rows, path)
+    if not shown:
+        rows, converted = _in_seconds(rows, path, kind, found.unit)
+        notes += converted
     rows, in_order = _by_speaker(rows)
-    notes += converted + in_order
     rows, completed = _completed(rows)
-    notes += completed
-    ends = pd.to_numeric(rows["offset"], errors="coerce").to_numpy(float)
+    notes += in_order + completed
+    ends = rows["offset"].to_numpy()
     rows = check_words(rows, path, slack=SLACK_OF_GENTLE * ("aligned" in rows))
     over = ends - rows["offset"].to_numpy()
     n_clipped = int((over > ROUNDING).sum())
@@ -126,7 +117,6 @@ def read(path, *, missing="interpolate", tier=""):
             f"words that ended after the next began: {n_clipped}, by up to "
             f"{np.nanmax(over):.2f} s: their ends are clipped to it"
         )
-    rows["timed"] = rows.get("timed", rows["onset"].notna())
     words, n_several = (rows, 0) if shown else _spread_rows(rows)
     if n_several:
         n_more = int((~words["timed"]).sum() - (~rows["timed"]).sum())
@@ -134,7 +124,7 @@ def read(path, *, missing="interpolate", tier=""):
             f"rows of several words: {n_several}; times are spread over them, and "
             f"those of {n_more} words are not measured"
         )
-    n_hyphens = int(words["word"].astype(str).str.strip().isin(["-", "‐"]).sum())
+    n_hyphens = int(words["word"].str.strip().isin(["-", "‐"]).sum())
     words, n_joined = orthography.as_written(words)
     if n_hyphens:
         notes.append(
@@ -144,27 +134,41 @@ def read(path, *, missing="interpolate", tier=""):
     if n_joined:
         notes.append(f"rows of punctuation alone, joined to their words: {n_joined}")
     if missing == "interpolate":
-        words = _interpolate(words)
+        words = _filled(words)
     else:
         words.loc[~words["timed"], ["onset", "offset"]] = np.nan
     columns = ["word", "onset", "offset", "timed", "start", "end", "speaker"]
     words = words[[name for name in columns if name in words]]
-    return Transcript(words, notes, left_out, n_clipped + found.n_clipped)
+    return Found(words, notes, left_out, n_clipped + found.n_clipped)
 
 
 def _visible(rows, path):
-    """Rows without characters that nobody sees; StimulusError where some are lost."""
-    n_invisible, words = 0, []
-    for word in rows["word"].astype(str):
+    """Rows without characters that nobody sees, and how many these were."""
+    words, n_invisible = [], 0
+    for word in rows["word"]:
         word, n = visible(word)
-        n_invisible += n
         words.append(word)
+        n_invisible += n
     check_whole(" ".join(words), path)
-    if not n_invisible:
-        return rows, []
-    rows = rows.assign(word=pd.Series(words, index=rows.index, dtype=object))
-    rows = rows[rows["word"].str.strip() != ""].reset_index(drop=True)
-    return rows, [f"characters that nobody sees, left out: {n_invisible}"]
+    if n_invisible:
+        rows = rows.assign(word=pd.Series(words, index=rows.index, dtype=object))
+        rows = rows[rows["word"].str.strip() != ""].reset_index(drop=True)
+    return rows, n_invisible
+
+
+def _numbers(rows, path):
+    """Rows with times as numbers (NaN: blank), and whether each has an onset.
+
+    Raises StimulusError where there are no rows, and for a time that is no number.
+    """
+    if not len(rows):
+        raise StimulusError(f"{path} holds no words.")
+    for column in ("onset", "offset"):
+        times = pd.to_numeric(rows[column], errors="coerce").astype(float)
+        wrong = ~np.isfinite(times) & rows[column].notna()
+        _complain(path, rows, wrong, f"{column} is not a number")
+        rows = rows.assign(**{column: times})
+    return rows.assign(timed=rows.get("timed", rows["onset"].notna()))
 
 
 def _completed(rows):
@@ -175,53 +179,46 @@ def _completed(rows):
     all share what lies between. The last word of a file lasts as long as words do in
     the median.
     """
-    times = rows[["onset", "offset"]].apply(pd.to_numeric, errors="coerce")
-    onset, offset = times.to_numpy(float).T.copy()
-    empty = rows[["onset", "offset"]].isna().to_numpy().copy()
-    half = empty[:, 0] != empty[:, 1]
-    if not half.any() or np.isnan(offset).all():
+    half = rows["onset"].isna() != rows["offset"].isna()
+    if not half.any() or rows["offset"].isna().all():
         return rows, []
-    whole = ~empty.any(axis=1)
-    lasts = np.median((offset - onset)[whole]) if whole.any() else np.nan
-    length = rows["word"].astype(str).str.len().to_numpy()
-    timed = ~empty[:, 0]
-    for i in np.flatnonzero(half):
-        first, last, begin, end = i, i, onset[i], offset[i]
-        if np.isnan(begin):  # an end alone: back to where a time is known
-            while first > 0 and empty[first - 1].all():
-                first -= 1
-            begin = offset[first - 1] if first else np.nan
-        elif np.isnan(end):  # a beginning alone: on to where one is known
-            while last + 1 < len(rows) and empty[last + 1].all():
-                last += 1
-            if last + 1 == len(rows):
-                last, end = i, begin + lasts
-            elif empty[last + 1, 0]:
-                last, end = last + 1, offset[last + 1]
-            else:
-                end = onset[last + 1]
-        if np.isfinite([begin, end]).all() and begin <= end:
-            part = slice(first, last + 1)
-            onset[part], offset[part] = spread(length[part], begin, end)
-            empty[part] = False
-    rows = rows.assign(timed=timed)
-    for column, values in (("onset", onset), ("offset", offset)):
-        known = np.isfinite(values)
-        values = pd.Series(values, index=rows.index, dtype=object)
-        rows[column] = values.where(known, rows[column])
-    n_ends, n_onsets = int((half & timed).sum()), int((half & ~timed).sum())
+    n_ends, n_onsets = (
+        int((half & rows["timed"]).sum()),
+        int((half & ~rows["timed"]).sum()),
+    )
     notes = []
     if n_ends:
         notes.append(f"words without an end, which last until the next: {n_ends}")
     if n_onsets:
         notes.append(f"words without an onset, begun with the end before: {n_onsets}")
-    return rows, notes
+    return _filled(rows, halves=True), notes
+
+
+def _filled(words, *, halves=False):
+    """Words that share what lies between known times, by their characters.
+
+    With ``halves`` only where a word has one of its two times, and of the last word of
+    a file, whose end is absent, as long as words last in the median.
+    """
+    edges = words[["onset", "offset"]].to_numpy().ravel()  # of each word in turn
+    lasts = (words["offset"] - words["onset"]).median()
+    length = words["word"].str.len().to_numpy()
+    gaps = np.flatnonzero(np.diff(np.r_[False, np.isnan(edges), False])).reshape(-1, 2)
+    for first, end in gaps:
+        if first == 0 or (halves and first % 2 == end % 2 == 0):
+            continue
+        begin = edges[first - 1]
+        i, j, stop = first // 2, (end + 1) // 2, edges[end:][:1]
+        if end == len(edges) and first % 2:
+            j, stop = i + 1, [begin + lasts]
+        if len(stop) and begin <= stop[0]:
+            times = spread(length[i:j], begin, stop[0])
+            edges[2 * i : 2 * j] = np.column_stack(times).ravel()
+    return words.assign(onset=edges[::2], offset=edges[1::2])
 
 
 def _find(path, layout, tier):
     """What the reader of a file's format finds in it."""
-    if layout in ("captions", "ass"):
-        return captions.read(path, ass=layout == "ass")
     of_tiers = {
         "textgrid": tiers.read_textgrid,
         "eaf": tiers.read_eaf,
@@ -234,6 +231,8 @@ def _find(path, layout, tier):
     if layout == "json":
         return word_json.read(path, tier=tier)
     readers = {
+        "captions": captions.read,
+        "ass": captions.read_ass,
         "table": word_tables.read,
         "labels": word_tables.read_labels,
         "ctm": word_tables.read_ctm,
@@ -245,13 +244,13 @@ def _by_speaker(rows):
     """Rows in order of time, where each of several speakers' rows are in order."""
     if "speaker" not in rows or rows["speaker"].nunique() < 2:
         return rows.drop(columns="speaker", errors="ignore"), []
-    onset = pd.to_numeric(rows["onset"], errors="coerce")
-    ordered = onset.groupby(rows["speaker"].fillna("")).apply(
-        lambda times: times.dropna().is_monotonic_increasing
+    ordered = (
+        rows["onset"]
+        .groupby(rows["speaker"].fillna(""))
+        .apply(lambda times: times.dropna().is_monotonic_increasing)
     )
-    if onset.notna().all() and ordered.all():
-        order = onset.argsort(kind="stable")
-        rows = rows.iloc[order].reset_index(drop=True)
+    if rows["onset"].notna().all() and ordered.all():
+        rows = rows.sort_values("onset", kind="stable", ignore_index=True)
     speakers = rows["speaker"].dropna().unique()
     return rows, [f"{len(speakers)} speakers, in order of time: {', '.join(speakers)}"]
 
@@ -261,58 +260,41 @@ def _in_seconds(rows, path, layout, unit):
 
     Raises StimulusError where no unit fits.
     """
-    if not len(rows):
-        raise StimulusError(f"{path} holds no words.")
-    times = (
-        rows[["onset", "offset"]].apply(pd.to_numeric, errors="coerce").astype(float)
-    )
-    n_words = rows["word"].map(lambda text: len(orthography.split_row(str(text))))
+    times = rows[["onset", "offset"]]
+    n_words = rows["word"].map(lambda text: len(orthography.split_row(text)))
     each = (times["offset"] - times["onset"]) / n_words.clip(lower=1)
-    each = each[np.isfinite(each) & (each > 0)]
-    if layout in ("captions", "ass") or not len(each):
+    each = each[each > 0]
+    if not len(each):
         return rows, []
     middle = float(each.median())
-    known = times.to_numpy()[np.isfinite(times.to_numpy())]
-    whole = bool((known == np.round(known)).all())
-    scale = 1.0 if unit == "s" else None
-    if scale is None and whole and _within(middle, IN_MILLISECONDS):
-        scale = 1e-3
-    if (
-        scale is None
-        and whole
-        and layout == "labels"
-        and _within(middle, IN_100_NANOSECONDS)
-    ):
-        scale = 1e-7
-    scale = scale or 1.0
-    many = n_words.sum() >= 5
-    slow = middle * scale > (SLOWEST if many else HELD)
-    span = (np.nanmax(known) - np.nanmin(known)) * scale / max(n_words.sum(), 1)
-    fast = many and span < FASTEST and middle * scale < FASTEST
-    fast = fast or middle * scale < SHORTEST
-    if slow or fast:
+    scale, name = 1.0, "seconds"
+    if unit != "s" and (times.isna() | (times == times.round())).all(axis=None):
+        if IN_MILLISECONDS[0] <= middle <= IN_MILLISECONDS[1]:
+            scale, name = 1e-3, "milliseconds"
+        elif layout == "labels" and (
+            IN_100_NANOSECONDS[0] <= middle <= IN_100_NANOSECONDS[1]
+        ):
+            scale, name = 1e-7, "units of 100 ns"
+    n = n_words.sum()
+    span = (times.max(axis=None) - times.min(axis=None)) * scale / max(n, 1)
+    lasts = middle * scale
+    fast = n >= 5 and span < FASTEST and lasts < FASTEST
+    if lasts > (SLOWEST if n >= 5 else HELD) or fast or lasts < SHORTEST:
         raise StimulusError(
-            f"{path}: in seconds a word lasts {middle * scale:.4g} s in the median "
-            f"(onset {rows['onset'].iloc[0]}, offset {rows['offset'].iloc[0]} of "
-            f"{str(rows['word'].iloc[0])!r:.60}): are they milliseconds, samples or "
+            f"{path}: in seconds a word lasts {lasts:.4g} s in the median "
+            f"(onset {rows['onset'].iloc[0]:g}, offset {rows['offset'].iloc[0]:g} of "
+            f"{rows['word'].iloc[0]!r:.60}): are they milliseconds, samples or "
             "frames? Convert them to seconds, or name the columns onset_ms, offset_ms."
         )
     if scale == 1.0:
         return rows, []
-    for column in ("onset", "offset"):
-        found = times[column] * scale
-        rows[column] = found.astype(object).where(found.notna(), rows[column])
-    name = "milliseconds" if scale == 1e-3 else "units of 100 ns"
+    rows = rows.assign(**(times * scale))
     return rows, [f"times read as {name} (a word lasts {middle:.0f} of them)"]
-
-
-def _within(value, limits):
-    return limits[0] <= value <= limits[1]
 
 
 def _spread_rows(rows):
     """Rows of several words as a row a word, times in proportion to their letters."""
-    places = rows["word"].astype(str).map(orthography.split_row)
+    places = rows["word"].map(orthography.split_row)
     several = places.map(len) > 1
     if not several.any():
         return rows, 0
@@ -324,13 +306,11 @@ def _spread_rows(rows):
         line = row["word"]
         length = [end - start for start, end in spans]
         times = spread(length, row["onset"], row["offset"])
-        for k, ((start, end), onset, offset) in enumerate(
-            zip(spans, *times, strict=True)
-        ):
+        for (start, end), onset, offset in zip(spans, *times, strict=True):
             word = row | {"word": line[start:end], "onset": onset, "offset": offset}
-            word["timed"] = bool(row["timed"] and k == 0)
-            word["blank"] = row.get("blank") if k == 0 else line[start - 1].isspace()
-            words.append(word)
+            if start > spans[0][0]:
+                word |= {"timed": False, "blank": line[start - 1].isspace()}
+            words.append({"blank": None} | word)
     return pd.DataFrame(words), int(several.sum())
 
 
@@ -343,56 +323,46 @@ def check_words(words, source, *, slack=0.0):
     Returns
     -------
     words : DataFrame
-        The same, with a fresh index and times as float.
+        The same, with a fresh index.
     """
-    if len(words) == 0:
-        raise StimulusError(f"{source} holds no words.")
     words = words.reset_index(drop=True)
-    untimed = words[["onset", "offset"]].isna().all(axis=1)
-    if untimed.all():
-        raise StimulusError(f"{source}: none of its {len(words)} words has a time.")
-    for column in ("onset", "offset"):
-        times = pd.to_numeric(words[column], errors="coerce").astype(float)
-        wrong = ~np.isfinite(times) & ~untimed
-        _complain(source, words, wrong, f"{column} is not a number")
-        words[column] = times
     onset, offset = words["onset"], words["offset"]
-    _complain(source, words, onset < 0, "onset is negative")
-    _complain(source, words, offset > LONGEST, "offset in days: are they milliseconds")
-    _complain(source, words, offset < onset, "offset lies before the onset")
+    if (onset.isna() & offset.isna()).all():
+        raise StimulusError(f"{source}: none of its {len(words)} words has a time.")
     latest = onset.cummax()
     early = latest.ffill().shift() - onset > slack
-    _check_order(source, words, early)
+    for wrong, what in (
+        (onset.isna() & offset.notna(), "onset is not a number"),
+        (offset.isna() & onset.notna(), "offset is not a number"),
+        (onset < 0, "onset is negative"),
+        (offset > LONGEST, "offset in days: are they milliseconds"),
+        (offset < onset, "offset lies before the onset"),
+    ):
+        _complain(source, words, wrong, what)
+    what = "onset before that of the word before"
+    _complain(source, words, early, what, _advice(onset, early))
     following = latest.bfill().shift(-1)
     return words.assign(onset=latest, offset=offset.clip(lower=latest, upper=following))
 
 
-def _check_order(source, words, early):
-    """Raise StimulusError for words that begin before the one before them."""
-    if not early.any():
-        return
-    onset = words["onset"].to_numpy()
-    known = np.flatnonzero(np.isfinite(onset))
-    falls = [
-        (int(i), onset[j], onset[i])
-        for j, i in pairwise(known)
-        if onset[i] < onset[j] and early.iloc[i]
-    ]
-    anew = [fall for fall in falls if fall[2] < ANEW * fall[1]]
-    if anew:
-        at = ", ".join(f"{i + 1} ({a:g} s, then {b:g} s)" for i, a, b in anew[:6])
-        advice = (
-            f"Times begin anew at word {at}. If these are sections or runs, each with "
-            "a clock of its own, add to the times of each the second at which it "
-            "begins on the clock of the whole story; or make a story of each."
-        )
-    else:
-        advice = (
+def _advice(onset, early):
+    """What to do about words that begin before the one before them."""
+    known = onset.dropna()
+    before = known.shift()
+    anew = known[early[known.index] & (known < ANEW * before)]
+    if not len(anew):
+        return (
             "Correct these times, or leave them blank: a word without time gets one "
             "from its neighbours."
         )
-    what = "onset before that of the word before"
-    _complain(source, words, early, what, advice)
+    at = ", ".join(
+        f"{i + 1} ({before[i]:g} s, then {onset[i]:g} s)" for i in anew.index[:6]
+    )
+    return (
+        f"Times begin anew at word {at}. If these are sections or runs, each with "
+        "a clock of its own, add to the times of each the second at which it "
+        "begins on the clock of the whole story; or make a story of each."
+    )
 
 
 def _complain(source, words, wrong, what, advice=""):
@@ -404,13 +374,3 @@ def _complain(source, words, wrong, what, advice=""):
             f"{w['word']!r:.80} ({w['onset']!s:.40} to {w['offset']!s:.40} s); "
             f"{int(wrong.sum())} such words. {advice}".rstrip()
         )
-
-
-def _interpolate(words):
-    onset, offset = words[["onset", "offset"]].to_numpy(float).T.copy()
-    length = words["word"].astype(str).str.len().to_numpy()
-    gaps = np.flatnonzero(np.diff(np.r_[False, np.isnan(onset), False])).reshape(-1, 2)
-    for i, j in gaps:
-        if i > 0 and j < len(words):
-            onset[i:j], offset[i:j] = spread(length[i:j], offset[i - 1], onset[j])
-    return words.assign(onset=onset, offset=offset)

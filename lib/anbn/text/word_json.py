@@ -15,6 +15,8 @@ BEGINS = "Ġ▁"  # a blank, as GPT-2 and SentencePiece write it
 CONTINUES = "##"  # as BERT writes it
 OF_WORDS = 1 / 3  # of all pieces: fewer that begin a word tell nothing
 SPECIAL = re.compile(r"\[_\w+\]|<\|.*\|>")  # [_BEG_], [_TT_100]
+# of words before segments: a file may hold both
+LISTS = "words word_segments segments transcription result fragments".split()
 TEXTS = ("word", "text", "punctuated_word")
 
 
@@ -78,25 +80,16 @@ def read(path, *, tier=""):
     StimulusError
         If it is no JSON, or of a structure that is not known.
     """
-    text = decode(path)
     try:
-        found = json.loads(text)
+        found = json.loads(decode(path))
     except ValueError as error:
-        lines = [line for line in text.split("\n") if line.strip()]
-        if len(lines) > 1 and all(re.match(r"\s*\{.*\}\s*$", line) for line in lines):
-            raise StimulusError(
-                f"{path} holds JSON lines ({len(lines)} objects, one a line), expected "
-                "one JSON value: write one .json, or word, onset and offset to .tsv."
-            ) from error
         raise StimulusError(
-            f"{path} cannot be read as JSON: {error}. Is the file whole?"
+            f"{path} cannot be read as JSON: {error}. Is the file whole? Of JSON lines "
+            "(an object a line) write one .json, or word, onset and offset to .tsv."
         ) from error
     if isinstance(found, dict) and isinstance(found.get("tiers"), dict):
         return Found(*tiers.choose(_tiers(found["tiers"], path), path, tier))
-    items = _items(found)
-    rows = [
-        row for item in items or [] if isinstance(item, dict) for row in _rows(item)
-    ]
+    rows = [row for it in _items(found) if isinstance(it, dict) for row in _rows(it)]
     if not rows:
         raise StimulusError(
             f"{path}: JSON of a structure not known: {_shape(found)}. {READ}."
@@ -110,22 +103,10 @@ def read(path, *, tier=""):
 
 def _items(found):
     """The list of words or of segments, wherever it stands."""
-    if isinstance(found, list):
-        return found
     if not isinstance(found, dict):
-        return None
-    names = (
-        "words",  # before segments: a file may hold both
-        "word_segments",
-        "segments",
-        "transcription",
-        "result",
-        "fragments",
-    )
-    for name in names:
-        if isinstance(found.get(name), list) and found[name]:
-            return found[name]
-    return None
+        return found if isinstance(found, list) else []
+    lists = (found[name] for name in LISTS if isinstance(found.get(name), list))
+    return next(filter(None, lists), [])
 
 
 def _rows(item):
@@ -145,18 +126,26 @@ def _rows(item):
     onset, offset = item.get("start", item.get("begin")), item.get("end")
     offsets = item.get("offsets")
     if isinstance(offsets, dict):  # whisper.cpp, in milliseconds
-        onset, offset = (_thousandth(offsets.get(name)) for name in ("from", "to"))
+        onset, offset = _in_seconds(offsets)
         tokens = _tokens(item, text)
         if tokens:
             return tokens
-    row = {"word": text, "onset": onset, "offset": offset}
-    if item.get("speaker") is not None:
-        row["speaker"] = str(item["speaker"])
-    if isinstance(item.get("startOffset"), int) and isinstance(
-        item.get("endOffset"), int
-    ):
-        row |= {"first": item["startOffset"], "end": item["endOffset"]}
+    row = {"word": text, "onset": onset, "offset": offset} | _speaker(item)
+    places = [item.get(name) for name in ("startOffset", "endOffset")]  # Gentle
+    if all(isinstance(place, int) for place in places):
+        row |= dict(zip(("first", "end"), places, strict=True))
     return [row]
+
+
+def _in_seconds(times):
+    """Beginning and end, from milliseconds; None where there is no number."""
+    found = [times.get(name) for name in ("from", "to")]
+    return [t / 1000 if isinstance(t, int | float) else None for t in found]
+
+
+def _speaker(item):
+    who = item.get("speaker")
+    return {} if who is None else {"speaker": str(who)}
 
 
 def _tokens(segment, text):
@@ -165,48 +154,36 @@ def _tokens(segment, text):
     A token may hold part of a character, and its time may be missing.
     """
     tokens = [
-        {"word": token["text"], "onset": times.get("from"), "offset": times.get("to")}
+        (token["text"], *_in_seconds(times))
         for token in segment.get("tokens") or []
         if isinstance(token, dict)
         and isinstance(token.get("text"), str)
         and isinstance(times := token.get("offsets"), dict)
         and not SPECIAL.fullmatch(token["text"].strip())
     ]
-    if "".join(token["word"] for token in tokens).strip() != text.strip():
+    if "".join(token for token, *_ in tokens).strip() != text.strip():
         return []
-    for token in tokens:
-        token["onset"] = _thousandth(token["onset"])
-        token["offset"] = _thousandth(token["offset"])
     rows = pd.DataFrame(tokens, columns=["word", "onset", "offset"])
     words = joined(rows).drop(columns="blank").to_dict("records")
-    if words and segment.get("speaker") is not None:
-        words = [word | {"speaker": str(segment["speaker"])} for word in words]
-    return words
-
-
-def _thousandth(time):
-    return time / 1000 if isinstance(time, int | float) else None
+    return [word | _speaker(segment) for word in words]
 
 
 def _from_transcript(rows, text):
     """Gentle's words with the punctuation that stands at them in its transcript."""
     if "first" not in rows or rows[["first", "end"]].isna().any(axis=None):
         return rows
-    words = []
-    edges = [*rows["first"].astype(int)[1:], len(text)]
-    last = 0
-    for first, end, following in zip(
-        rows["first"].astype(int), rows["end"].astype(int), edges, strict=True
-    ):
-        if text[first:end] == "" or following < end:
+    words, last = [], 0
+    first, end = rows[["first", "end"]].to_numpy(int).T.tolist()
+    for begin, stop, following in zip(first, end, [*first[1:], len(text)], strict=True):
+        if begin == stop or following < stop:
             return rows
-        while first > last and not text[first - 1].isspace():
-            first -= 1
-        blank = " " * (first > last or not words)
-        while end < following and not text[end].isspace():
-            end += 1
-        words.append(blank + text[first:end])
-        last = end
+        while begin > last and not text[begin - 1].isspace():
+            begin -= 1
+        blank = " " * (begin > last or not words)
+        while stop < following and not text[stop].isspace():
+            stop += 1
+        words.append(blank + text[begin:stop])
+        last = stop
     return rows.assign(word=words)
 
 
