@@ -72,8 +72,9 @@ sweep: $(ENV)  ## run params/sweeps/SWEEP.yaml [SCHEDULER=tcp://...|slurm] [JOBS
 data: $(ENV)  ## fetch what STUDY needs from outside (OpenNeuro: of SUBJECTS="sub-001 ...")
 	$(BIN)/python -m anbn.study.data $(STUDY) --subjects="$(SUBJECTS)"
 
-test: $(ENV)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(ENV)  ## run the tests, a file at a time on each core, four at most
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
+	    $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-faults: $(ENV)  ## kill, fill the disk, damage files; print how each fault ended
 	$(BIN)/python -m pytest -m faults tests/faults

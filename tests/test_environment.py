@@ -73,3 +73,23 @@ def test_package_is_found_in_lib():
     import anbn
 
     assert (ROOT / "lib" / "anbn" / "__init__.py").samefile(anbn.__file__)
+
+
+IMPORTED_AS = {"scikit-learn": "sklearn", "python-picard": "picard", "pyyaml": "yaml"}
+COMMANDS = {  # called by the Makefile, by pip, or by another library that we call
+    *("jupyterlab", "ipykernel", "ruff", "setuptools", "pytest-xdist", "pyarrow"),
+}
+
+
+def test_something_calls_every_library_and_its_licence_is_told():
+    folders = ("lib", "notebooks", "tests", "benchmarks", "requirements")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    told = told.partition("## Dependencies")[2].partition("\n## ")[0]
+    for name in pip_section():
+        module = IMPORTED_AS.get(name, name.replace("-", "_"))
+        called = re.search(rf"(?m)^\s*(import|from) {module}\b", code)
+        assert called or name in COMMANDS, f"nothing calls {name}"
+        row = re.search(rf"(?m)^\|.*\b{re.escape(name)}\b.*\|$", told)
+        assert row, f"CONTRIBUTING.md does not tell the licence of {name}"
