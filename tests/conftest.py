@@ -12,21 +12,12 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from anbn.models.loading import LanguageModel
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # small models only wait for more
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Small models only wait for more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

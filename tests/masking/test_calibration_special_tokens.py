@@ -12,7 +12,6 @@ from anbn.masking.evaluation import Trial
 from anbn.models import neurons
 from anbn.models.loading import LanguageModel
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 BOS, UNIT = 1, 7
 CAUSAL = [n for n, f in FAMILIES.items() if "Causal" in f.model.__name__] + ["gpt2"]
 

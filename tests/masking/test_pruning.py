@@ -12,7 +12,6 @@ from anbn.masking import intervene, pruning
 from anbn.models import loading, neurons, resizing, wiring
 from anbn.models.structure import StructureError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 PHI3 = families.Family(
     transformers.Phi3ForCausalLM,
     transformers.Phi3Config,

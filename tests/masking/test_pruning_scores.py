@@ -10,7 +10,6 @@ from anbn.masking import pruning
 from anbn.models import neurons
 from anbn.models.structure import StructureError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 DENSE = [name for name in families.FAMILIES if name != "mixtral"]
 
 

@@ -22,8 +22,6 @@ from anbn.masking import intervene
 from anbn.models import attention, neurons
 from anbn.models.structure import StructureError, find_blocks
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 IDS = torch.arange(3, 27).view(2, 12)
 GPT = {**OWN_NAMES, "n_layer": 3, "n_embd": 24, "n_head": 4, "n_positions": 64}
 ROTARY = {**GPT, "rotary_dim": 6, "tie_word_embeddings": False}

@@ -10,7 +10,6 @@ from anbn.masking import intervene
 from anbn.models import neurons, structure
 from anbn.models.structure import StructureError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 IN_MODULES = [kind for kind in neurons.KINDS if kind != "qk"]
 CASES = [(name, kind) for name, (*_, sites) in OTHERS.items() for kind in neurons.KINDS]
 

@@ -5,8 +5,6 @@ import pytest
 from anbn.networks import decomposition, stability
 from anbn.stats import matching
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUICK = {"n_bootstrap": 6, "n_halves": 3, "n_null_sets": 4}
 
 

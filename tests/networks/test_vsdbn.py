@@ -6,8 +6,6 @@ import xarray as xr
 from anbn.networks import vsdbn
 from anbn.stats import timeseries
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def planted(rng):
