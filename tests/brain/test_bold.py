@@ -1,3 +1,5 @@
+import os
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -483,6 +485,94 @@ def test_memory_is_that_of_one_run(tmp_path, rng):
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1]
     assert peaks[1] < 4 * 8e6
+
+
+def hashes(folder):
+    return {path.name: artifacts.sha256(path) for path in folder.iterdir()}
+
+
+def test_runs_on_workers_are_those_of_the_loop(
+    tmp_path, arrays, files, rng, capsys, two_workers
+):
+    """Of volumes, of tables in parts, and of arrays with confounds of their own."""
+    paths, mask = files
+    several = save_parts(tmp_path, arrays, [25, 35])
+    confounds = [pd.DataFrame({"x": rng.normal(size=60)}) for _ in arrays]
+    given = dict(zip(arrays, zip(arrays.values(), confounds, strict=True), strict=True))
+    arrays["s2"][:, 1] = np.arange(60)
+    np.save(tmp_path / "s2.npy", arrays["s2"])  # a column to leave out is said
+    for k, (runs, options) in enumerate(
+        [
+            (sources.runs_of_files(paths), {"mask": mask, "smoothing": 4.0}),
+            (several, {"run_lengths": [25, 35], "n_times": 60, "parts": True}),
+            (given, {"confounds": ["x"], "names": list("xyz")}),
+            (sources.runs_of_files([str(tmp_path / "s2.npy")]), {}),
+        ]
+    ):
+        found = []
+        for client in (None, two_workers):
+            out = tmp_path / f"{k} {client is None}"
+            bold.prepare(runs, out, client=client, **options, **CLOCK)
+            found.append((hashes(out), capsys.readouterr().out))
+        assert found[0] == found[1]
+        assert len(found[0][0]) == len(runs) + 1
+    assert "left out column" in found[0][1]
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_an_error_on_a_worker_is_that_of_the_loop(tmp_path, files, two_workers, row):
+    paths, mask = files
+    Path(paths[row]).write_bytes(Path(paths[row]).read_bytes()[:20_000])
+    runs, said = sources.runs_of_files(paths), []
+    for client in (None, two_workers):
+        with pytest.raises(bold.BoldError) as error:
+            bold.prepare(runs, tmp_path / "out", mask=mask, client=client, **CLOCK)
+        said.append(str(error.value))
+    assert said[0] == said[1] and paths[row] in said[0]
+
+
+def test_a_worker_that_dies_over_a_run_changes_nothing(
+    tmp_path, files, monkeypatch, two_workers
+):
+    paths, mask = files
+    runs, make = sources.runs_of_files(paths), sources.reader
+    bold.prepare(runs, tmp_path / "loop", mask=mask, **CLOCK)
+
+    def reader(*args, **options):
+        read, *rest = make(*args, **options)
+
+        def dying(run):
+            died = tmp_path / "died"
+            if run.name.endswith("run-2") and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), 9)
+            return read(run)
+
+        return dying, *rest
+
+    monkeypatch.setattr(sources, "reader", reader)
+    bold.prepare(runs, tmp_path / "out", mask=mask, client=two_workers, **CLOCK)
+    assert (tmp_path / "died").exists()
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "loop")
+
+
+def test_a_run_that_is_no_longer_wanted_is_not_written(
+    tmp_path, arrays, monkeypatch, two_workers
+):
+    """Else a task that was left behind would write over what is made after it."""
+
+    def read(run, names):
+        (tmp_path / run.name).touch()
+        time.sleep(1.0 * (run.name == "s2"))
+        return run.data, list("abc")
+
+    monkeypatch.setattr(bold, "_read_given", read)
+    arrays["s1"] = arrays["s1"][:5]
+    with pytest.raises(bold.BoldError, match="s1: 5 volumes"):
+        bold.prepare(arrays, tmp_path / "out", client=two_workers, **CLOCK)
+    assert (tmp_path / "s2").exists()
+    time.sleep(1.5)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_failed_write_leaves_nothing_half_written(tmp_path, arrays, monkeypatch):
