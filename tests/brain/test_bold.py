@@ -470,17 +470,18 @@ def test_next_run_is_read_when_the_last_one_is_written(tmp_path, files, monkeypa
     assert events == [(what, name) for name in names for what in ("read", "write")]
 
 
-def test_memory_is_that_of_one_run(tmp_path, rng):
+def test_memory_is_that_of_one_run(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(cleaning, "COLUMNS", 200)
     files = []
     for k in range(4):
         path = tmp_path / f"sub-0{k}.npy"
-        np.save(path, rng.normal(size=(100, 20_000)).astype(np.float32))  # 8 MB
+        np.save(path, rng.normal(size=(400, 5000)).astype(np.float32))  # 8 MB
         files.append(str(path))
     peaks = []
     for some in (files[:1], files[:1], files):  # the first call imports and caches
         runs = sources.runs_of_files(some)
         tracemalloc.start()
-        bold.prepare(runs, tmp_path / "out", **CLOCK)
+        bold.prepare(runs, tmp_path / "out", tr=2.0, high_pass=2000.0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1]
@@ -563,6 +564,8 @@ def test_a_run_that_is_no_longer_wanted_is_not_written(
 
     def read(run, names):
         (tmp_path / run.name).touch()
+        while not (tmp_path / "s2").exists():
+            time.sleep(0.01)
         time.sleep(1.0 * (run.name == "s2"))
         return run.data, list("abc")
 

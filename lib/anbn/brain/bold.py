@@ -1,4 +1,4 @@
-"""BOLD: runs read, cleaned and kept on disk, one at a time."""
+"""BOLD: runs read, cleaned and kept on disk, one at a time or one a worker."""
 
 import re
 import tempfile
@@ -23,6 +23,7 @@ from anbn.core import artifacts, workers
 from anbn.core.tables import choose, some
 from anbn.stats import timeseries
 
+LEVEL, N_DRAWS = 0.05, 1000  # of the test whether runs are repeats
 BETTER = 6.0  # spreads of chance by which another lag must fit better to be named
 INDEX = "runs.json"  # beside the runs: whose they are
 
@@ -190,7 +191,7 @@ def prepare(
     if not (np.isfinite(tr) and tr > 0):
         raise BoldError(f"tr: found {tr} s, expected more than 0")
     read, strict = partial(_read_given, names=names), True
-    given, folder = isinstance(runs, dict), Path(folder)
+    given, folder = isinstance(runs, dict), Path(folder).absolute()
     if given:
         runs, mask = [_given(name, data) for name, data in runs.items()], None
     else:
@@ -267,7 +268,7 @@ def reopen(folder):
     )
 
 
-def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
+def check_repeats(brain, *, tr, rng):
     """Whether runs of a subject that are to be averaged are of one story at all.
 
     Their correlation, mean over voxels or regions, pairs of runs and subjects, is held
@@ -280,9 +281,6 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
     tr : float
         s.
     rng : numpy Generator
-    level : float
-        Of p.
-    n_draws : int
 
     Returns
     -------
@@ -310,21 +308,21 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
     pairs = np.concatenate(list(curves.values()))
     # nearer lags are those of the same story, too
     near = min(round(20 / tr), pairs.shape[1] // 4)
-    lags = rng.integers(near, pairs.shape[1] - near + 1, size=(n_draws, len(pairs)))
+    lags = rng.integers(near, pairs.shape[1] - near + 1, size=(N_DRAWS, len(pairs)))
     null = pairs[np.arange(len(pairs)), lags].mean(1)
     observed = pairs[:, 0].mean()
-    p = (1 + (null >= observed).sum()) / (1 + n_draws)
+    p = (1 + (null >= observed).sum()) / (1 + N_DRAWS)
     begun = _begun_later(curves, tr)
-    if p <= level and begun:
+    if p <= LEVEL and begun:
         print(f"{begun}: is its beginning cut off, or the wrong file named?")
-    if p > level:
+    if p > LEVEL:
         hint = f"{begun}: cut them to one beginning. " if begun else ""
         subject, runs = next(iter(several.items()))
         lengths = [len(run) for run in runs]
         raise BoldError(
             f"runs of a subject would be averaged as repeats of one story, but "
             f"correlate no more than by chance: r = {observed:.3f} over {len(r)} "
-            f"subjects with several runs, {np.quantile(null, 1 - level):.3f} by chance "
+            f"subjects with several runs, {np.quantile(null, 1 - LEVEL):.3f} by chance "
             f"(p = {p:.2g}). {hint}If they are parts of one story, set in stage 01 "
             f"run_lengths (of {subject} as {lengths}) with word times that go on from "
             "part to part, and runs_are: parts here. If they are of other stories, "
@@ -335,15 +333,7 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
 
 
 def _begun_later(curves, tr):
-    """Who has runs that fit much better when one is taken to begin later; or "".
-
-    Parameters
-    ----------
-    curves : dict of str to list of arrays of shape (n_times,)
-        Correlation of each pair of a subject's runs, by circular lag.
-    tr : float
-        s.
-    """
+    """Who has runs that fit much better when one is taken to begin later; or ""."""
     lines = []
     for subject, pairs in curves.items():
         for pair, curve in enumerate(pairs):
