@@ -276,13 +276,13 @@ def test_every_run_of_the_clock_is_cleaned_by_itself(tmp_path, arrays, rng):
         files[name] = data, motion
     options = {"n_times": 60, "run_lengths": lengths, "confounds": ["x"], **CLOCK}
     brain = bold.prepare(files, tmp_path / "whole", **options)
-    assert brain.lengths_of(brain.runs[0]) == (25, 35)
+    assert brain.lengths_of(brain.runs[0]) == [25, 35]
     for run, (data, motion) in zip(brain.runs, files.values(), strict=True):
         for rows in (slice(0, 25), slice(25, 60)):
             expected = naive(data[rows], motion["x"].to_numpy()[rows])
             np.testing.assert_allclose(run[rows], expected, atol=1e-3)
     again = bold.reopen(tmp_path / "whole")
-    assert (again.run_lengths, again.parts) == ((25, 35), False)
+    assert (again.run_lengths, again.parts) == ([25, 35], False)
 
 
 def save_parts(folder, arrays, lengths):

@@ -43,8 +43,8 @@ class Brain:
     mask : image or None
         3D, of voxels, without those constant in some run.
     standardise : str
-    run_lengths : tuple of int
-        Volumes of each run that the story's clock is made of, () for one.
+    run_lengths : list of int
+        Volumes of each run that the story's clock is made of, empty for one.
     parts : bool
         Whether a subject's files are these runs; else each file is the whole clock.
     """
@@ -54,7 +54,7 @@ class Brain:
     names: list | None
     mask: nibabel.Nifti1Image | None
     standardise: str = "zscore"
-    run_lengths: tuple = ()
+    run_lengths: list = ()
     parts: bool = False
 
     @property
@@ -206,12 +206,15 @@ def prepare(
         optional = cleaning.optional_patterns(there, confounds)
     paths, seen, items = [], Counter(), []
     for run in runs:
-        paths.append(_path(folder, run, paths))
-        lengths = run_lengths
+        path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', run.name)}.npy"
+        if path in paths:
+            raise BoldError(f"{run.bold}: another run is called {run.name} as well")
+        paths.append(path)
+        own = n_times, run_lengths
         if parts:
-            lengths, n_times = (), run_lengths[seen[run.subject]]
+            own = run_lengths[seen[run.subject]], ()
         seen[run.subject] += 1
-        items.append((run, paths[-1], n_times, lengths))
+        items.append((run, path, *own))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as wanted:
         task = partial(
@@ -240,9 +243,14 @@ def prepare(
     _check_distinct(runs, loaded)
     if strict:
         _check_shared_columns(runs, loaded, names)
-    about = {"runs": [path.stem for path in paths], "names": names, "parts": parts}
-    about |= {"subjects": [run.subject for run in runs], "standardise": standardise}
-    about["run_lengths"] = list(run_lengths)
+    about = {
+        "runs": [path.stem for path in paths],
+        "subjects": [run.subject for run in runs],
+        "names": names,
+        "standardise": standardise,
+        "run_lengths": list(run_lengths),
+        "parts": parts,
+    }
     artifacts.write_json(folder / INDEX, about)
     return replace(reopen(folder), mask=mask)
 
@@ -255,17 +263,8 @@ def reopen(folder):
     brain : Brain
     """
     about = artifacts.read_json(Path(folder) / INDEX)
-    files = [Path(folder) / f"{name}.npy" for name in about["runs"]]
-    runs = [np.load(file, mmap_mode="r") for file in files]
-    return Brain(
-        runs,
-        about["subjects"],
-        about["names"],
-        None,
-        about["standardise"],
-        run_lengths=tuple(about["run_lengths"]),
-        parts=about["parts"],
-    )
+    files = [Path(folder) / f"{name}.npy" for name in about.pop("runs")]
+    return Brain([np.load(f, mmap_mode="r") for f in files], mask=None, **about)
 
 
 def check_repeats(brain, *, tr, rng):
@@ -512,10 +511,3 @@ def _check_shared_columns(runs, loaded, names):
             f"{runs[0].bold} on: it is no BOLD (time, stimulus?) and would be a region "
             "that all share. Take it out of the tables."
         )
-
-
-def _path(folder, run, taken):
-    path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', run.name)}.npy"
-    if path in taken:
-        raise BoldError(f"{run.bold}: another run is called {run.name} as well")
-    return path
