@@ -10,6 +10,7 @@ import threading
 ADDRESS = "ANBN_WORKERS"  # environment variable that holds a scheduler's address
 CONNECT = 10.0  # s, to reach a scheduler
 WORKERS_WITHIN = 60.0  # s, for a scheduler that has none to get one
+SLOT = "subject"  # resource of workers that run stages beside subjects
 AGAIN = "See that scheduler and workers run, and run this again."
 _alone = threading.Lock()  # a worker takes one item at a time, whatever its threads
 
@@ -104,7 +105,8 @@ def each(function, items, client=None, *, shared=()):
         shared = client.scatter(list(shared), broadcast=True, hash=False)
     try:
         while True:
-            while not failed and len(running) < _n_workers(client):
+            free = [] if failed else _free(client, [at for _, at in running.values()])
+            for options in free:
                 if (job := next(waiting, None)) is None:
                     break
                 # an item goes with its task: a worker that dies loses nothing
@@ -112,9 +114,9 @@ def each(function, items, client=None, *, shared=()):
                     {"distributed.admin.large-graph-warning-threshold": "1 PB"}
                 ):
                     future = client.submit(
-                        _one_item, function, job[1], *shared, pure=False
+                        _one_item, function, job[1], *shared, pure=False, **options
                     )
-                running[future] = job[0]
+                running[future] = job[0], options.get("workers")
                 finished.add(future)
             while first in done:
                 yield _result(done.pop(first), first)
@@ -122,7 +124,7 @@ def each(function, items, client=None, *, shared=()):
             if not running:
                 return
             future = next(finished)
-            done[running.pop(future)] = future
+            done[running.pop(future)[0]] = future
             failed |= future.status != "finished"
     finally:
         if client.status == "running":
@@ -137,11 +139,17 @@ def _one_item(function, item, *shared):
     return result, out.getvalue(), err.getvalue()
 
 
-def _n_workers(client):
+def _free(client, taken):
+    """Options of ``client.submit`` for every worker that none of ours is at."""
     try:
-        return max(1, len(client.nthreads()))
+        workers = client.scheduler_info(n_workers=-1)["workers"]
     except OSError as error:
         raise WorkersError(f"the Dask scheduler was lost: {error}. {AGAIN}") from None
+    n_free = max(1, len(workers)) - len(taken)
+    if not workers or not all(SLOT in one["resources"] for one in workers.values()):
+        return [{}] * n_free  # Dask chooses one that is idle
+    at = {"resources": {SLOT: 1}, "allow_other_workers": True}
+    return [at | {"workers": [w]} for w in workers if [w] not in taken][:n_free]
 
 
 def _result(future, number):
