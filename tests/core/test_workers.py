@@ -4,7 +4,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster, get_worker
 
 from anbn.core import workers
 
@@ -49,6 +49,25 @@ def test_a_worker_holds_one_item_at_a_time(two_workers, tmp_path):
         others = [one for one in given if one != (pid, begin, end)]
         beside = {p for p, b, e in others if b < end and begin < e}
         assert pid not in beside
+
+
+def test_slots_of_subjects_are_taken_beside_stages(tmp_path):
+    """A worker that runs a stage, on its other thread, takes subjects as others do."""
+
+    def stage():
+        while not (tmp_path / "end").exists():
+            time.sleep(0.05)
+
+    options = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"}
+    options |= {"processes": False, "resources": {"stage": 1, "subject": 1}}
+    with LocalCluster(**options) as cluster:
+        with Client(cluster, set_as_default=False) as client:
+            running = client.submit(stage, resources={"stage": 1})
+            found = workers.each(lambda _: get_worker().address, range(6), client)
+            addresses = list(found)
+            (tmp_path / "end").touch()
+            running.result()
+    assert len(set(addresses)) == 2
 
 
 @pytest.mark.parametrize("slow", [2, 3])
