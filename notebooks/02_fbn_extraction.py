@@ -110,7 +110,7 @@ from anbn.brain import (
 from anbn.brain import bold as bold_data
 from anbn.brain import checks as brain_checks
 from anbn.brain import figures as brain_figures
-from anbn.core import artifacts
+from anbn.core import artifacts, workers
 from anbn.core.params import current
 from anbn.models import loading, stores
 from anbn.networks import (
@@ -216,6 +216,7 @@ if check_clock and same_story and bold in ("bids", "files"):
     print(line)
 
 # %%
+client = workers.client()  # None: one run after another
 brain = bold_data.prepare(
     found,
     out / "data" / "runs",
@@ -233,6 +234,7 @@ brain = bold_data.prepare(
     check_tr=check_tr,
     run_lengths=run_lengths if same_story else (),
     parts=parts,
+    client=client,
 )
 if same_story and runs_are != "repeats":
     alike = bold_data.check_repeats(brain, tr=tr, rng=np.random.default_rng(seed))

@@ -74,7 +74,7 @@ from anbn.brain import bold as bold_data
 from anbn.brain import clock as clock_of_study
 from anbn.brain import figures as brain_figures
 from anbn.brain import regressors, simulate, templates, views
-from anbn.core import artifacts
+from anbn.core import artifacts, workers
 from anbn.core.params import current
 from anbn.core.paths import resolve
 from anbn.coupling import (
@@ -268,8 +268,9 @@ if null_method == "text":  # the same texts for all subjects, read once
     )
     maxima = of_texts.maxima.reshape(-1, n_subjects, n_networks)
     drawing = {"maxima": maxima.swapaxes(0, 1)}
+client = workers.client()  # None: one subject after another
 each, limits = synchrony.subjects(
-    units, clean_people, basis, file, level=level, **drawing
+    units, clean_people, basis, file, level=level, client=client, **drawing
 )
 largest = np.stack([np.abs(one).max(0) for one in each])
 ax = coupling_figures.plot_subject_synchrony(largest, limits, names)
@@ -492,7 +493,10 @@ for name, several in sets.items():
     if whole_group:
         of_people[name] = np.mean([one.r_subjects for one in found], axis=0)
     elif name in told:
-        each = [encoding.encode_subjects(bands, series, **fit) for bands in several]
+        each = [
+            encoding.encode_subjects(bands, series, client=client, **fit)
+            for bands in several
+        ]
         of_people[name] = np.mean(each, axis=0)
 scores = {name: several.mean(0) for name, several in draws.items()}
 split = encoding.encode(rich, target, **fit)

@@ -89,6 +89,28 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def worker_processes():
+    """Client of two worker processes, started once; a task may end one of them."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    options |= {"silence_logs": "CRITICAL", "env": {"OMP_NUM_THREADS": threads}}
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        with LocalCluster(**options) as cluster:
+            with Client(cluster, set_as_default=False) as client:
+                yield client
+
+
+@pytest.fixture
+def two_workers(worker_processes):
+    """Client of two worker processes; one that died has come back."""
+    worker_processes.wait_for_workers(2, timeout=60)
+    return worker_processes
+
+
 @pytest.fixture
 def text(rng):
     words = rng.choice("the cat sat on a mat would dog ran far away today".split(), 150)

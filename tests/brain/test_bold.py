@@ -1,3 +1,5 @@
+import os
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -60,25 +62,6 @@ def clean(subjects, basis):
     return np.stack([cleaning.clean_run(c, basis, "zscore", "s") for c in copies])
 
 
-@pytest.mark.parametrize(
-    "change, expected",
-    [
-        (
-            lambda d: d.__setitem__((4, 1), np.nan),
-            "1 values are NaN.*volume 4, column 1",
-        ),
-        (lambda d: d.__setitem__((4, 1), np.inf), "NaN or infinite"),
-        (lambda d: d.__setitem__((slice(None), 2), 7.0), "1 of 3 columns are constant"),
-    ],
-)
-def test_bad_values_are_named(rng, change, expected):
-    data = rng.normal(size=(12, 3))
-    change(data)
-    with pytest.raises(bold.BoldError, match=expected) as error:
-        cleaning.check_values(data, "sub-07", constant=False)
-    assert "sub-07" in str(error.value)
-
-
 def test_kept_runs_are_opened_again(rng, tmp_path):
     arrays = {name: rng.normal(size=(40, 3)) for name in ("a_1", "a_2", "b")}
     brain = bold.prepare(arrays, tmp_path, names=list("xyz"), **CLOCK)
@@ -87,11 +70,6 @@ def test_kept_runs_are_opened_again(rng, tmp_path):
     assert again.standardise == "zscore" and again.mask is None
     for one, other in zip(again.runs, brain.runs, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_fewer_volumes_than_the_story():
-    with pytest.raises(bold.BoldError, match="has 12 volumes, the story needs 13"):
-        cleaning.rows_kept(12, "s", 13, (0, 0))
 
 
 @pytest.mark.parametrize("standardise", ["zscore", "psc", "none"])
@@ -110,17 +88,6 @@ def test_prepare_equals_one_voxel_at_a_time(tmp_path, arrays, standardise, monke
         np.testing.assert_array_equal(data, before[name])  # callers keep their own
     written = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert written == ["runs.json", "s1.npy", "s2.npy", "s3.npy"]
-
-
-def test_zscore_is_the_same_as_clean(tmp_path, arrays):
-    basis = timeseries.orthonormal(timeseries.drift(60, 2.0, 20.0))
-    expected = clean(arrays.values(), basis)
-    brain = bold.prepare(arrays, tmp_path, names=list("abc"), **CLOCK)
-    np.testing.assert_allclose(brain.by_subject()[1], expected, atol=1e-5)
-    assert brain.names == ["a", "b", "c"]
-    old = timeseries.zscore(np.float32(arrays["s2"]))
-    old = timeseries.zscore(timeseries.residuals(old, basis))
-    np.testing.assert_allclose(expected[1], old, atol=1e-5)
 
 
 def test_volumes_are_cut_with_their_confounds(tmp_path, files, rng):
@@ -274,13 +241,13 @@ def test_every_run_of_the_clock_is_cleaned_by_itself(tmp_path, arrays, rng):
         files[name] = data, motion
     options = {"n_times": 60, "run_lengths": lengths, "confounds": ["x"], **CLOCK}
     brain = bold.prepare(files, tmp_path / "whole", **options)
-    assert brain.lengths_of(brain.runs[0]) == (25, 35)
+    assert brain.lengths_of(brain.runs[0]) == [25, 35]
     for run, (data, motion) in zip(brain.runs, files.values(), strict=True):
         for rows in (slice(0, 25), slice(25, 60)):
             expected = naive(data[rows], motion["x"].to_numpy()[rows])
             np.testing.assert_allclose(run[rows], expected, atol=1e-3)
     again = bold.reopen(tmp_path / "whole")
-    assert (again.run_lengths, again.parts) == ((25, 35), False)
+    assert (again.run_lengths, again.parts) == ([25, 35], False)
 
 
 def save_parts(folder, arrays, lengths):
@@ -468,21 +435,112 @@ def test_next_run_is_read_when_the_last_one_is_written(tmp_path, files, monkeypa
     assert events == [(what, name) for name in names for what in ("read", "write")]
 
 
-def test_memory_is_that_of_one_run(tmp_path, rng):
+def test_memory_is_that_of_one_run(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(cleaning, "COLUMNS", 200)
     files = []
     for k in range(4):
         path = tmp_path / f"sub-0{k}.npy"
-        np.save(path, rng.normal(size=(100, 20_000)).astype(np.float32))  # 8 MB
+        np.save(path, rng.normal(size=(400, 5000)).astype(np.float32))  # 8 MB
         files.append(str(path))
     peaks = []
     for some in (files[:1], files[:1], files):  # the first call imports and caches
         runs = sources.runs_of_files(some)
         tracemalloc.start()
-        bold.prepare(runs, tmp_path / "out", **CLOCK)
+        bold.prepare(runs, tmp_path / "out", tr=2.0, high_pass=2000.0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1]
     assert peaks[1] < 4 * 8e6
+
+
+def hashes(folder):
+    return {path.name: artifacts.sha256(path) for path in folder.iterdir()}
+
+
+def test_runs_on_workers_are_those_of_the_loop(
+    tmp_path, arrays, files, rng, capsys, two_workers
+):
+    """Of volumes, of tables in parts, and of arrays with confounds of their own."""
+    paths, mask = files
+    several = save_parts(tmp_path, arrays, [25, 35])
+    confounds = [pd.DataFrame({"x": rng.normal(size=60)}) for _ in arrays]
+    given = dict(zip(arrays, zip(arrays.values(), confounds, strict=True), strict=True))
+    arrays["s2"][:, 1] = np.arange(60)
+    np.save(tmp_path / "s2.npy", arrays["s2"])  # a column to leave out is said
+    for k, (runs, options) in enumerate(
+        [
+            (sources.runs_of_files(paths), {"mask": mask, "smoothing": 4.0}),
+            (several, {"run_lengths": [25, 35], "n_times": 60, "parts": True}),
+            (given, {"confounds": ["x"], "names": list("xyz")}),
+            (sources.runs_of_files([str(tmp_path / "s2.npy")]), {}),
+        ]
+    ):
+        found = []
+        for client in (None, two_workers):
+            out = tmp_path / f"{k} {client is None}"
+            bold.prepare(runs, out, client=client, **options, **CLOCK)
+            found.append((hashes(out), capsys.readouterr().out))
+        assert found[0] == found[1]
+        assert len(found[0][0]) == len(runs) + 1
+    assert "left out column" in found[0][1]
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_an_error_on_a_worker_is_that_of_the_loop(tmp_path, files, two_workers, row):
+    paths, mask = files
+    Path(paths[row]).write_bytes(Path(paths[row]).read_bytes()[:20_000])
+    runs, said = sources.runs_of_files(paths), []
+    for client in (None, two_workers):
+        with pytest.raises(bold.BoldError) as error:
+            bold.prepare(runs, tmp_path / "out", mask=mask, client=client, **CLOCK)
+        said.append(str(error.value))
+    assert said[0] == said[1] and paths[row] in said[0]
+
+
+def test_a_worker_that_dies_over_a_run_changes_nothing(
+    tmp_path, files, monkeypatch, two_workers
+):
+    paths, mask = files
+    runs, make = sources.runs_of_files(paths), sources.reader
+    bold.prepare(runs, tmp_path / "loop", mask=mask, **CLOCK)
+
+    def reader(*args, **options):
+        read, *rest = make(*args, **options)
+
+        def dying(run):
+            died = tmp_path / "died"
+            if run.name.endswith("run-2") and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), 9)
+            return read(run)
+
+        return dying, *rest
+
+    monkeypatch.setattr(sources, "reader", reader)
+    bold.prepare(runs, tmp_path / "out", mask=mask, client=two_workers, **CLOCK)
+    assert (tmp_path / "died").exists()
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "loop")
+
+
+def test_a_run_that_is_no_longer_wanted_is_not_written(
+    tmp_path, arrays, monkeypatch, two_workers
+):
+    """Else a task that was left behind would write over what is made after it."""
+
+    def read(run, names):
+        (tmp_path / run.name).touch()
+        for _ in range(500):  # s1 ends when s2 has begun
+            time.sleep(0.01 * (not (tmp_path / "s2").exists()))
+        time.sleep(1.0 * (run.name == "s2"))
+        return run.data, list("abc")
+
+    monkeypatch.setattr(bold, "_read_given", read)
+    arrays["s1"] = arrays["s1"][:5]
+    with pytest.raises(bold.BoldError, match="s1: 5 volumes"):
+        bold.prepare(arrays, tmp_path / "out", client=two_workers, **CLOCK)
+    assert (tmp_path / "s2").exists()
+    time.sleep(1.5)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_failed_write_leaves_nothing_half_written(tmp_path, arrays, monkeypatch):
@@ -503,6 +561,17 @@ def test_bad_runs(tmp_path, arrays):
         (lambda d: d, {"cut": (-1, 0)}, r"cut: expected numbers of volumes"),
         (lambda d: d, {"high_pass": 4.0}, "60 volumes are too few to remove 60 regr"),
         (lambda d: d * 0, {}, "s2: all 3 columns are constant"),
+        (
+            lambda d: d * [1, 0, 1],
+            {},
+            r"s2: 1 of 3 .* constant.* column 1 \(region 2\)",
+        ),
+        (
+            lambda d: np.where(d == d[4, 1], np.nan, d),
+            {},
+            "s2: 1 values are NaN or infinite.*volume 4, column 1",
+        ),
+        (lambda d: np.where(d == d[4, 1], np.inf, d), {}, "s2: .* NaN or infinite"),
         (lambda d: d[:, :2], {}, "s2 and the runs before it.*: 2 and 3"),
         (lambda d: d[:, 0], {}, r"s2: expected \(volumes x regions\)"),
         (lambda d: d, {"standardise": "unit"}, "standardise: found 'unit'"),

@@ -217,6 +217,17 @@ def test_subjects_side_by_side_are_as_one_by_one(rng):
         np.testing.assert_allclose(r, expected, atol=1e-4)
 
 
+def test_subjects_on_workers_are_those_of_the_loop(rng, two_workers):
+    bands = {"x": rng.normal(size=(90, 2)), "y": rng.normal(size=(90, 2))}
+    people = [rng.normal(size=(90, 3)) for _ in range(5)]
+    options = {"tr": 2.0, "gap": 8, "n_folds": 3}
+    for batch in (3, 6):
+        options["n_targets_batch"] = batch
+        r = encoding.encode_subjects(bands, people, **options)
+        again = encoding.encode_subjects(bands, people, client=two_workers, **options)
+        np.testing.assert_array_equal(r, again)
+
+
 def test_people_are_predicted_with_the_weights_of_their_mean(data, rng):
     features, bold = data
     people = [bold + rng.normal(size=bold.shape) for _ in range(5)]
@@ -270,7 +281,8 @@ def slow(rng, n_times, n_columns):
 
 def test_gain_is_found_where_features_drive_a_network_and_nowhere_else(rng):
     """Slow features predict slow noise by chance: rolled ones say how well."""
-    options = {"tr": 2.0, "n_folds": 4, "gap": 8.0, "high_pass": None}
+    options = {"tr": 2.0, "n_folds": 3, "gap": 8.0, "high_pass": None}
+    options |= {"alphas": [1.0, 100.0], "n_iter": 3}
     found, highest = np.zeros(3), []
     for _ in range(20):
         rate, features = slow(rng, 200, 1), slow(rng, 200, 4)

@@ -234,3 +234,23 @@ def test_every_subject_has_its_own_null(rng, tmp_path):
     with pytest.raises(ValueError, match="null_method must be one of"):
         synchrony.subjects(responses, people, basis, path, null_method="x", **options)
     np.testing.assert_array_equal(np.load(path), found)
+
+
+@pytest.mark.parametrize("options", [{}, {"null_method": "phase", "batch_size": 7}])
+def test_subjects_on_workers_are_those_of_the_loop(rng, tmp_path, two_workers, options):
+    people = np.stack([smooth(rng, 60, 2) for _ in range(5)])
+    given = smooth(rng, 60, 30), people, timeseries.orthonormal(np.ones((60, 1)))
+    found, generators = [], []
+    for client in (None, two_workers):
+        generators.append(np.random.default_rng(1))
+        drawing = {"n_draws": 40, "run_lengths": [20, 40], "rng": generators[-1]}
+        path = tmp_path / f"{len(found)}.npy"
+        found.append(
+            synchrony.subjects(*given, path, client=client, **drawing | options)
+        )
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert generators[0].random() == generators[1].random()
+    maxima = rng.random((5, 40, 2))
+    _, known = synchrony.subjects(*given, path, maxima=maxima, client=two_workers)
+    assert list(known) == [synchrony.familywise_threshold(one) for one in maxima]

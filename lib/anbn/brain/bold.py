@@ -1,25 +1,29 @@
-"""BOLD: runs read, cleaned and kept on disk, one at a time."""
+"""BOLD: runs read, cleaned and kept on disk, one at a time or one a worker."""
 
 import re
+import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 from nilearn.masking import unmask
 from tqdm import tqdm
 
 from anbn.brain import cleaning, intersubject, sources
 from anbn.brain.bids import Run
-from anbn.brain.confounds import confound_table
+from anbn.brain.confounds import confound_table, read_confounds
 from anbn.brain.images import BoldError
-from anbn.core import artifacts
+from anbn.core import artifacts, workers
 from anbn.core.tables import choose, some
 from anbn.stats import timeseries
 
+LEVEL, N_DRAWS = 0.05, 1000  # of the test whether runs are repeats
 BETTER = 6.0  # spreads of chance by which another lag must fit better to be named
 INDEX = "runs.json"  # beside the runs: whose they are
 
@@ -39,8 +43,8 @@ class Brain:
     mask : image or None
         3D, of voxels, without those constant in some run.
     standardise : str
-    run_lengths : tuple of int
-        Volumes of each run that the story's clock is made of, () for one.
+    run_lengths : list of int
+        Volumes of each run that the story's clock is made of, empty for one.
     parts : bool
         Whether a subject's files are these runs; else each file is the whole clock.
     """
@@ -50,7 +54,7 @@ class Brain:
     names: list | None
     mask: nibabel.Nifti1Image | None
     standardise: str = "zscore"
-    run_lengths: tuple = ()
+    run_lengths: list = ()
     parts: bool = False
 
     @property
@@ -122,8 +126,9 @@ def prepare(
     check_tr=True,
     run_lengths=(),
     parts=False,
+    client=None,
 ):
-    """Clean runs one after another and keep them on disk.
+    """Clean runs and keep them on disk: one after another, or on workers of Dask.
 
     NIfTI runs are resampled, smoothed and reduced to the voxels of a mask or the
     regions of an atlas; all are cut, and drift and confounds leave in one projection.
@@ -165,6 +170,8 @@ def prepare(
     parts : bool
         Whether a subject's files are these runs, in their order; else each file holds
         them all.
+    client : distributed.Client, optional
+        See ``workers.each``: a worker reads, cleans and writes a run at a time.
 
     Returns
     -------
@@ -183,50 +190,69 @@ def prepare(
         )
     if not (np.isfinite(tr) and tr > 0):
         raise BoldError(f"tr: found {tr} s, expected more than 0")
-    of_images = {"mask": mask, "atlas": atlas, "voxel_size": voxel_size}
-    of_images["smoothing"] = smoothing
-    arrays = isinstance(runs, dict)
-    confounds_of, names_of = cleaning.confounds_of, _confound_names
-    if arrays:
-        runs, read, confounds_of, names_of = _arrays(runs, names)
-        mask, strict = None, True
+    read, strict = partial(_read_given, names=names), True
+    given, folder = isinstance(runs, dict), Path(folder).absolute()
+    if given:
+        runs, mask = [_given(name, data) for name, data in runs.items()], None
     else:
-        read, mask, strict = sources.reader(runs, **of_images)
-    if check_tr and not arrays:
+        images = {"voxel_size": voxel_size, "smoothing": smoothing}
+        read, mask, strict = sources.reader(runs, mask=mask, atlas=atlas, **images)
+    if check_tr and not given:
         for run in runs:
             sources.check_tr(run, tr)
-    how = {"tr": tr, "high_pass": high_pass, "n_times": n_times, "cut": cut}
+    optional = ()
     if confounds:
-        there = {run.name: names_of(run, confounds) for run in runs}
+        there = {run.name: _names_of(run, confounds) for run in runs}
         optional = cleaning.optional_patterns(there, confounds)
-        confounds_of = partial(confounds_of, columns=confounds, optional=optional)
-    how["confounds"] = confounds_of if confounds else None
-    how |= {"standardise": standardise, "strict": strict}
-    paths, names, varies, seen = [], None, True, Counter()
-    for run in tqdm(runs, "runs", mininterval=5, disable=len(runs) < 2):
-        paths.append(_path(folder, run, paths))
-        own = {"run_lengths": run_lengths}
+    paths, seen, items = [], Counter(), []
+    for run in runs:
+        path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', run.name)}.npy"
+        if path in paths:
+            raise BoldError(f"{run.bold}: another run is called {run.name} as well")
+        paths.append(path)
+        own = n_times, run_lengths
         if parts:
-            own = {"run_lengths": (), "n_times": run_lengths[seen[run.subject]]}
+            own = run_lengths[seen[run.subject]], ()
         seen[run.subject] += 1
-        found, varied = _prepare_run(run, read, paths[-1], **how | own)
-        if len(paths) > 1:
-            _check_names(run, names, found, varies, varied)
-        names, varies = found, varies & varied
-        cleaning.check_coverage(varies, run, names)
+        items.append((run, path, *own))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as wanted:
+        task = partial(
+            _prepare_run,
+            wanted=Path(wanted),
+            tr=tr,
+            high_pass=high_pass,
+            cut=cut,
+            confounds=confounds,
+            optional=optional,
+            standardise=standardise,
+            strict=strict,
+        )
+        names, varies = None, True
+        with closing(workers.each(task, items, client, shared=[read])) as results:
+            progress = {"mininterval": 5, "disable": len(runs) < 2, "total": len(runs)}
+            results = tqdm(results, "runs", **progress)
+            for run, (found, varied) in zip(runs, results, strict=True):
+                if run is not runs[0]:
+                    _check_names(run, names, found, varies, varied)
+                names, varies = found, varies & varied
+                cleaning.check_coverage(varies, run, names)
     if not varies.all():
         names, mask = _leave_out(varies, paths, names, mask)
     loaded = [np.load(path, mmap_mode="r") for path in paths]
-    people = [run.subject for run in runs]
     _check_distinct(runs, loaded)
     if strict:
         _check_shared_columns(runs, loaded, names)
-    clock = {"run_lengths": tuple(run_lengths), "parts": parts}
-    brain = Brain(loaded, people, names, mask, standardise, **clock)
-    about = {"runs": brain.run_names, "subjects": people, "names": names}
-    about |= {"standardise": standardise, "run_lengths": list(run_lengths)}
-    artifacts.write_json(Path(folder) / INDEX, about | {"parts": parts})
-    return brain
+    about = {
+        "runs": [path.stem for path in paths],
+        "subjects": [run.subject for run in runs],
+        "names": names,
+        "standardise": standardise,
+        "run_lengths": list(run_lengths),
+        "parts": parts,
+    }
+    artifacts.write_json(folder / INDEX, about)
+    return replace(reopen(folder), mask=mask)
 
 
 def reopen(folder):
@@ -237,20 +263,11 @@ def reopen(folder):
     brain : Brain
     """
     about = artifacts.read_json(Path(folder) / INDEX)
-    files = [Path(folder) / f"{name}.npy" for name in about["runs"]]
-    runs = [np.load(file, mmap_mode="r") for file in files]
-    return Brain(
-        runs,
-        about["subjects"],
-        about["names"],
-        None,
-        about["standardise"],
-        run_lengths=tuple(about["run_lengths"]),
-        parts=about["parts"],
-    )
+    files = [Path(folder) / f"{name}.npy" for name in about.pop("runs")]
+    return Brain([np.load(f, mmap_mode="r") for f in files], mask=None, **about)
 
 
-def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
+def check_repeats(brain, *, tr, rng):
     """Whether runs of a subject that are to be averaged are of one story at all.
 
     Their correlation, mean over voxels or regions, pairs of runs and subjects, is held
@@ -263,9 +280,6 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
     tr : float
         s.
     rng : numpy Generator
-    level : float
-        Of p.
-    n_draws : int
 
     Returns
     -------
@@ -293,21 +307,21 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
     pairs = np.concatenate(list(curves.values()))
     # nearer lags are those of the same story, too
     near = min(round(20 / tr), pairs.shape[1] // 4)
-    lags = rng.integers(near, pairs.shape[1] - near + 1, size=(n_draws, len(pairs)))
+    lags = rng.integers(near, pairs.shape[1] - near + 1, size=(N_DRAWS, len(pairs)))
     null = pairs[np.arange(len(pairs)), lags].mean(1)
     observed = pairs[:, 0].mean()
-    p = (1 + (null >= observed).sum()) / (1 + n_draws)
+    p = (1 + (null >= observed).sum()) / (1 + N_DRAWS)
     begun = _begun_later(curves, tr)
-    if p <= level and begun:
+    if p <= LEVEL and begun:
         print(f"{begun}: is its beginning cut off, or the wrong file named?")
-    if p > level:
+    if p > LEVEL:
         hint = f"{begun}: cut them to one beginning. " if begun else ""
         subject, runs = next(iter(several.items()))
         lengths = [len(run) for run in runs]
         raise BoldError(
             f"runs of a subject would be averaged as repeats of one story, but "
             f"correlate no more than by chance: r = {observed:.3f} over {len(r)} "
-            f"subjects with several runs, {np.quantile(null, 1 - level):.3f} by chance "
+            f"subjects with several runs, {np.quantile(null, 1 - LEVEL):.3f} by chance "
             f"(p = {p:.2g}). {hint}If they are parts of one story, set in stage 01 "
             f"run_lengths (of {subject} as {lengths}) with word times that go on from "
             "part to part, and runs_are: parts here. If they are of other stories, "
@@ -318,15 +332,7 @@ def check_repeats(brain, *, tr, rng, level=0.05, n_draws=1000):
 
 
 def _begun_later(curves, tr):
-    """Who has runs that fit much better when one is taken to begin later; or "".
-
-    Parameters
-    ----------
-    curves : dict of str to list of arrays of shape (n_times,)
-        Correlation of each pair of a subject's runs, by circular lag.
-    tr : float
-        s.
-    """
+    """Who has runs that fit much better when one is taken to begin later; or ""."""
     lines = []
     for subject, pairs in curves.items():
         for pair, curve in enumerate(pairs):
@@ -367,33 +373,33 @@ def maps_of(folder):
 
 
 def _prepare_run(
-    run,
+    item,
     read,
-    path,
     *,
+    wanted,
     tr,
     high_pass,
-    n_times,
     cut,
     confounds,
+    optional,
     standardise,
     strict,
-    run_lengths,
 ):
     """Clean one run; its data is gone before the next one is read."""
+    run, path, n_times, run_lengths = item
     data, names = read(run)
-    n_volumes = len(data)
     # columns with names are regions, whatever their neighbours look like
     if strict and Path(str(run.bold)).suffix.lower() not in (".tsv", ".csv"):
         cleaning.check_orientation(data, run.bold, n_times, cut)
-    rows = cleaning.rows_kept(n_volumes, run.bold, n_times, cut)
-    nuisance = confounds(run, n_volumes=n_volumes)[rows] if confounds else None
+    rows = cleaning.rows_kept(len(data), run.bold, n_times, cut)
+    if confounds:
+        nuisance = _confounds(run, confounds, len(data), optional)[rows]
     data = cleaning.check_values(data[rows], run.bold, constant=not strict, names=names)
     cleaning.check_volumes(data, run.bold, first=rows.start)
     spread = np.ptp(data, axis=0)
     for span in timeseries.spans(len(data), run_lengths):
         regressors = timeseries.drift(span.stop - span.start, tr, high_pass)
-        if nuisance is not None:
+        if confounds:
             regressors = np.column_stack([regressors, nuisance[span]])
         basis = timeseries.orthonormal(regressors)
         if len(basis) <= basis.shape[1] + 2:
@@ -403,6 +409,10 @@ def _prepare_run(
                 "high_pass or name fewer confounds."
             )
         data[span] = cleaning.clean_run(data[span], basis, standardise, run.bold)
+    if (
+        not wanted.is_dir()
+    ):  # on a worker: who asked has stopped, and may have begun anew
+        raise InterruptedError(f"{path} is no longer wanted")
     artifacts.write_array(path, data)
     # where resampled volumes are empty, splines leave a ripple
     return names, spread > 1e-6 * spread.max()
@@ -434,40 +444,44 @@ def _leave_out(varies, paths, names, mask):
     return [name for name, v in zip(names, varies, strict=True) if v], mask
 
 
-def _arrays(arrays, names):
-    """Arrays as runs, and how they and their confounds are read."""
-    runs = [Run(name, name, Path(name), None, None) for name in arrays]
-    pairs = {k: a if isinstance(a, tuple) else (a, None) for k, a in arrays.items()}
+@dataclass(frozen=True)
+class _Given(Run):
+    """A run of an array; its confounds are a DataFrame."""
 
-    def read(run):
-        data = np.array(pairs[run.name][0])  # a copy: cleaning is done in place
-        return data, list(names or sources.numbered(run.name, data))
-
-    def names_of(run, wanted):
-        frame = pairs[run.name][1]
-        if frame is None:
-            cleaning.check_there(run, wanted)
-        return [str(name) for name in frame]
-
-    def confounds_of(run, columns, n_volumes, optional=()):
-        frame, source = pairs[run.name][1], f"confounds of {run.name}"
-        found = choose(frame, columns, source, BoldError, optional)
-        found = found.to_numpy(float)
-        if len(found) != n_volumes or not np.isfinite(found).all():
-            raise BoldError(
-                f"confounds of {run.name}: found {len(found)} rows, "
-                f"{(~np.isfinite(found)).sum()} values missing or infinite; expected "
-                f"{n_volumes} rows, one a volume, of finite numbers."
-            )
-        return found
-
-    return runs, read, confounds_of, names_of
+    data: np.ndarray | None = None
 
 
-def _confound_names(run, wanted):
+def _given(name, data):
+    data, confounds = data if isinstance(data, tuple) else (data, None)
+    return _Given(name, name, Path(name), confounds, None, data=data)
+
+
+def _read_given(run, names):
+    data = np.array(run.data)  # a copy: cleaning is done in place
+    return data, list(names or sources.numbered(run.name, data))
+
+
+def _names_of(run, wanted):
     """Columns of a run's table of confounds."""
     cleaning.check_there(run, wanted)
-    return list(confound_table(run.confounds))
+    given = isinstance(run.confounds, pd.DataFrame)
+    return [*map(str, run.confounds if given else confound_table(run.confounds))]
+
+
+def _confounds(run, columns, n_volumes, optional):
+    if not isinstance(run.confounds, pd.DataFrame):
+        options = {"n_volumes": n_volumes, "optional": optional}
+        return read_confounds(run.confounds, columns, **options)
+    source = f"confounds of {run.name}"
+    found = choose(run.confounds, columns, source, BoldError, optional)
+    found = found.to_numpy(float)
+    if len(found) != n_volumes or not np.isfinite(found).all():
+        raise BoldError(
+            f"{source}: found {len(found)} rows, {(~np.isfinite(found)).sum()} values "
+            f"missing or infinite; expected {n_volumes} rows, one a volume, of finite "
+            "numbers."
+        )
+    return found
 
 
 def _check_distinct(runs, loaded):
@@ -497,10 +511,3 @@ def _check_shared_columns(runs, loaded, names):
             f"{runs[0].bold} on: it is no BOLD (time, stimulus?) and would be a region "
             "that all share. Take it out of the tables."
         )
-
-
-def _path(folder, run, taken):
-    path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', run.name)}.npy"
-    if path in taken:
-        raise BoldError(f"{run.bold}: another run is called {run.name} as well")
-    return path

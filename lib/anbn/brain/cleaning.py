@@ -4,7 +4,6 @@ import fnmatch
 
 import numpy as np
 
-from anbn.brain.confounds import read_confounds
 from anbn.brain.images import BoldError
 from anbn.core.tables import is_pattern, some
 from anbn.stats import timeseries
@@ -38,14 +37,6 @@ def rows_kept(n_volumes, source, n_times, cut):
             "stage 01."
         )
     return slice(begin, begin + (n_times or found))
-
-
-def confounds_of(run, columns, n_volumes, optional=()):
-    """Confounds of a run, from its table."""
-    check_there(run, columns)
-    return read_confounds(
-        run.confounds, columns, n_volumes=n_volumes, optional=optional
-    )
 
 
 def check_there(run, columns):

@@ -1,6 +1,8 @@
 """Encoding models: how well features predict BOLD in time that was held out."""
 
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from tqdm import tqdm
 
 from anbn.brain import intersubject
 from anbn.brain.hrf import HRF_LENGTH
+from anbn.core import workers
 from anbn.coupling.folds import (
     contiguous_folds,
     delayed,
@@ -128,7 +131,7 @@ def encode(
     return Scores(r.mean(0), r, split.sum(0), split, names, single)
 
 
-def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
+def encode_subjects(bands, subjects, *, n_targets_batch=50_000, client=None, **options):
     """``encode`` of single subjects, as many at a time as make up a batch.
 
     Parameters
@@ -139,6 +142,8 @@ def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
         May be mapped from files.
     n_targets_batch, options
         Of ``encode``.
+    client : distributed.Client, optional
+        See ``workers.each``: a batch at a time on each worker.
 
     Returns
     -------
@@ -147,11 +152,18 @@ def encode_subjects(bands, subjects, *, n_targets_batch=50_000, **options):
     n_voxels = subjects[0].shape[1]
     together, r = max(1, n_targets_batch // n_voxels), []
     options["n_targets_batch"] = n_targets_batch
-    batches, quiet = range(0, len(subjects), together), len(subjects) <= together
-    for begin in tqdm(batches, "subjects", mininterval=5, disable=quiet):
-        some = np.hstack(subjects[begin : begin + together])
-        r.append(encode(bands, some, **options).r.reshape(-1, n_voxels))
+    begins = range(0, len(subjects), together)
+    batches = (np.hstack(subjects[begin : begin + together]) for begin in begins)
+    found = workers.each(partial(_encode_r, **options), batches, client, shared=[bands])
+    quiet = {"mininterval": 5, "disable": len(begins) < 2}
+    with closing(found):
+        for one in tqdm(found, "subjects", len(begins), **quiet):
+            r.append(one.reshape(-1, n_voxels))
     return np.concatenate(r)
+
+
+def _encode_r(bold, bands, **options):
+    return encode(bands, bold, **options).r
 
 
 def gain_over_shifts(

@@ -4,7 +4,10 @@ Source: Liu et al. 2023 (arXiv 2303.14871): synchrony is the Pearson correlation
 neuron's response with a network's time course. The nulls and the thresholds are ours.
 """
 
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +15,7 @@ from numpy.lib.format import open_memmap
 from scipy import stats
 from tqdm import tqdm
 
-from anbn.core import artifacts
+from anbn.core import artifacts, workers
 from anbn.stats import surrogates, timeseries
 
 N_ROWS = 4096  # neurons of a block
@@ -261,7 +264,16 @@ def text_synchrony(activations, H, timecourses, basis, *, n_draws, rng):
 
 
 def subjects(
-    responses, timecourses, basis, path, *, level=0.05, maxima=None, **drawing
+    responses,
+    timecourses,
+    basis,
+    path,
+    *,
+    level=0.05,
+    maxima=None,
+    client=None,
+    rng=None,
+    **drawing,
 ):
     """Synchrony and family-wise threshold of every subject.
 
@@ -278,8 +290,11 @@ def subjects(
         Family-wise error, over neurons and networks, in each subject.
     maxima : array of shape (n_subjects, n_draws, n_networks), optional
         Of nulls that were drawn before, as by ``text_null`` for all subjects at once.
-    drawing
-        Options of ``null``, which draws if there are no ``maxima``.
+    client : distributed.Client, optional
+        See ``workers.each``: a subject at a time on each worker.
+    rng, drawing
+        Of ``null``, which draws if there are no ``maxima``, for one subject after
+        another from the same generator.
 
     Returns
     -------
@@ -289,17 +304,41 @@ def subjects(
     """
     units, thresholds = unit_rows(responses), []
     shape = (len(timecourses), len(units), timecourses.shape[2])
-    with artifacts.atomic(path) as temporary:
+    if maxima is None:
+        maxima = _generators(rng, *timecourses.shape[:2], **drawing)
+    items = zip(timecourses, maxima, strict=True)
+    task = partial(_subject, basis=basis, level=level, drawing=drawing)
+    found = workers.each(task, items, client, shared=[units])
+    with artifacts.atomic(path) as temporary, closing(found):
         mapped = open_memmap(temporary, "w+", np.float32, shape)
-        for i, one in enumerate(tqdm(timecourses, "subjects", mininterval=5)):
-            mapped[i] = synchrony(units, one)
-            if maxima is None:
-                drawn = null(units, one, basis, **drawing).maxima
-            else:
-                drawn = maxima[i]
-            thresholds.append(familywise_threshold(drawn, level=level))
+        progress = tqdm(found, "subjects", len(timecourses), mininterval=5)
+        for i, (r, threshold) in enumerate(progress):
+            mapped[i] = r
+            thresholds.append(threshold)
         mapped.flush()
     return np.load(path, mmap_mode="r"), np.array(thresholds)
+
+
+def _generators(rng, n, n_times, *, n_draws, null_method="shift", run_lengths=(), **_):
+    """What ``rng`` is when it comes to each of n subjects, who draw from it in turn."""
+    for _ in range(n):
+        yield deepcopy(rng)
+        # as many numbers as ``null`` takes, whatever the data
+        surrogates.draw(
+            np.zeros((n_times, 1)),
+            n_draws,
+            null_method=null_method,
+            run_lengths=run_lengths,
+            rng=rng,
+        )
+
+
+def _subject(item, units, *, basis, level, drawing):
+    timecourses, maxima = item
+    r = synchrony(units, timecourses)
+    if isinstance(maxima, np.random.Generator):
+        maxima = null(units, timecourses, basis, rng=maxima, **drawing).maxima
+    return r, familywise_threshold(maxima, level=level)
 
 
 def familywise_threshold(maxima, *, level=0.05, by_network=False):
