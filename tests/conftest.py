@@ -99,8 +99,8 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def two_workers():
-    """Client of two worker processes, which may die once over a task."""
+def worker_processes():
+    """Client of two worker processes, started once; a task may end one of them."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -111,6 +111,13 @@ def two_workers():
         with LocalCluster(**options) as cluster:
             with Client(cluster, set_as_default=False) as client:
                 yield client
+
+
+@pytest.fixture
+def two_workers(worker_processes):
+    """Client of two worker processes; one that died has come back."""
+    worker_processes.wait_for_workers(2, timeout=60)
+    return worker_processes
 
 
 @pytest.fixture
