@@ -71,7 +71,7 @@ def test_job_scripts(project, kind, lines):
     assert not missing, "\n".join(found)
     worker = found.index("module load cuda") + 1
     assert found[worker].startswith(f"{sys.executable} -m distributed.cli.dask_worker")
-    assert "--resources stage=1,subject=1" in found[worker]  # one stage at a time
+    assert "--nthreads 6 " in found[worker] and "--resources subject=1" in found[worker]
     assert "--nworkers" not in found[worker]
     assert "--nanny" in found[worker]
 

@@ -1,8 +1,8 @@
 """Where stages run: on this machine, with a Dask scheduler, or as jobs of a cluster.
 
 Jobs of a cluster are those of dask-jobqueue; `params/clusters.yaml` holds its keywords.
-A worker that we start has one slot for a stage and, beside it, one for a subject of a
-stage that runs elsewhere (``anbn.core.workers``).
+A worker that we start takes one stage and, beside it, one subject of a stage that runs
+elsewhere (``anbn.core.workers``).
 """
 
 import logging
@@ -39,12 +39,15 @@ MEMORY_PER_JOB = 6e9  # bytes, of a job on this machine
 THREADS_PER_JOB = 2
 CONNECT = 10.0  # s, to reach a scheduler
 WORKERS_WITHIN = 30.0  # s, for a scheduler that has none to get one
-SLOTS = {"stage": 1, "subject": 1}  # of a worker
+THREADS = 2  # of a worker: one waits for a stage, the other computes a subject
+THREAD_VARIABLES = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS")]
+SLOTS = {"subject": 1}  # of those
 # Ctrl-C comes to workers, too: they leave it to who started the study.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 QUIET = {
-    "distributed.scheduler.allowed-failures": 100,  # of workers, before a stage's own
-    "distributed.scheduler.worker-saturation": 1.0,  # what waits is not on workers
+    "distributed.scheduler.allowed-failures": 10,  # of workers, before a stage's own
+    # trimming after every free costs half the speed of a subject
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.logging.distributed": "critical",
     "distributed.worker.preload": [IGNORE_CTRL_C],
 }
@@ -205,8 +208,9 @@ def open_client(scheduler, jobs, *, logs):
             jobs, threads, memory, gpus = local_size(jobs)
             cluster = distributed.LocalCluster(
                 n_workers=jobs,
-                threads_per_worker=len(SLOTS),
+                threads_per_worker=THREADS,
                 resources=SLOTS,
+                env=dict.fromkeys(THREAD_VARIABLES, str(threads)),
                 memory_limit=memory,
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
@@ -217,7 +221,7 @@ def open_client(scheduler, jobs, *, logs):
             cluster, threads, most = job_cluster(scheduler, logs=logs)
             with cluster:
                 # adapt, not scale: a job that hits its walltime is replaced
-                cluster.adapt(minimum_jobs=1, maximum_jobs=jobs or most)
+                cluster.adapt(minimum_jobs=jobs or most, maximum_jobs=jobs or most)
                 with distributed.Client(cluster) as client:
                     yield client, threads, []
         else:
@@ -235,9 +239,32 @@ def open_client(scheduler, jobs, *, logs):
 
 
 def has_slots(client):
-    """Whether the workers are ours: with slots for stages and subjects."""
+    """Whether the workers are ours: with a slot for a subject beside a stage."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return all("stage" in worker["resources"] for worker in workers)
+    return all(
+        "subject" in worker["resources"] and worker["nthreads"] >= THREADS
+        for worker in workers
+    )
+
+
+def free_worker(client, taken):
+    """A worker that runs no stage.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    taken : iterable
+        What this function returned for the stages that run.
+
+    Returns
+    -------
+    worker : str, "" or None
+        An address; empty if no worker has come yet, None if none is free.
+    """
+    workers, taken = client.scheduler_info(n_workers=-1)["workers"], list(taken)
+    if len(taken) >= max(1, len(workers)):
+        return None
+    return next((address for address in workers if address not in taken), "")
 
 
 def threads_of(client):

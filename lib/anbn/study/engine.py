@@ -26,6 +26,7 @@ from anbn.study.progress import duration
 
 NOT_TAKEN = (".lock", ".running", "failed.ipynb", "running.ipynb", "source.ipynb")
 COPIED = (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "stage.log")
+MOMENT = 2.0  # s
 PASSED = ("ANBN_", "HF_", "TOKENIZERS_")  # of the environment, to workers
 
 
@@ -314,34 +315,47 @@ def run_on_dask(tasks, progress, *, scheduler, jobs, logs):
     ------
     ClusterError, EngineError
     """
-    from distributed import as_completed
-
     settings, versions = _settings(tasks), fingerprints.versions()
     with clusters.open_client(scheduler, jobs, logs=logs) as (client, threads, gpus):
         settings |= {"gpus": gpus, "threads": threads}
-        is_ours = clusters.has_slots(client)
-        if is_ours:
+        if clusters.has_slots(client):
             settings["environment"]["ANBN_WORKERS"] = client.scheduler.address
         client.subscribe_topic(
             settings["topic"], lambda event: progress.start(event[1])
         )
-        futures = {}
-        for key, one in tasks.items():
-            futures[key] = client.submit(
-                _by_value(task.run_stage),
-                one.job | {"versions": versions},
-                settings,
-                *(futures[u] for u in one.upstream.values() if u in futures),
-                key=f"{one.stage}-{key[:12]}-{settings['topic']}",
-                resources={"stage": 1} if is_ours else None,
-            )
-        keys = {future.key: key for key, future in futures.items()}
+        waiting, running, ended, keys = dict(tasks), {}, {}, {}
         try:
-            for future in as_completed(futures.values()):
-                progress.n_jobs = max(1, len(client.nthreads()))
-                yield keys[future.key], _answer_of(future)
+            while waiting or running:
+                for key, one in list(waiting.items()):
+                    states = {ended.get(u) for u in one.upstream.values() if u in tasks}
+                    if states & {"failed", "not run"}:
+                        del waiting[key]
+                        ended[key] = "not run"
+                        yield key, task.answer("not run")
+                    elif None not in states:
+                        free = clusters.free_worker(client, running.values())
+                        if free is None:
+                            break
+                        del waiting[key]
+                        future = client.submit(
+                            _by_value(task.run_stage),
+                            one.job | {"versions": versions},
+                            settings,
+                            key=f"{one.stage}-{key[:12]}-{settings['topic']}",
+                            # left to itself Dask queues one while a worker idles
+                            workers=free or None,
+                            allow_other_workers=True,
+                        )
+                        running[future] = free
+                        keys[future.key] = key
+                for future in _ended(running):
+                    del running[future]
+                    key, answer = keys[future.key], _answer_of(future)
+                    ended[key] = answer["status"]
+                    progress.n_jobs = max(1, len(client.nthreads()))
+                    yield key, answer
         finally:
-            client.cancel(list(futures.values()))  # workers end their processes
+            client.cancel(list(running))  # workers end their processes
 
 
 def _settings(tasks):
@@ -365,13 +379,25 @@ def _by_value(function):
     return cloudpickle.loads(cloudpickle.dumps(function))
 
 
+def _ended(running):
+    """Those of some futures that have ended; none after a moment: workers may come."""
+    from distributed import CancelledError, wait
+
+    if not running:
+        return []
+    try:
+        return wait(list(running), timeout=MOMENT, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return []
+    except (CancelledError, OSError) as error:
+        raise EngineError(
+            "the scheduler went away. When it is back, the same command goes on."
+        ) from error
+
+
 def _answer_of(future):
     from distributed import KilledWorker
 
-    if future.status in ("cancelled", "lost"):
-        raise EngineError(
-            "the scheduler went away. When it is back, the same command goes on."
-        )
     error = future.exception()
     if error is None:
         return future.result()

@@ -38,8 +38,8 @@ def one_line(error):
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def run_stage(job, settings, *upstream):
-    """Run one stage in a process of its own, unless what it reads failed.
+def run_stage(job, settings):
+    """Run one stage in a process of its own.
 
     The process is killed when nobody waits for its answer any more.
 
@@ -47,8 +47,6 @@ def run_stage(job, settings, *upstream):
     -------
     answer : dict
     """
-    if any(before["status"] != "done" for before in upstream):
-        return answer("not run")
     from distributed import get_worker
 
     worker = get_worker()
