@@ -527,19 +527,24 @@ def test_a_run_that_is_no_longer_wanted_is_not_written(
 ):
     """Else a task that was left behind would write over what is made after it."""
 
+    def wait_for(path):
+        for _ in range(3000):
+            time.sleep(0.01 * (not path.exists()))
+
     def read(run, names):
-        (tmp_path / run.name).touch()
-        for _ in range(500):  # s1 ends when s2 has begun
-            time.sleep(0.01 * (not (tmp_path / "s2").exists()))
-        time.sleep(1.0 * (run.name == "s2"))
+        (tmp_path / f"{run.name} begun").touch()
+        # s1 fails when s2 has begun, and s2 goes on when that was told
+        wait_for(tmp_path / ("s2 begun" if run.name == "s1" else "told"))
+        (tmp_path / f"{run.name} read").touch()
         return run.data, list("abc")
 
     monkeypatch.setattr(bold, "_read_given", read)
     arrays["s1"] = arrays["s1"][:5]
     with pytest.raises(bold.BoldError, match="s1: 5 volumes"):
         bold.prepare(arrays, tmp_path / "out", client=two_workers, **CLOCK)
-    assert (tmp_path / "s2").exists()
-    time.sleep(1.5)
+    (tmp_path / "told").touch()
+    wait_for(tmp_path / "s2 read")
+    time.sleep(1.0)
     assert list((tmp_path / "out").iterdir()) == []
 
 
