@@ -189,8 +189,8 @@ def test_jobs_come_and_go(project, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     script("slurm", cores=3, jobs=2, interface="lo")
     with clusters.open_client("slurm", 1, logs=tmp_path / "logs") as opened:
-        client, threads, gpus = opened
-        assert (threads, gpus) == (3, [])
+        client, workers = opened
+        assert workers == {"threads": 3, "gpus": [], "subjects": True}
         found = client.submit(os.getpid).result(timeout=60)
         assert found != os.getpid()
         assert len(client.nthreads()) == 1

@@ -19,7 +19,8 @@ from sweeping import FOUR, TWELVE, stage_notebook, write
 
 from anbn.core import artifacts
 from anbn.study import engine, execute, fingerprints, pipeline, sweeps, task
-from anbn.study.progress import Progress, duration
+from anbn.study.progress import Progress
+from anbn.study.wording import duration
 
 
 def start(project, *more):

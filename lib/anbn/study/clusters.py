@@ -190,9 +190,9 @@ def open_client(scheduler, jobs, *, logs):
     Yields
     ------
     client : distributed.Client
-    threads : int
-        Of each job.
-    gpus : list of str
+    workers : dict
+        ``threads`` of a job, ``gpus`` to hand round, ``subjects``: whether workers take
+        a subject beside a stage.
 
     Raises
     ------
@@ -216,14 +216,15 @@ def open_client(scheduler, jobs, *, logs):
                 silence_logs=logging.CRITICAL,
             )
             with cluster, distributed.Client(cluster) as client:
-                yield client, threads, gpus
+                yield client, {"threads": threads, "gpus": gpus, "subjects": True}
         elif scheduler in QUEUES:
             cluster, threads, most = job_cluster(scheduler, logs=logs)
             with cluster:
                 # adapt, not scale: a job that hits its walltime is replaced
                 cluster.adapt(minimum_jobs=jobs or most, maximum_jobs=jobs or most)
                 with distributed.Client(cluster) as client:
-                    yield client, threads, []
+                    subjects = threads >= THREADS
+                    yield client, {"threads": threads, "gpus": [], "subjects": subjects}
         else:
             try:
                 client = distributed.Client(scheduler, timeout=CONNECT)
@@ -235,7 +236,8 @@ def open_client(scheduler, jobs, *, logs):
                     f"({type(error).__name__})"
                 ) from error
             with client:
-                yield client, threads_of(client), []
+                threads, subjects = threads_of(client), has_slots(client)
+                yield client, {"threads": threads, "gpus": [], "subjects": subjects}
 
 
 def has_slots(client):

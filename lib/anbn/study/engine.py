@@ -22,7 +22,7 @@ import cloudpickle
 from anbn.core import artifacts
 from anbn.core.paths import outputs_dir, project_root, stage_dir, stage_number
 from anbn.study import clusters, execute, fingerprints, task
-from anbn.study.progress import duration
+from anbn.study.wording import duration
 
 NOT_TAKEN = (".lock", ".running", "failed.ipynb", "running.ipynb", "source.ipynb")
 COPIED = (artifacts.MANIFEST, "notebook.ipynb", "notebook.html", "stage.log")
@@ -316,46 +316,56 @@ def run_on_dask(tasks, progress, *, scheduler, jobs, logs):
     ClusterError, EngineError
     """
     settings, versions = _settings(tasks), fingerprints.versions()
-    with clusters.open_client(scheduler, jobs, logs=logs) as (client, threads, gpus):
-        settings |= {"gpus": gpus, "threads": threads}
-        if clusters.has_slots(client):
+    with clusters.open_client(scheduler, jobs, logs=logs) as (client, workers):
+        settings |= workers
+        if workers["subjects"]:
             settings["environment"]["ANBN_WORKERS"] = client.scheduler.address
         client.subscribe_topic(
             settings["topic"], lambda event: progress.start(event[1])
         )
-        waiting, running, ended, keys = dict(tasks), {}, {}, {}
-        try:
-            while waiting or running:
-                for key, one in list(waiting.items()):
-                    states = {ended.get(u) for u in one.upstream.values() if u in tasks}
-                    if states & {"failed", "not run"}:
+
+        def submit(one, worker):
+            return client.submit(
+                _by_value(task.run_stage),
+                one.job | {"versions": versions},
+                settings,
+                key=f"{one.stage}-{one.fingerprint[:12]}-{settings['topic']}",
+                workers=worker or None,
+                allow_other_workers=True,
+            )
+
+        for key, answer in _place(client, tasks, submit):
+            progress.n_jobs = max(1, len(client.nthreads()))
+            yield key, answer
+
+
+def _place(client, tasks, submit):
+    """Give tasks to workers as both become free; their keys and answers as they end.
+
+    Left to itself Dask queues a stage behind another while a worker idles.
+    """
+    waiting, running, ended = dict(tasks), {}, {}
+    try:
+        while waiting or running:
+            for key, one in list(waiting.items()):
+                before = {ended.get(u) for u in one.upstream.values() if u in tasks}
+                if before & {"failed", "not run"}:
+                    del waiting[key]
+                    ended[key] = "not run"
+                    yield key, task.answer("not run")
+                elif None not in before:
+                    taken = [worker for _, worker in running.values()]
+                    worker = clusters.free_worker(client, taken)
+                    if worker is not None:
                         del waiting[key]
-                        ended[key] = "not run"
-                        yield key, task.answer("not run")
-                    elif None not in states:
-                        free = clusters.free_worker(client, running.values())
-                        if free is None:
-                            break
-                        del waiting[key]
-                        future = client.submit(
-                            _by_value(task.run_stage),
-                            one.job | {"versions": versions},
-                            settings,
-                            key=f"{one.stage}-{key[:12]}-{settings['topic']}",
-                            # left to itself Dask queues one while a worker idles
-                            workers=free or None,
-                            allow_other_workers=True,
-                        )
-                        running[future] = free
-                        keys[future.key] = key
-                for future in _ended(running):
-                    del running[future]
-                    key, answer = keys[future.key], _answer_of(future)
-                    ended[key] = answer["status"]
-                    progress.n_jobs = max(1, len(client.nthreads()))
-                    yield key, answer
-        finally:
-            client.cancel(list(running))  # workers end their processes
+                        running[submit(one, worker)] = key, worker
+            for future in _ended(running):
+                key, _ = running.pop(future)
+                answer = _answer_of(future)
+                ended[key] = answer["status"]
+                yield key, answer
+    finally:
+        client.cancel(list(running))  # workers end their processes
 
 
 def _settings(tasks):

@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.text import Text
 
 from anbn.study import task
+from anbn.study.wording import duration
 
 
 class Progress:
@@ -69,12 +70,3 @@ class Progress:
         head = f"{len(self.ended)} of {len(self.names)} ended, {self.n_failed} failed"
         lines = [f"  {now - s:4.0f} s {self.names[k]}" for k, s in self.running.items()]
         return Text("\n".join([f"{head}, {self._left()}", *lines[:20]]))
-
-
-def duration(seconds):
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"some {seconds:.0f} s"
-    if seconds < 5400:
-        return f"some {seconds / 60:.0f} min"
-    return f"some {seconds / 3600:.1f} h"

@@ -76,3 +76,12 @@ def source(spec):
     if found:
         return f"{found[2].split('/')[-1]} ({found[1]} data)"
     return spec
+
+
+def duration(seconds):
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"some {seconds:.0f} s"
+    if seconds < 5400:
+        return f"some {seconds / 60:.0f} min"
+    return f"some {seconds / 3600:.1f} h"
