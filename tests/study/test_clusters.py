@@ -164,7 +164,7 @@ def test_nobody_answers(monkeypatch):
         clusters.check_scheduler("locl")
     from distributed import LocalCluster
 
-    options = {"n_workers": 0, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 0, "processes": False, "dashboard_address": ":0"}
     options |= {"protocol": "tcp", "host": "127.0.0.1"}
     with LocalCluster(**options) as cluster:
         address = cluster.scheduler_address

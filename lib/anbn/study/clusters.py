@@ -108,7 +108,7 @@ def job_cluster(scheduler, *, logs):
         "processes": 1,  # a job is one worker
         "job_name": "anbn",
         "log_directory": str(logs),
-        "scheduler_options": {"dashboard_address": None, "dashboard": False},
+        "scheduler_options": {"dashboard_address": ":0", "dashboard": False},
         "worker_extra_args": ["--no-dashboard", "--resources", slots],
     }
     if scheduler == "slurm":
@@ -212,7 +212,7 @@ def open_client(scheduler, jobs, *, logs):
                 resources=SLOTS,
                 env=dict.fromkeys(THREAD_VARIABLES, str(threads)),
                 memory_limit=memory,
-                dashboard_address=None,
+                dashboard_address=":0",  # any port: two studies may run at once
                 silence_logs=logging.CRITICAL,
             )
             with cluster, distributed.Client(cluster) as client:
