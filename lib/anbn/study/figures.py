@@ -15,7 +15,8 @@ from anbn.core.paths import stage_number
 from anbn.core.style import COLOURS
 from anbn.study import sweep_table, wording
 
-WIDTH = 20  # characters of a line on an axis
+WIDTH = 19  # characters of a line on an axis
+MOST_CHARACTERS = 48  # side by side below a panel
 GREYS = ("0.35", "0.5", "0.5", "0.6", "0.6")
 STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_LINES = 6  # values of a second parameter; with more, a heat map
@@ -34,7 +35,7 @@ def title(name, table):
 
 def simulated(ran):
     """For a title: whether points that ran used simulated data."""
-    flags = ran["simulated"].astype(bool) if "simulated" in ran else ran["status"] == ""
+    flags = ran["simulated"].astype(bool)
     if not flags.any():
         return ""
     return ", " + "partly " * (not flags.all()) + "simulated BOLD"
@@ -179,9 +180,10 @@ def _positions(table, name, ax):
     values = sweep_table.values(table[name])
     ax.set_xlabel(axis_label(name))
     if not is_numeric_dtype(table[name]):
-        ax.set_xticks(range(len(values)), [short(v) for v in values])
-        if len(values) > 3:
-            ax.tick_params("x", rotation=90, labelsize=8)
+        names = [short(v) for v in values]
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        upright = 90 * (longest * len(names) > MOST_CHARACTERS)
+        ax.set_xticks(range(len(names)), names, rotation=upright, fontsize=8)
         ax.set_xlim(-0.6, len(values) - 0.4)
         return table[name].map(values.index)
     if len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]:

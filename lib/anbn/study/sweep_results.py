@@ -15,13 +15,8 @@ REPORT = "90_sweep_report"
 def gather(sweep, tasks, chains, answers):
     """Table of all points.
 
-    Parameters
-    ----------
-    sweep : anbn.study.sweeps.Sweep
-    tasks, chains
-        From ``engine.plan``.
-    answers : dict of str to dict
-        What has come back, by fingerprint; see ``task.answer``.
+    ``tasks`` and ``chains`` are from ``engine.plan``; ``answers``, by fingerprint, are
+    what has come back (see ``task.answer``).
 
     Returns
     -------

@@ -114,9 +114,8 @@ def done(table):
 
 def failed(table):
     """Points that did not run to their end, with what happened."""
-    columns = ["point", "status", "failed_stage", "error"]
-    rows = table[table["status"] != "done"]
-    return rows[[c for c in columns + notebooks(table) if c in table]]
+    columns = ["point", "status", "failed_stage", "error", *notebooks(table)]
+    return table.loc[table["status"] != "done", columns]
 
 
 def design(table, varied):
@@ -150,8 +149,9 @@ def design(table, varied):
 def n_seeds(table, design):
     """Seeds that the settings of a sweep have, the least of all that ran; 0 if none."""
     ran = done(table)
-    by = ran.groupby(design.parameters) if design.parameters and len(ran) else None
-    return int(by.size().min()) if by else len(ran)
+    if not design.parameters or ran.empty:
+        return len(ran)
+    return int(ran.groupby(design.parameters).size().min())
 
 
 def _follows(table, name, leader):
