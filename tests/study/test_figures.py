@@ -87,6 +87,11 @@ def test_three_are_panels_and_more_are_means_over_all_others():
         "hrf, stage 01: fir",
     ]
     assert [len(lines(ax)) for ax in panels] == [3, 3]
+    table = results({ATOMS: [8, 16], KINDS: kinds, HRF: ["spm", "fir"]})
+    table = table[(table[KINDS] != kinds[0]) | (table[HRF] == "spm")]  # not listed
+    figure = figures.plot_sweep(table, SCORE, [ATOMS, KINDS, HRF])
+    both = [[x.get_color() for x in lines(ax)[-2:]] for ax in figure.axes]
+    assert both[0] == both[1]  # a value has its colour also where another is missing
     several = {ATOMS: [8, 16], HRF: ["spm", "fir"], KINDS: kinds, ALPHA: [0.1, 1.0]}
     _, panels, table = draw(several)
     assert panels[0].get_title() == "over all atom_penalty, kinds, hrf"

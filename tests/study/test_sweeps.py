@@ -203,7 +203,7 @@ def test_subjects(quick, bold, subjects, column):
     with pytest.raises(params.ParamError, match="subjects"):
         read(quick, BASE + "subjects: [1.5]")
     several = f"subjects: {subjects}\ngrid: {{02.bold: [simulated, bids]}}"
-    with pytest.raises(params.ParamError, match="same .*bold at all"):
+    with pytest.raises(params.ParamError, match=r"same .*bold at all"):
         read(quick, BASE + several)
 
 

@@ -115,12 +115,13 @@ def plot_sweep(table, outcome, parameters):
                 (table, [c], "over all " + ", ".join(names[o] for o in names if o != c))
                 for c in parameters
             ]
-        figure = _panels(panels, outcome, bars=by_value or len(panels) == 1)
+        bars = by_value or len(panels) == 1
+        figure = _panels(panels, table, outcome, bars)
     figure.suptitle(title(outcome, table), fontsize=11)
     return figure
 
 
-def _panels(panels, outcome, bars):
+def _panels(panels, whole, outcome, bars):
     """Lines of some tables side by side, on one scale, with one legend."""
     n_columns = math.ceil(len(panels) ** 0.5)
     n_rows = -(-len(panels) // n_columns)
@@ -134,19 +135,20 @@ def _panels(panels, outcome, bars):
     )
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (table, parameters, name) in zip(axes.flat, panels, strict=False):
-        plot_lines(table, outcome, parameters, ax, bars)
+    for ax, (rows, parameters, name) in zip(axes.flat, panels, strict=False):
+        plot_lines(rows, whole, outcome, parameters, ax, bars)
         ax.set_title(name, fontsize=9)
         ax.set_ylabel(ax.get_ylabel() if ax in axes[:, 0] else "")
     _legend(figure)
     return figure
 
 
-def plot_lines(table, outcome, parameters, ax, bars=True):
+def plot_lines(table, whole, outcome, parameters, ax, bars):
     """Means over the first parameter, a colour a value of the second, a dot a point.
 
     Points that did not run stand as crosses at the foot. What the outcome is read
-    against is drawn in grey, or in the colour of the lines it differs between.
+    against is drawn in grey, or in the colour of the lines it differs between. A value
+    of the second parameter has one colour in all panels of the ``whole`` table.
     """
     first, second = ([*parameters, None, None])[:2]
     table = table.assign(_x=_positions(table, first, ax))
@@ -154,7 +156,7 @@ def plot_lines(table, outcome, parameters, ax, bars=True):
     if second:
         groups = [
             (f"{second.split('.')[-1]} {short(v)}", table[table[second] == v])
-            for v in sweep_table.values(table[second])
+            for v in sweep_table.values(whole[second])
         ]
     numeric = first and is_numeric_dtype(table[first])
     for i, (label, rows) in enumerate(groups):
