@@ -202,6 +202,9 @@ def test_subjects(quick, bold, subjects, column):
             read(quick, BASE + "subjects: [[sub-1]]")
     with pytest.raises(params.ParamError, match="subjects"):
         read(quick, BASE + "subjects: [1.5]")
+    several = f"subjects: {subjects}\ngrid: {{02.bold: [simulated, bids]}}"
+    with pytest.raises(params.ParamError, match=r"same .*bold at all"):
+        read(quick, BASE + several)
 
 
 def test_aliases_without_end(quick):

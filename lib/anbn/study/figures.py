@@ -1,18 +1,22 @@
 """Figures of a sweep, chosen from what varies, and what stands on them."""
 
+import math
 import re
 import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib import ticker
+from pandas.api.types import is_numeric_dtype
 
 from anbn.core import params
 from anbn.core.paths import stage_number
 from anbn.core.style import COLOURS
 from anbn.study import sweep_table, wording
 
-WIDTH = 22  # characters of a line on an axis
+WIDTH = 19  # characters of a line on an axis
+MOST_CHARACTERS = 48  # side by side below a panel
 GREYS = ("0.35", "0.5", "0.5", "0.6", "0.6")
 STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_LINES = 6  # values of a second parameter; with more, a heat map
@@ -31,7 +35,7 @@ def title(name, table):
 
 def simulated(ran):
     """For a title: whether points that ran used simulated data."""
-    flags = ran["simulated"].astype(bool) if "simulated" in ran else ran["status"] == ""
+    flags = ran["simulated"].astype(bool)
     if not flags.any():
         return ""
     return ", " + "partly " * (not flags.all()) + "simulated BOLD"
@@ -66,15 +70,11 @@ def unit(outcome):
     return "value"
 
 
-def short(values):
-    """Text values as they fit on an axis: long ones broken, their end kept."""
-    texts = [str(v).removeprefix("package:").removesuffix("/model") for v in values]
-    ends = [t if len(t) <= 2 * WIDTH else "…" + t[-2 * WIDTH :] for t in texts]
-    ends = ends if len(set(ends)) == len(set(texts)) else texts
-    marked = [re.sub(r"(?<=[/_.,-])", "\0", t) for t in ends]  # may break there
-    lines = [textwrap.wrap(t.replace("\0", "\0 "), WIDTH) for t in marked]
-    joined = ["\n".join(x).replace("\0 ", "").replace("\0", "") for x in lines]
-    return dict(zip(values, joined, strict=True))
+def short(value):
+    """A parameter's value as it fits on an axis: long ones broken into lines."""
+    text = value if isinstance(value, str) else f"{value:g}"
+    parts = text.removeprefix("package:").removesuffix("/model").split("/")
+    return "/\n".join(textwrap.fill(part, WIDTH) for part in parts)
 
 
 def plot_sweep(table, outcome, parameters):
@@ -98,94 +98,79 @@ def plot_sweep(table, outcome, parameters):
     """
     counts = [table[c].nunique() for c in parameters]
     lines = len(counts) < 2 or counts[1] <= MOST_LINES
-    if len(parameters) <= 2:
-        width = 7.5 if lines else 2.5 + 0.9 * counts[0]
-        figure, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")
-        draw = plot_lines if lines else plot_heat
-        draw(table, outcome, parameters, ax=ax)
-    elif len(parameters) == 3 and lines and counts[2] <= MOST_PANELS:
-        figure = _small_multiples(table, outcome, parameters)
+    if len(counts) == 2 and not lines:
+        figure = plot_heat(table, outcome, parameters)
     else:
-        figure = _marginal(table, outcome, parameters)
+        by_value = len(counts) == 3 and lines and counts[2] <= MOST_PANELS
+        panels = [(table, parameters, "")]
+        if by_value:
+            *two, third = parameters
+            panels = [
+                (table[table[third] == v], two, f"{axis_label(third)}: {short(v)}")
+                for v in sweep_table.values(table[third])
+            ]
+        elif len(counts) > 2:
+            names = {c: c.split(".")[-1] for c in parameters}
+            panels = [
+                (table, [c], "over all " + ", ".join(names[o] for o in names if o != c))
+                for c in parameters
+            ]
+        bars = by_value or len(panels) == 1
+        figure = _panels(panels, table, outcome, bars)
     figure.suptitle(title(outcome, table), fontsize=11)
     return figure
 
 
-def _small_multiples(table, outcome, parameters):
-    *two, third = parameters
-    values = sweep_table.values(table[third])
-    size = (4 * len(values) + 1.5, 4.2)
-    figure, axes = plt.subplots(
-        1, len(values), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
-    names = short(values)
-    for ax, value in zip(axes[0], values, strict=True):
-        plot_lines(table[table[third] == value], outcome, two, ax=ax, legend=False)
-        ax.set_title(f"{axis_label(third)}: {names[value]}", fontsize=9)
-        ax.label_outer()
-    _legend(axes[0])
-    return figure
-
-
-def _marginal(table, outcome, parameters):
-    n_columns = 2 if len(parameters) == 4 else min(3, len(parameters))
-    n_rows = -(-len(parameters) // n_columns)
-    size = (4 * n_columns + 1.5, 3.6 * n_rows)
+def _panels(panels, whole, outcome, bars):
+    """Lines of some tables side by side, on one scale, with one legend."""
+    n_columns = math.ceil(len(panels) ** 0.5)
+    n_rows = -(-len(panels) // n_columns)
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
-        figsize=size,
+        figsize=(max(7.5, 4 * n_columns + 1.5), 3.6 * n_rows + 0.6),
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for ax in axes.flat[len(parameters) :]:
+    for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, name in zip(axes.flat, parameters, strict=False):
-        plot_lines(table, outcome, [name], ax=ax, legend=False, bars=False)
-        others = ", ".join(c.split(".")[-1] for c in parameters if c != name)
-        ax.set_title(f"over all {others}", fontsize=9)
+    for ax, (rows, parameters, name) in zip(axes.flat, panels, strict=False):
+        plot_lines(rows, whole, outcome, parameters, ax, bars)
+        ax.set_title(name, fontsize=9)
         ax.set_ylabel(ax.get_ylabel() if ax in axes[:, 0] else "")
-    _legend(axes.flat[: len(parameters)])
+    _legend(figure)
     return figure
 
 
-def plot_lines(table, outcome, parameters, ax, legend=True, bars=True):
+def plot_lines(table, whole, outcome, parameters, ax, bars):
     """Means over the first parameter, a colour a value of the second, a dot a point.
 
     Points that did not run stand as crosses at the foot. What the outcome is read
-    against is drawn in grey, or in the colour of the lines it differs between.
+    against is drawn in grey, or in the colour of the lines it differs between. A value
+    of the second parameter has one colour in all panels of the ``whole`` table.
     """
     first, second = ([*parameters, None, None])[:2]
     table = table.assign(_x=_positions(table, first, ax))
-    groups = sweep_table.values(table[second]) if second else [None]
-    names = short([_plain(g) for g in groups])
-    beside = sweep_table.references(outcome, table.columns)
-    numeric = first and sweep_table.is_numeric(table[first])
-    for i, group in enumerate(groups):
-        rows = table[table[second] == group] if second else table
-        colour = COLOURS[i % 10]
-        label = f"{second.split('.')[-1]} {names[_plain(group)]}" if second else "mean"
+    groups = [("mean", table)]
+    if second:
+        groups = [
+            (f"{second.split('.')[-1]} {short(v)}", table[table[second] == v])
+            for v in sweep_table.values(whole[second])
+        ]
+    numeric = first and is_numeric_dtype(table[first])
+    for i, (label, rows) in enumerate(groups):
         dodge = 0 if numeric else 0.12 * (i - (len(groups) - 1) / 2)
-        # equal lines stay visible: each is thinner than those beneath it
-        broad = (len(groups) - 1 - i) * min(2, 5 / len(groups))
-        _draw(rows, outcome, ax, colour, label, dodge, numeric, bars, broad)
-    for i, name in enumerate(beside):
-        _draw_reference(table, name, second, groups, ax, i, numeric)
+        _draw(rows, outcome, ax, COLOURS[i % 10], label, dodge, numeric, bars)
+    for i, name in enumerate(sweep_table.references(outcome, table.columns)):
+        _draw_reference([rows for _, rows in groups], name, ax, i, numeric)
     unrun = table.loc[table["status"] != "done", "_x"].unique()
-    foot = {"transform": ax.get_xaxis_transform(), "color": "0.3", "clip_on": False}
     if len(unrun):
-        ax.plot(
-            unrun, np.full(len(unrun), 0.02), "x", label="failed or not run", **foot
-        )
+        foot = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+        y = np.full(len(unrun), 0.02)
+        ax.plot(unrun, y, "x", color="0.3", label="failed or not run", **foot)
     _value_axis(ax, outcome)
-    if legend:
-        _legend([ax])
     return ax
-
-
-def _plain(value):
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _positions(table, name, ax):
@@ -196,14 +181,11 @@ def _positions(table, name, ax):
         return np.zeros(len(table))
     values = sweep_table.values(table[name])
     ax.set_xlabel(axis_label(name))
-    if not sweep_table.is_numeric(table[name]):
-        names = short(values)
-        crowded = len(values) > 3
-        ax.set_xticks(
-            range(len(values)),
-            [names[v] for v in values],
-            **({"rotation": 30, "ha": "right", "fontsize": 8} if crowded else {}),
-        )
+    if not is_numeric_dtype(table[name]):
+        names = [short(v) for v in values]
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        upright = 90 * (longest * len(names) > MOST_CHARACTERS)
+        ax.set_xticks(range(len(names)), names, rotation=upright, fontsize=8)
         ax.set_xlim(-0.6, len(values) - 0.4)
         return table[name].map(values.index)
     if len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]:
@@ -215,44 +197,35 @@ def _positions(table, name, ax):
     return table[name]
 
 
-def _draw(rows, outcome, ax, colour, label, dodge, numeric, bars, broad):
+def _draw(rows, outcome, ax, colour, label, dodge, numeric, bars):
     ran = sweep_table.done(rows).dropna(subset=[outcome])
     found = sweep_table.means(rows, ["_x"], [outcome]).sort_values("_x")
     ax.plot(ran["_x"] + dodge, ran[outcome], ".", color=colour, alpha=0.45, ms=7)
-    x, line = found["_x"] + dodge, "-" if numeric else ""
-    marker = "o" if numeric else "_"
-    size = {"ms": 6 + 2 * broad if numeric else 22, "lw": 1.5 + broad, "mew": 2}
-    ax.plot(x, found["mean"], line + marker, color=colour, **size)
-    ax.plot([], [], line + marker, color=colour, label=label, mew=2, ms=8)
+    x, style = found["_x"] + dodge, {"marker": "o", "ms": 6}
+    if not numeric:
+        style = {"marker": "_", "ms": 16, "mew": 2, "ls": ""}
+    ax.plot(x, found["mean"], color=colour, label=label, **style)
     if bars:
         ax.vlines(x, found["low"], found["high"], color=colour, lw=1.5)
 
 
-def _draw_reference(table, name, second, groups, ax, i, numeric):
-    label, style = name.split(":")[1], {"ls": STYLES[i % 5], "lw": 1.2, "zorder": 1}
-    found = sweep_table.means(table, ["_x"], [name]).sort_values("_x")
-    if found.empty:
+def _draw_reference(groups, name, ax, i, numeric):
+    """What an outcome is read against: one line, or one a group where they differ."""
+    style, label = {"ls": STYLES[i % 5], "lw": 1.2, "zorder": 1}, name.split(":")[1]
+    each = [sweep_table.means(rows, ["_x"], [name]) for rows in groups]
+    centres = [found["mean"].mean() for found in each if len(found)]
+    sets = [(sweep_table.means(pd.concat(groups), ["_x"], [name]), GREYS[i % 5])]
+    if not centres:
         return
-    sets = [(found, GREYS[i % 5])]
-    if second:
-        each = [
-            sweep_table.means(table[table[second] == g], ["_x"], [name]) for g in groups
-        ]
-        centres = [e["mean"].mean() for e in each if len(e)]
-        differ = np.ptp(centres) > 0.02 * np.abs(centres).max()
-        if differ and len(groups) <= MOST_PANELS:
-            sets = [(e, COLOURS[j % 10]) for j, e in enumerate(each)]
-            label += "\n(in the colour of its line)"
-        elif differ:
-            label += f"\n(mean over {second.split('.')[-1]})"
-    for rows, colour in sets:
-        rows = rows.sort_values("_x")
-        if numeric and len(rows) > 1:
-            ax.plot(rows["_x"], rows["mean"], color=colour, **style)
+    if np.ptp(centres) > 0.02 * np.abs(centres).max():
+        sets = list(zip(each, COLOURS, strict=False))
+        label += "\n(in the colour of its line)"
+    for found, colour in sets:
+        if numeric:
+            ax.plot(found["_x"], found["mean"], color=colour, **style)
         else:
-            half = 0 if numeric else 0.3
-            ends = (rows["_x"] - half, rows["_x"] + half)
-            ax.hlines(rows["mean"], *ends, color=colour, **style)
+            ends = found["_x"] - 0.3, found["_x"] + 0.3
+            ax.hlines(found["mean"], *ends, color=colour, **style)
     ax.plot([], [], color=GREYS[i % 5], label=label, **style)
 
 
@@ -276,13 +249,13 @@ def _log_ticks(axis, ratio):
         axis.set_minor_locator(ticker.NullLocator())
 
 
-def _legend(axes):
-    """One legend for some axes, below them."""
+def _legend(figure):
+    """One legend for all axes of a figure, below them."""
     found = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    axes[0].figure.legend(
+    for ax in figure.axes:
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(
         found.values(),
         found.keys(),
         loc="outside lower center",
@@ -292,43 +265,36 @@ def _legend(axes):
     )
 
 
-def plot_heat(table, outcome, parameters, ax):
+def plot_heat(table, outcome, parameters):
     """Means over two parameters with many values each; a blank cell did not run."""
     x, y = parameters
     found = sweep_table.means(table, parameters, [outcome])
-    grid = found.pivot(index=y, columns=x, values="mean").reindex(
-        index=sweep_table.values(table[y]), columns=sweep_table.values(table[x])
-    )
-    log = sweep_table.is_log(outcome) and len(found) > 0
-    norm = "log" if log else "linear"
-    image = ax.pcolormesh(grid.to_numpy(float), cmap="viridis", norm=norm)
-    for (row, column), value in np.ndenumerate(grid.to_numpy(float)):
-        colour = "0.3"
-        if np.isfinite(value):
-            colour = "black" if image.norm(value) > 0.55 else "white"
-        text = f"{value:.3g}" if np.isfinite(value) else "×"
-        ax.text(
-            column + 0.5,
-            row + 0.5,
-            text,
-            ha="center",
-            va="center",
-            color=colour,
-            size=8,
-        )
-    for axis, values in ((ax.xaxis, grid.columns), (ax.yaxis, grid.index)):
-        names = short([_plain(v) for v in values])
-        axis.set_ticks(np.arange(len(values)) + 0.5, [names[_plain(v)] for v in values])
-    beside = sweep_table.references(outcome, table.columns)
-    ran = sweep_table.done(table)
-    known = [f"{c.split(':')[1]} {ran[c].mean():.3g}" for c in beside if ran[c].any()]
-    note = "\n".join(textwrap.wrap("mean of all points: " + ", ".join(known), 70))
-    ax.set(xlabel=axis_label(x) + f"\n{note}" * bool(known), ylabel=axis_label(y))
-    bar = ax.figure.colorbar(image, ax=ax)
+    xs, ys = (sweep_table.values(table[name]) for name in parameters)
+    grid = found.pivot(index=y, columns=x, values="mean").reindex(index=ys, columns=xs)
+    grid, log = grid.to_numpy(float), sweep_table.is_log(outcome) and len(found) > 0
+    size = (3 + 0.9 * len(xs), max(4.2, 2 + 0.5 * len(ys)))
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    image = ax.pcolormesh(grid, cmap="viridis", norm="log" if log else "linear")
+    for (row, column), value in np.ndenumerate(grid):
+        ran = np.isfinite(value)
+        style = {"ha": "center", "va": "center", "size": 8, "color": "black"}
+        if ran and image.norm(value) <= 0.55:
+            style["color"] = "white"
+        ax.text(column + 0.5, row + 0.5, f"{value:.3g}" if ran else "×", **style)
+    ax.set_xticks(np.arange(len(xs)) + 0.5, [short(v) for v in xs])
+    ax.set_yticks(np.arange(len(ys)) + 0.5, [short(v) for v in ys])
+    ax.tick_params(labelsize=8)
+    if not is_numeric_dtype(table[x]):
+        ax.tick_params("x", rotation=90)
+    beside = sweep_table.done(table)[sweep_table.references(outcome, table.columns)]
+    means = [f"{c.split(':')[1]} {v:.3g}" for c, v in beside.mean().dropna().items()]
+    note = textwrap.fill("mean of all points: " + ", ".join(means), 70)
+    ax.set(xlabel=axis_label(x) + f"\n{note}" * bool(means), ylabel=axis_label(y))
+    bar = figure.colorbar(image, ax=ax)
     bar.set_label(f"{unit(outcome)}{' (log)' * log}, mean over seeds")
     if log:
         _log_ticks(bar.ax.yaxis, image.norm.vmax / image.norm.vmin)
-    return ax
+    return figure
 
 
 def plot_variance(shares):
@@ -353,5 +319,5 @@ def plot_variance(shares):
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1.02), xlabel="share of the variance over points")
-    _legend([ax])
+    _legend(figure)
     return figure

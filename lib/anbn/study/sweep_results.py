@@ -15,13 +15,8 @@ REPORT = "90_sweep_report"
 def gather(sweep, tasks, chains, answers):
     """Table of all points.
 
-    Parameters
-    ----------
-    sweep : anbn.study.sweeps.Sweep
-    tasks, chains
-        From ``engine.plan``.
-    answers : dict of str to dict
-        What has come back, by fingerprint; see ``task.answer``.
+    ``tasks`` and ``chains`` are from ``engine.plan``; ``answers``, by fingerprint, are
+    what has come back (see ``task.answer``).
 
     Returns
     -------
@@ -46,40 +41,40 @@ def gather(sweep, tasks, chains, answers):
 
 def _row(point, states):
     """One point: its parameters, and what its stages found."""
-    statuses = [status for status, _, _, _ in states.values()]
-    status = "not run" if "not run" in statuses else "done"
-    failed = next((s for s, state in states.items() if state[0] == "failed"), None)
-    row = {"point": point.label, "status": "failed" if failed else status}
-    row |= {"failed_stage": failed, "error": states[failed][1] if failed else None}
+    statuses = [status for status, *_ in states.values()]
+    stage = next((s for s, state in states.items() if state[0] == "failed"), None)
+    status = "failed" if stage else "not run" if "not run" in statuses else "done"
+    row = {"point": point.label, "status": status, "failed_stage": stage}
+    row["error"] = states[stage][1] if stage else None
     row |= {column: as_text(value) for column, value in point.columns.items()}
-    manifests = {stage: state[3] for stage, state in states.items() if state[3]}
-    for stage, manifest in manifests.items():
-        for name, value in manifest["summary"].items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                row[f"{stage_number(stage)}:{name}"] = value
-    for stage, state in states.items():
-        row[f"notebook_{stage_number(stage)}"] = state[2]
-    flags = [m["simulated"] for m in manifests.values()]
-    seconds = [m["seconds"] for m in manifests.values() if m.get("seconds")]
+    flags, seconds = [], []
+    for stage, (_, _, notebook, manifest) in states.items():
+        number = stage_number(stage)
+        row[f"notebook_{number}"] = notebook
+        if manifest:
+            for name, value in manifest["summary"].items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    row[f"{number}:{name}"] = value
+            flags.append(manifest["simulated"])
+            seconds.append(manifest.get("seconds") or 0)
     row["simulated"] = any(flags) if flags else None
-    row["seconds"] = sum(seconds) if seconds else None
+    row["seconds"] = sum(seconds) or None
     return row
 
 
 def _state(one, answer):
     """Status, error, notebook (a path or None) and manifest (or None) of a task."""
-    html, failed = one.out / "notebook.html", one.out / "failed.ipynb"
-    if answer is None:
-        return "not run", None, None, None
-    if answer["status"] == "done":
+    status, error = (answer["status"], answer["error"]) if answer else ("not run", None)
+    notebook, manifest = one.out / "failed.ipynb", None
+    if status == "done":
         try:
             manifest = artifacts.read_manifest(one.out)
-            return "done", None, os.path.relpath(html, project_root()), manifest
-        except artifacts.ArtifactError as error:  # deleted since, or not seen yet
-            return "failed", task.one_line(str(error)), None, None
-    error = answer["error"] and task.one_line(answer["error"])
-    there = os.path.relpath(failed, project_root()) if failed.is_file() else None
-    return answer["status"], error, there, None
+            notebook = one.out / "notebook.html"
+        except artifacts.ArtifactError as damage:  # deleted since, or not seen yet
+            status, error = "failed", str(damage)
+    there = answer and (manifest or notebook.is_file())
+    path = os.path.relpath(notebook, project_root()) if there else None
+    return status, error and task.one_line(error), path, manifest
 
 
 def write(sweep, tasks, chains, answers):

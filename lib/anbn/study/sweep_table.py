@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy import stats
 
 from anbn.core import artifacts
@@ -16,23 +17,20 @@ from anbn.core.params import did_you_mean
 from anbn.core.paths import project_root, stage_dir
 
 RESULTS = "results.parquet"
-UNSET = "(as in the study)"  # of a parameter that a listed point does not change
-# Shown first, where they vary; all others come after, in the order of the table.
-FIRST = (
-    "03:encoding_r_mean 03:max_synchrony 03:n_significant_neurons "
-    "03:planted_networks_found 03:false_networks_found 04:ppl_masked_networks "
-    "05:ppl_cut 02:isc_mean 02:n_networks_brain 02:n_networks_model 01:perplexity"
-).split()
-# What a number is read against: drawn in its figure, not in one of their own.
-REFERENCES = {
-    r"03:encoding_r_mean": r"03:(noise_ceiling_mean|encoding_r_.*)",
-    r"03:max_synchrony": r"03:fwe_threshold",
-    r"03:planted_networks_found": r"03:planted_networks_total",
-    r"04:ppl_masked_networks": r"04:ppl_(base|masked_(matched|uniform)_random)",
-    r"05:ppl_cut": r"05:ppl_(base|random)",
-    r"(04|05):ppl_.*": r"{0}:ppl_base",
-    r"02:n_networks_brain": r"02:n_networks_labelled",
-    r"02:n_networks_model": r"02:n_networks_model_stable",
+# Shown first, where they vary, and what each is read against: drawn in its figure. All
+# others come after, in the order of the table; perplexities are read against the base.
+FIRST = {
+    "03:encoding_r_mean": r"03:(noise_ceiling_mean|encoding_r_.*)",
+    "03:max_synchrony": "03:fwe_threshold",
+    "03:n_significant_neurons": "",
+    "03:planted_networks_found": "03:planted_networks_total",
+    "03:false_networks_found": "",
+    "04:ppl_masked_networks": "04:ppl_(base|masked_(matched|uniform)_random)",
+    "05:ppl_cut": "05:ppl_(base|random)",
+    "02:isc_mean": "",
+    "02:n_networks_brain": "02:n_networks_labelled",
+    "02:n_networks_model": "02:n_networks_model_stable",
+    "01:perplexity": "",
 }
 
 
@@ -101,28 +99,12 @@ def read(folder):
 
 def _plain(column):
     """A column of numbers as numbers, of anything else as text."""
-    is_bool = column.map(lambda v: isinstance(v, bool | np.bool_)).any()
-    if not is_bool and not column.isna().any():
+    if not is_bool_dtype(column):
         try:
             return pd.to_numeric(column)
-        except (ValueError, TypeError):
+        except ValueError:
             pass
-    return column.map(_text).astype(object)
-
-
-def _text(value):
-    if _is_missing(value):
-        return UNSET
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _is_missing(value):
-    return value is None or (np.isscalar(value) and pd.isna(value))
-
-
-def is_numeric(column):
-    """Whether a parameter's values are numbers."""
-    return pd.api.types.is_numeric_dtype(column)
+    return column.astype(str)
 
 
 def done(table):
@@ -132,9 +114,8 @@ def done(table):
 
 def failed(table):
     """Points that did not run to their end, with what happened."""
-    columns = ["point", "status", "failed_stage", "error"]
-    rows = table[table["status"] != "done"]
-    return rows[[c for c in columns + notebooks(table) if c in table]]
+    columns = ["point", "status", "failed_stage", "error", *notebooks(table)]
+    return table.loc[table["status"] != "done", columns]
 
 
 def design(table, varied):
@@ -158,7 +139,7 @@ def design(table, varied):
         else:
             together[name] = []
     order = sorted(
-        together, key=lambda c: (not is_numeric(table[c]), -table[c].nunique())
+        together, key=lambda c: (not is_numeric_dtype(table[c]), -table[c].nunique())
     )
     n_combinations = int(np.prod([table[c].nunique() for c in order]))
     full = len(table[order].drop_duplicates()) == n_combinations if order else True
@@ -168,27 +149,29 @@ def design(table, varied):
 def n_seeds(table, design):
     """Seeds that the settings of a sweep have, the least of all that ran; 0 if none."""
     ran = done(table)
-    by = ran.groupby(design.parameters) if design.parameters and len(ran) else None
-    return int(by.size().min()) if by else len(ran)
+    if not design.parameters or ran.empty:
+        return len(ran)
+    return int(ran.groupby(design.parameters).size().min())
 
 
 def _follows(table, name, leader):
-    """Whether a parameter changes only with another, by design and not by chance."""
-    pairs = table[[leader, name]].drop_duplicates()
-    if len(pairs) > table[leader].nunique():
-        return False
-    if not is_numeric(table[leader]):
-        return True
-    if not is_numeric(table[name]):
-        return len(pairs) == table[name].nunique()
-    steps = pairs.sort_values(leader)[name].diff().dropna()
-    return bool((steps > 0).all() or (steps < 0).all())
+    """Whether a parameter changes only with another, by design and not by chance.
+
+    One value for each of the leader's; where these are numbers, which a random search
+    never draws twice, another one for each, and numbers must go up or down with it.
+    """
+    pairs = table[[leader, name]].drop_duplicates().sort_values(leader)
+    if not pairs[leader].is_unique or not is_numeric_dtype(pairs[leader]):
+        return pairs[leader].is_unique
+    found = pairs[name]
+    ordered = found.is_monotonic_increasing or found.is_monotonic_decreasing
+    return found.is_unique and (ordered or not is_numeric_dtype(found))
 
 
 def values(column):
     """A parameter's values: numbers in order, all others as they come."""
     found = column.unique()
-    return sorted(found) if is_numeric(column) else list(found)
+    return sorted(found) if is_numeric_dtype(column) else list(found)
 
 
 def outcomes(table, chosen=(), most=6):
@@ -207,7 +190,7 @@ def outcomes(table, chosen=(), most=6):
     ArtifactError
         If a chosen one is no summary number of the sweep.
     """
-    known = [c for c in table if re.match(r"\w+:", c) and is_numeric(table[c])]
+    known = [c for c in table if re.match(r"\w+:", c) and is_numeric_dtype(table[c])]
     for name in chosen:
         if name not in known:
             raise artifacts.ArtifactError(
@@ -218,19 +201,17 @@ def outcomes(table, chosen=(), most=6):
         return list(dict.fromkeys(chosen))
     ran = done(table)
     varying = [c for c in known if ran[c].nunique() > 1 and "_per_s" not in c]
-    varying.sort(key=lambda c: FIRST.index(c) if c in FIRST else len(FIRST))
-    beside = {r for c in FIRST if c in varying for r in references(c, known)}
+    first = list(FIRST)
+    varying.sort(key=lambda c: first.index(c) if c in first else len(first))
+    beside = {r for c in varying if c in FIRST for r in references(c, known)}
     return [c for c in varying if c not in beside or c in FIRST][:most]
 
 
 def references(outcome, columns):
     """Columns that a summary number is read against, in the same unit."""
-    for pattern, wanted in REFERENCES.items():
-        if found := re.fullmatch(pattern, outcome):
-            wanted = wanted.format(*found.groups())
-            there = [c for c in columns if re.fullmatch(wanted, c) and c != outcome]
-            return there[:5]
-    return []
+    base = re.fullmatch("(0[45]:ppl_).*", outcome)
+    wanted = FIRST.get(outcome) or (base[1] + "base" if base else "")
+    return [c for c in columns if re.fullmatch(wanted, c) and c != outcome][:5]
 
 
 def is_log(outcome):
@@ -253,32 +234,25 @@ def linked(table, start):
         Folder of the notebook that shows it: links are relative to it.
     """
     columns = notebooks(table)
-    shown = table.drop(columns=columns).map(_cell)
+    shown = table.drop(columns=columns).map(
+        lambda v: f"{v:.4g}" if isinstance(v, float) else html.escape(str(v)),
+        na_action="ignore",
+    )
 
-    def links(row):
-        return " ".join(
-            f'<a href="{quote(os.path.relpath(project_root() / row[c], start))}">'
-            f"{c[-2:]}</a>"
-            for c in columns
-            if isinstance(row[c], str) and row[c]
-        )
+    def link(path, number):
+        url = quote(os.path.relpath(project_root() / path, start))
+        return f'<a href="{url}">{number}</a>'
 
     if columns:
-        shown["notebooks"] = [links(row) for _, row in table[columns].iterrows()]
-    shown.columns = [html.escape(c) for c in shown.columns]
-    return shown.to_html(escape=False, index=False, border=0)
+        shown["notebooks"] = [
+            " ".join(link(row[c], c[-2:]) for c in columns if pd.notna(row[c]))
+            for _, row in table.iterrows()
+        ]
+    shown = shown.rename(columns=html.escape)
+    return shown.to_html(escape=False, index=False, border=0, na_rep="")
 
 
-def _cell(value):
-    if _is_missing(value):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value)
-    return html.escape(text if len(text) <= 300 else text[:299] + "…")
-
-
-def means(table, parameters, outcomes, level=0.95):
+def means(table, parameters, outcomes):
     """Mean of each outcome over the seeds of each setting.
 
     Perplexities have geometric means.
@@ -287,25 +261,22 @@ def means(table, parameters, outcomes, level=0.95):
     -------
     means : DataFrame
         The parameters, ``outcome``, ``n`` (seeds), ``mean``, ``sd`` and, from three
-        seeds on, ``low`` and ``high``: Student's interval of the mean over seeds.
+        seeds on, ``low`` and ``high``: Student's 95 % interval of the mean over seeds.
     """
     rows, keys = [], list(parameters)
     groups = done(table).groupby(keys) if keys else [((), done(table))]
     for (values, group), name in itertools.product(groups, outcomes):
-        found = group[name].dropna().to_numpy(float)
+        found = group[name].dropna().astype(float)
         n = len(found)
         if not n:
             continue
         scaled = np.log(found) if is_log(name) else found
-        centre, sd = scaled.mean(), scaled.std(ddof=1) if n > 1 else np.nan
-        half = stats.t.ppf((1 + level) / 2, n - 1) * sd / n**0.5 if n > 2 else np.nan
-        limits = np.array([centre, centre - half, centre + half])
-        mean, low, high = np.exp(limits) if is_log(name) else limits
-        spread = found.std(ddof=1) if n > 1 else np.nan
-        about = {"outcome": name, "n": n, "mean": mean, "sd": spread}
-        rows.append(
-            dict(zip(keys, values, strict=True)) | about | {"low": low, "high": high}
-        )
+        half = np.nan
+        if n > 2:
+            half = stats.t.ppf(0.975, n - 1) * scaled.std() / n**0.5
+        limits = scaled.mean() + np.array([0, -half, half])
+        limits = np.exp(limits) if is_log(name) else limits
+        rows.append((*values, name, n, limits[0], found.std(), *limits[1:]))
     columns = [*keys, "outcome", "n", "mean", "sd", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -21,8 +21,6 @@ MAX_POINTS = 10_000
 MAX_LABEL = 100  # characters; with the folders around it a path stays below 255
 KEYS = ("study", "stages", "set", "grid", "points", "seeds", "subjects")
 BRAIN = "02_fbn_extraction"
-# which parameter numbers or names people is known with the BOLD
-PEOPLE = [(BRAIN, name) for name in ("n_subjects", "max_subjects", "subjects")]
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,7 @@ class Sweep:
 
 
 def of_study(study, stages):
-    """A study as a sweep with one point.
-
-    Parameters
-    ----------
-    study : str
-    stages : list of str
-        Those wanted; the stages they read are run, too.
-
-    Raises
-    ------
-    ParamError
-    """
+    """A study as a sweep with one point: stages wanted, and those that they read."""
     reads = notebooks.needed(study, stages)
     values = {stage: params.read(study, stage) for stage in reads}
     return Sweep(study, study, reads, [Point(study, values, {})], [], {}, True)
@@ -103,21 +90,31 @@ def read(name, study=None):
         )
     reads = notebooks.needed(study, _stages(spec.get("stages"), study, path))
     base = {stage: params.read(study, stage) for stage in reads}
-    changes = {"set": [_overrides(spec.get("set", {}), reads, f"{path}: set")]}
-    changes |= _axes(spec, reads, path)
-    if len(changes) < 2:
+    fixed = _overrides(spec.get("set", {}), reads, f"{path}: set")
+    axes = _axes(spec, reads, path)
+    if "subjects" in spec:
+        axes["subjects"] = _people(spec["subjects"], base, fixed, axes, path)
+    if not axes:
         raise ParamError(
             f"{path}: nothing varies. Give grid, points, seeds or subjects."
         )
+    changes = {"set": [fixed], **axes}
     _said_once(changes, path)
-    n_points = math.prod(map(len, changes.values()))
+    n_points = math.prod(map(len, axes.values()))
     if n_points > MAX_POINTS:
         raise ParamError(f"{path}: {n_points} points; more than {MAX_POINTS} at once")
-    settings = [
-        _apply(base, parts, path) for parts in itertools.product(*changes.values())
-    ]
-    columns = _columns(settings, changes)
-    varied = [c for c in columns if len({_key(v) for v in columns[c]}) > 1]
+    settings = []
+    for parts in itertools.product(*changes.values()):
+        values = {stage: dict(of_stage) for stage, of_stage in base.items()}
+        for (stage, parameter), value in (x for part in parts for x in part.items()):
+            values[stage][parameter] = value
+        settings.append(values)
+    columns = {}
+    for axis, choices in axes.items():
+        for stage, parameter in dict.fromkeys(key for part in choices for key in part):
+            column = "seed" if axis == "seeds" else f"{stage}.{parameter}"
+            columns[column] = [values[stage][parameter] for values in settings]
+    varied = [c for c in columns if len(set(map(json.dumps, columns[c]))) > 1]
     labels = _labels({c: columns[c] for c in varied}, len(settings))
     points = [
         Point(label, values, {c: columns[c][i] for c in columns})
@@ -213,11 +210,7 @@ def _overrides(block, reads, source):
 
 
 def _axes(spec, reads, path):
-    """What is combined: name -> list of {(stage, name): value}, in order.
-
-    Whether `subjects` are numbers or names of people is only known with the BOLD: they
-    stand under the key None.
-    """
+    """What is combined: name -> list of {(stage, name): value}, in order."""
     axes = {}
     if "points" in spec:
         axes["points"] = [
@@ -243,12 +236,30 @@ def _axes(spec, reads, path):
             _overrides({f"{stage}.seed": seed for stage in stages}, reads, source)
             for seed in _filled(spec["seeds"], source)
         ]
-    if "subjects" in spec:
-        source = f"{path}: subjects"
-        if BRAIN not in reads:
-            raise ParamError(f"{source}: stage {BRAIN} is not run here")
-        axes["subjects"] = [{None: who} for who in _filled(spec["subjects"], source)]
     return axes
+
+
+def _people(given, base, fixed, axes, path):
+    """Choices of `subjects`: which parameter numbers or names people with this BOLD."""
+    source = f"{path}: subjects"
+    if BRAIN not in base:
+        raise ParamError(f"{source}: stage {BRAIN} is not run here")
+    if any((BRAIN, "bold") in part for choices in axes.values() for part in choices):
+        raise ParamError(
+            f"{source} need the same {BRAIN}.bold at all points: put it under set"
+        )
+    bold, choices = fixed.get((BRAIN, "bold"), base[BRAIN]["bold"]), []
+    for who in _filled(given, source):
+        name = "n_subjects" if bold == "simulated" else "max_subjects"
+        if isinstance(who, list):
+            name = "subjects"
+            if bold != "bids":
+                raise ParamError(
+                    f"{source}: names, as {short(who)}, need bold: bids; here it is "
+                    f"{bold}. Give numbers of subjects."
+                )
+        choices.append(_overrides({f"{BRAIN}.{name}": who}, base, source))
+    return choices
 
 
 def _filled(values, source):
@@ -278,57 +289,13 @@ def _said_once(axes, path):
     """No parameter is given by two parts of a sweep."""
     said = {}
     for name, choices in axes.items():
-        keys = {key for part in choices for key in part}
-        for key in PEOPLE if keys == {None} else keys:
+        for key in {key for part in choices for key in part}:
             if key in said:
                 raise ParamError(
                     f"{path}: {'.'.join(key)} is given twice: by {said[key]} and by "
                     f"{name}. Keep one."
                 )
             said[key] = name
-
-
-def _apply(base, parts, path):
-    """All parameters of one point."""
-    values = {stage: dict(of_stage) for stage, of_stage in base.items()}
-    for key, value in itertools.chain(*(part.items() for part in parts)):
-        if key is not None:
-            stage, name = key
-            values[stage][name] = value
-    people = [part[None] for part in parts if None in part]
-    for who in people:
-        source, bold = f"{path}: subjects", values[BRAIN]["bold"]
-        name = "n_subjects" if bold == "simulated" else "max_subjects"
-        if isinstance(who, list):
-            name = "subjects"
-            if bold != "bids":
-                raise ParamError(
-                    f"{source}: names, as {who!r}, need bold: bids; here it is {bold}. "
-                    "Give numbers of subjects."
-                )
-        checked = _overrides({f"{BRAIN}.{name}": who}, values, source)
-        values[BRAIN][name] = checked[BRAIN, name]
-    return values
-
-
-def _columns(settings, changes):
-    """Values over the points of all that a sweep changes, by column, in order."""
-    columns = {}
-    for axis, choices in changes.items():
-        if axis == "set":
-            continue
-        keys = dict.fromkeys(key for part in choices for key in part)
-        for key in PEOPLE if axis == "subjects" else keys:
-            stage, name = key
-            column = [values[stage].get(name) for values in settings]
-            if axis == "subjects" and len({_key(v) for v in column}) < 2:
-                continue  # not the one that numbers or names people here
-            columns["seed" if axis == "seeds" else f"{stage}.{name}"] = column
-    return columns
-
-
-def _key(value):
-    return json.dumps(value, sort_keys=True)
 
 
 def as_text(value):
@@ -344,10 +311,8 @@ def _labels(columns, n_points):
     twice = {n for n in names.values() if list(names.values()).count(n) > 1}
     for column in [c for c in columns if names[c] in twice]:  # of two stages
         names[column] = f"{stage_number(column)}.{names[column]}"
-    labels = []
-    for i in range(n_points):
-        parts = [f"{names[c]}={_safe(columns[c][i])}" for c in columns]
-        labels.append(",".join(parts) or "point")
+    parts = [[f"{names[c]}={_safe(v)}" for v in columns[c]] for c in columns]
+    labels = [",".join(of) for of in zip(*parts, strict=True)] or ["point"] * n_points
     return [
         label
         if len(label) <= MAX_LABEL and labels.count(label) == 1
@@ -357,11 +322,8 @@ def _labels(columns, n_points):
 
 
 def _safe(value):
-    """A value as part of a file's name; a row of whole numbers by its ends."""
+    """A value as part of a file's name."""
     if isinstance(value, list):
-        whole = len(value) > 2 and all(type(v) is int for v in value)
-        if whole and value == list(range(value[0], value[0] + len(value))):
-            return f"{value[0]}-{value[-1]}"
         return "+".join(map(_safe, value)) or "none"
     text = slug(value) if isinstance(value, str) and "/" in value else str(value)
     return re.sub(r"[^A-Za-z0-9.+_-]+", "_", text) or "none"
@@ -369,16 +331,18 @@ def _safe(value):
 
 def _no_twins(points, path):
     """No two points find the same."""
-    seen, knobs = {}, params.EXECUTION_KNOBS
+    seen = {}
     for point in points:
-        of_stages = point.values.values()
-        key = _key(
-            [{k: v for k, v in of.items() if k not in knobs} for of in of_stages]
-        )
-        if key in seen:
+        found = [
+            [stage, name, value]
+            for stage, values in point.values.items()
+            for name, value in values.items()
+            if name not in params.EXECUTION_KNOBS
+        ]
+        twin = seen.setdefault(json.dumps(found, sort_keys=True), point.label)
+        if twin != point.label:
             what = {c: as_text(v) for c, v in point.columns.items()}
             raise ParamError(
-                f"{path}: two points are the same: {seen[key]} and {point.label} "
-                f"({what}). Delete one."
+                f"{path}: two points are the same: {twin} and {point.label} ({what}). "
+                "Delete one."
             )
-        seen[key] = point.label
