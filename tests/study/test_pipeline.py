@@ -274,6 +274,14 @@ def test_two_runs_of_one_study_do_not_mix(project):
     assert "is being run by another process" in done.stderr
 
 
+def test_a_check_runs_nothing(project, capsys):
+    pipeline.main(["mine", "02", "--check"])
+    said = capsys.readouterr().out
+    assert "study mine, stages 01 02" in said and "0 up to date" in said
+    assert "2 to run" in said and "GB free" in said
+    assert not (project / "outputs").exists()
+
+
 def test_jobs_side_by_side_end_in_the_same_result(quick):
     """On two workers, that notebooks may give their subjects to."""
     command = [sys.executable, "-m", "anbn.study.pipeline", "mine"]

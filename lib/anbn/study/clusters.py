@@ -202,7 +202,6 @@ def open_client(scheduler, jobs, *, logs):
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    check_scheduler(scheduler)
     with dask.config.set(QUIET):
         if scheduler == "local":
             jobs, threads, memory, gpus = local_size(jobs)
@@ -249,24 +248,23 @@ def has_slots(client):
     )
 
 
-def free_worker(client, taken):
-    """A worker that runs no stage.
+def free_workers(client, taken):
+    """Workers that run no stage.
 
     Parameters
     ----------
     client : distributed.Client
-    taken : iterable
-        What this function returned for the stages that run.
+    taken : list of str
+        Those that were given the stages that run; some may have died since.
 
     Returns
     -------
-    worker : str, "" or None
-        An address; empty if no worker has come yet, None if none is free.
+    workers : list of str
+        Addresses; one that is empty if no worker has come yet and no stage waits.
     """
-    workers, taken = client.scheduler_info(n_workers=-1)["workers"], list(taken)
-    if len(taken) >= max(1, len(workers)):
-        return None
-    return next((address for address in workers if address not in taken), "")
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    free = [address for address in workers or [""] if address not in taken]
+    return free[: max(0, max(1, len(workers)) - len(taken))]
 
 
 def threads_of(client):

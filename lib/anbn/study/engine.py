@@ -185,7 +185,7 @@ def costs(sweep, tasks):
 
 
 def describe(sweep, tasks, chains, missing, taken, n_jobs):
-    """Print what a sweep has to do and what that takes.
+    """Print what a study or sweep has to do and what that takes.
 
     Parameters
     ----------
@@ -205,9 +205,11 @@ def describe(sweep, tasks, chains, missing, taken, n_jobs):
         If it does not fit on the disk.
     """
     folder, todo = folder_of(sweep), [missing[k] for k in missing if k not in taken]
+    what = f"sweep {sweep.name} of study {sweep.study}: {len(sweep.points)} points"
+    if sweep.is_study:
+        what = f"study {sweep.name}"
     print(
-        f"sweep {sweep.name} of study {sweep.study}: {len(sweep.points)} points, "
-        f"stages {' '.join(map(stage_number, sweep.reads))}\n"
+        f"{what}, stages {' '.join(map(stage_number, sweep.reads))}\n"
         f"  {len(tasks)} stage runs after sharing (of {sum(map(len, chains))}): "
         f"{len(tasks) - len(missing)} up to date, {len(taken)} to take from "
         f"outputs/{sweep.study}, {len(todo)} to run"
@@ -227,8 +229,8 @@ def describe(sweep, tasks, chains, missing, taken, n_jobs):
     print(f"  disk: {size}; {_gb(free)} free\n  time: {time}", flush=True)
     if need > free:
         raise EngineError(
-            f"this sweep needs some {_gb(need)} and {folder} has {_gb(free)} free. "
-            "Set ANBN_OUTPUTS to a larger disk, or sweep over less."
+            f"this needs some {_gb(need)} and {folder} has {_gb(free)} free. "
+            "Set ANBN_OUTPUTS to a larger disk, or run less."
         )
 
 
@@ -347,18 +349,17 @@ def _place(client, tasks, submit):
     waiting, running, ended = dict(tasks), {}, {}
     try:
         while waiting or running:
+            free = clusters.free_workers(client, [w for _, w in running.values()])
             for key, one in list(waiting.items()):
                 before = {ended.get(u) for u in one.upstream.values() if u in tasks}
                 if before & {"failed", "not run"}:
                     del waiting[key]
                     ended[key] = "not run"
                     yield key, task.answer("not run")
-                elif None not in before:
-                    taken = [worker for _, worker in running.values()]
-                    worker = clusters.free_worker(client, taken)
-                    if worker is not None:
-                        del waiting[key]
-                        running[submit(one, worker)] = key, worker
+                elif free and None not in before:
+                    worker = free.pop()
+                    del waiting[key]
+                    running[submit(one, worker)] = key, worker
             for future in _ended(running):
                 key, _ = running.pop(future)
                 answer = _answer_of(future)

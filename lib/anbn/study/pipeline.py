@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 from anbn.brain import bids
 from anbn.core import artifacts, params
@@ -101,7 +100,7 @@ def run(sweep, *, scheduler="local", jobs=None, only_check=False):
     missing = {key: one for key, one in tasks.items() if not one.is_done}
     taken = {key: engine.taken_from(sweep, one) for key, one in missing.items()}
     taken = {key: source for key, source in taken.items() if source}
-    if not sweep.is_study:
+    if only_check or not sweep.is_study:
         engine.describe(sweep, tasks, chains, missing, taken, n_jobs)
     if only_check:
         return {}
@@ -259,25 +258,28 @@ def main(arguments=None):
 
 
 def _main(options, parser):
-    where = {"scheduler": options.scheduler, "jobs": options.jobs}
-    if options.job_script:
-        print(clusters.job_script(options.scheduler, logs=Path("jobs")))
-    elif options.sweep == "":
+    if options.sweep == "":
         for name, what in sweeps.names().items():
             print(f"  {name:18} {what}")
-    elif options.sweep:
+        return 0
+    jobs = options.jobs
+    if options.sweep:
         sweep = sweeps.read(options.sweep, options.study)
-        run(sweep, only_check=options.check, **where)
-        if not options.check:
-            return sweep_results.conclude(engine.folder_of(sweep))
     elif options.study is None:
         parser.error("give a study, or --sweep")
     else:
-        # without jobs or a scheduler no cluster is started
-        where["jobs"] = options.jobs or (1 if options.scheduler == "local" else None)
         wanted = _wanted(options.study, options.stages, parser)
-        run_study(options.study, wanted, **where)
-    return 0
+        sweep = sweeps.of_study(options.study, wanted)
+        if options.scheduler == "local":
+            jobs = jobs or 1  # without jobs or a scheduler no cluster is started
+    folder = engine.folder_of(sweep)
+    if options.job_script:
+        print(clusters.job_script(options.scheduler, logs=folder / "jobs"))
+        return 0
+    run(sweep, scheduler=options.scheduler, jobs=jobs, only_check=options.check)
+    if sweep.is_study or options.check:
+        return 0
+    return sweep_results.conclude(folder)
 
 
 if __name__ == "__main__":
