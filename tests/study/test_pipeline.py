@@ -183,6 +183,18 @@ def test_data_files_count(project):
     assert changed(before) == notebooks.names()
 
 
+def test_bytecode_in_a_folder_of_data_does_not_count(project):
+    """Else another installation of the package that holds it would run stages again."""
+    (project / "lists" / "__pycache__").mkdir(parents=True)
+    (project / "lists" / "a.csv").write_text("one")
+    (project / "params" / "mine" / f"{FIRST}.yaml").write_text("file: ./lists")
+    before = now()
+    (project / "lists" / "__pycache__" / "a.pyc").write_text("of another time")
+    assert changed(before) == []
+    (project / "lists" / "b.csv").write_text("two")
+    assert changed(before) == notebooks.names()
+
+
 def test_run_skip_and_rerun(project, capsys):
     assert pipeline.run_study("mine", notebooks.names()) == 5
     for stage in notebooks.names():

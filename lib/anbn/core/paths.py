@@ -153,10 +153,12 @@ def is_litter(path):
     """Whether a file or folder is what systems leave behind, not what people put there.
 
     macOS writes ``._name`` beside every ``name`` on a foreign disk, ``.DS_Store`` in
-    folders and ``__MACOSX`` in zip files; Windows ``Thumbs.db`` and ``desktop.ini``.
+    folders and ``__MACOSX`` in zip files; Windows ``Thumbs.db`` and ``desktop.ini``;
+    Python its bytecode, which differs between installations of the same package.
     """
     path = PurePath(path)
-    hidden = path.name.startswith("._") or "__MACOSX" in path.parts
+    folders = {"__MACOSX", "__pycache__"}
+    hidden = path.name.startswith("._") or not folders.isdisjoint(path.parts)
     return hidden or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
