@@ -23,7 +23,7 @@ from anbn.core.paths import stage_dir
 from anbn.coupling import encoding, synchrony
 from anbn.stats import timeseries
 
-N_SUBJECTS, N_TIMES, TR, SHAPE = 40, 300, 2.0, (30, 36, 30)
+N_SUBJECTS, N_TIMES, TR, SHAPE = 40, 300, 2.0, (18, 22, 18)
 N_NEURONS, N_NETWORKS, N_DRAWS, N_ATOMS = 17_280, 10, 200, 16
 WAYS = {"loop": 0, "one worker": 1, "two workers": 2}
 

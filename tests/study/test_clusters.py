@@ -150,6 +150,38 @@ def test_gpus_that_may_be_used(monkeypatch, tmp_path):
     assert clusters.visible_gpus() == []
 
 
+@pytest.mark.parametrize(
+    ("workers", "taken", "free"),
+    [
+        ("", [], [""]),  # the first that comes takes it
+        ("", [""], []),
+        ("ab", [], ["a", "b"]),
+        ("abc", ["a"], ["b", "c"]),
+        ("abc", [""], ["a", "b"]),  # it is at one of them
+        ("ab", ["a", "b"], []),
+        ("bc", ["a", "b"], []),  # a has died: what it ran may be at c
+        ("bcd", ["a", "b"], ["c"]),
+        ("bc", ["b", "b"], ["c"]),  # it was at b
+    ],
+)
+def test_free_workers(workers, taken, free):
+    class Client:
+        def scheduler_info(self, n_workers):
+            return {"workers": dict.fromkeys(workers)}
+
+    assert clusters.free_workers(Client(), taken) == free
+
+
+def test_workers_here_have_the_threads_of_a_job(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with clusters.open_client("local", 1, logs=None) as (client, workers):
+        for name in clusters.THREAD_VARIABLES:
+            found = set(client.run(os.getenv, name).values())
+            assert found == {str(workers["threads"])}
+        assert clusters.has_slots(client)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
 def test_nobody_answers(monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT", 1.0)
     monkeypatch.setattr(clusters, "WORKERS_WITHIN", 0.5)

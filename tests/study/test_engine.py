@@ -4,6 +4,7 @@ The copied library runs them in a process of their own without papermill, which 
 seconds for each (`test_real_notebooks` has it). Everything around is the real thing.
 """
 
+import dataclasses
 import os
 import random
 import signal
@@ -282,7 +283,13 @@ def test_workers_that_see_something_else_are_named(quick, monkeypatch):
     found = execute.run(**one.job | {"values": one.values | {"value": 9}})["error"]
     assert "changed since this began, or are others on" in found
     found = task.in_process(one.job, "/nonsense", dict(os.environ))
-    assert found["status"] == "failed" and "/nonsense" in found["error"]
+    assert found["status"] == "unfit" and "/nonsense" in found["error"]
+    other = dataclasses.replace(one, values=one.values | {"value": 9})
+    runs = engine.run_here(
+        {one.fingerprint: other}, Progress({one.fingerprint: ""}, {})
+    )
+    with pytest.raises(engine.EngineError, match="changed since this began"):
+        list(runs)  # not one failure after another
     assert noted(quick) == []
 
 

@@ -39,7 +39,8 @@ MEMORY_PER_JOB = 6e9  # bytes, of a job on this machine
 THREADS_PER_JOB = 2
 CONNECT = 10.0  # s, to reach a scheduler
 WORKERS_WITHIN = 30.0  # s, for a scheduler that has none to get one
-THREADS = 2  # of a worker: one waits for a stage, the other computes a subject
+# of a worker: for a stage, for a subject, and for the stage of a worker that died
+THREADS = 3
 THREAD_VARIABLES = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS")]
 SLOTS = {"subject": 1}  # of those
 # Ctrl-C comes to workers, too: they leave it to who started the study.
@@ -103,6 +104,8 @@ def job_cluster(scheduler, *, logs):
         )
     given = given | checked
     jobs = given.pop("jobs")
+    threads = [f"export {name}={given['cores']}" for name in THREAD_VARIABLES]
+    given["job_script_prologue"] = threads + given.get("job_script_prologue", [])
     slots = ",".join(f"{name}={n}" for name, n in SLOTS.items())
     ours = {
         "processes": 1,  # a job is one worker
@@ -175,7 +178,21 @@ def visible_gpus():
 
 
 @contextmanager
-def open_client(scheduler, jobs, *, logs):
+def _threads(n):
+    """Let processes that start meanwhile have so many threads."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def open_client(scheduler, jobs, *, logs, n_tasks=1):
     """Client of the place where stages run; closed, with its workers, in the end.
 
     Parameters
@@ -186,6 +203,8 @@ def open_client(scheduler, jobs, *, logs):
         At most so many at a time; None for what fits.
     logs : Path
         Folder for what jobs of a cluster print.
+    n_tasks : int
+        So many jobs of a cluster are kept, and more while subjects wait for them.
 
     Yields
     ------
@@ -205,22 +224,23 @@ def open_client(scheduler, jobs, *, logs):
     with dask.config.set(QUIET):
         if scheduler == "local":
             jobs, threads, memory, gpus = local_size(jobs)
-            cluster = distributed.LocalCluster(
-                n_workers=jobs,
-                threads_per_worker=THREADS,
-                resources=SLOTS,
-                env=dict.fromkeys(THREAD_VARIABLES, str(threads)),
-                memory_limit=memory,
-                dashboard_address=":0",  # any port: two studies may run at once
-                silence_logs=logging.CRITICAL,
-            )
-            with cluster, distributed.Client(cluster) as client:
-                yield client, {"threads": threads, "gpus": gpus, "subjects": True}
+            with _threads(threads):
+                cluster = distributed.LocalCluster(
+                    n_workers=jobs,
+                    threads_per_worker=THREADS,
+                    resources=SLOTS,
+                    memory_limit=memory,
+                    dashboard_address=":0",  # any port: two studies may run at once
+                    silence_logs=logging.CRITICAL,
+                )
+                with cluster, distributed.Client(cluster) as client:
+                    yield client, {"threads": threads, "gpus": gpus, "subjects": True}
         elif scheduler in QUEUES:
             cluster, threads, most = job_cluster(scheduler, logs=logs)
             with cluster:
                 # adapt, not scale: a job that hits its walltime is replaced
-                cluster.adapt(minimum_jobs=jobs or most, maximum_jobs=jobs or most)
+                most = jobs or most
+                cluster.adapt(minimum_jobs=min(n_tasks, most), maximum_jobs=most)
                 with distributed.Client(cluster) as client:
                     subjects = threads >= THREADS
                     yield client, {"threads": threads, "gpus": [], "subjects": subjects}
@@ -255,7 +275,7 @@ def free_workers(client, taken):
     ----------
     client : distributed.Client
     taken : list of str
-        Those that were given the stages that run; some may have died since.
+        Those where stages run, or are to run; some may have died since.
 
     Returns
     -------
@@ -263,8 +283,11 @@ def free_workers(client, taken):
         Addresses; one that is empty if no worker has come yet and no stage waits.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    free = [address for address in workers or [""] if address not in taken]
-    return free[: max(0, max(1, len(workers)) - len(taken))]
+    free = [address for address in workers if address not in taken]
+    if not workers and not taken:
+        return [""]
+    n_elsewhere = sum(address not in workers for address in taken)  # nobody knows where
+    return free[: max(0, len(free) - n_elsewhere)]
 
 
 def threads_of(client):
@@ -293,4 +316,5 @@ def threads_of(client):
     workers = client.scheduler_info(n_workers=-1)["workers"]
     hosts = [worker["host"] for worker in workers.values()]
     jobs = {name: hosts.count(worker["host"]) for name, worker in workers.items()}
-    return max(1, min(cores[name] // jobs[name] for name in cores))
+    there = cores.keys() & jobs.keys()
+    return max(1, min((cores[name] // jobs[name] for name in there), default=1))

@@ -274,7 +274,7 @@ def run_here(tasks, progress):
         if not failed & set(one.upstream.values()):
             progress.start(key)
             is_here = one.folder.parent == Path(os.path.abspath(outputs_dir()))
-            found = execute.run(**one.job) if is_here else run_apart(one)
+            found = _fit(execute.run(**one.job) if is_here else run_apart(one))
         if found["status"] != "done":
             failed.add(key)
         yield key, found
@@ -288,7 +288,7 @@ def run_apart(one):
     answer : dict
     """
     _, threads, _, _ = clusters.local_size(1)
-    settings = _settings({one.fingerprint: one}) | {"threads": threads, "gpus": []}
+    settings = _settings() | {"threads": threads, "gpus": []}
     env = task.environment(settings, None, 0)
     env["ANBN_OUTPUTS"] = str(one.folder.parent)
     return task.in_process(one.job, settings["root"], env)
@@ -317,39 +317,50 @@ def run_on_dask(tasks, progress, *, scheduler, jobs, logs):
     ------
     ClusterError, EngineError
     """
-    settings, versions = _settings(tasks), fingerprints.versions()
-    with clusters.open_client(scheduler, jobs, logs=logs) as (client, workers):
+    settings, versions = _settings(), fingerprints.versions()
+    where = {"logs": logs, "n_tasks": len(tasks)}
+    with clusters.open_client(scheduler, jobs, **where) as (client, workers):
         settings |= workers
+        settings["environment"].pop(
+            "ANBN_WORKERS", None
+        )  # they may wait for each other
         if workers["subjects"]:
             settings["environment"]["ANBN_WORKERS"] = client.scheduler.address
-        client.subscribe_topic(
-            settings["topic"], lambda event: progress.start(event[1])
-        )
+        places = {}
+
+        def begun(event):
+            key, worker = event[1]
+            places[key] = worker
+            progress.start(key)
+
+        client.subscribe_topic(settings["topic"], begun)
 
         def submit(one, worker):
             return client.submit(
                 _by_value(task.run_stage),
                 one.job | {"versions": versions},
-                settings,
+                settings | {"outputs": str(one.folder.parent)},
                 key=f"{one.stage}-{one.fingerprint[:12]}-{settings['topic']}",
                 workers=worker or None,
                 allow_other_workers=True,
             )
 
-        for key, answer in _place(client, tasks, submit):
+        for key, answer in _place(client, tasks, submit, places, jobs or len(tasks)):
             progress.n_jobs = max(1, len(client.nthreads()))
             yield key, answer
 
 
-def _place(client, tasks, submit):
+def _place(client, tasks, submit, places, most):
     """Give tasks to workers as both become free; their keys and answers as they end.
 
+    ``places`` tells by key where those that have begun run; at ``most`` so many do.
     Left to itself Dask queues a stage behind another while a worker idles.
     """
     waiting, running, ended = dict(tasks), {}, {}
     try:
         while waiting or running:
-            free = clusters.free_workers(client, [w for _, w in running.values()])
+            taken = [places.get(key, worker) for key, worker in running.values()]
+            free = clusters.free_workers(client, taken)[: most - len(running)]
             for key, one in list(waiting.items()):
                 before = {ended.get(u) for u in one.upstream.values() if u in tasks}
                 if before & {"failed", "not run"}:
@@ -369,14 +380,13 @@ def _place(client, tasks, submit):
         client.cancel(list(running))  # workers end their processes
 
 
-def _settings(tasks):
+def _settings():
     """What every task is told."""
     root = Path(os.path.abspath(project_root()))
     environment = {k: v for k, v in os.environ.items() if k.startswith(PASSED)}
     return {
         "root": str(root),
         "environment": environment | {"ANBN_ROOT": str(root)},
-        "outputs": {key: str(one.folder.parent) for key, one in tasks.items()},
         "topic": uuid.uuid4().hex[:12],
     }
 
@@ -406,12 +416,19 @@ def _ended(running):
         ) from error
 
 
+def _fit(answer):
+    """An answer; an error if where a task ran no task can run."""
+    if answer["status"] == "unfit":
+        raise EngineError(answer["error"])
+    return answer
+
+
 def _answer_of(future):
     from distributed import KilledWorker
 
     error = future.exception()
     if error is None:
-        return future.result()
+        return _fit(future.result())
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, KilledWorker):
         what = "the workers that ran it died again and again: out of memory?"

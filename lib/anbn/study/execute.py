@@ -24,6 +24,10 @@ class StageError(RuntimeError):
     """A stage's notebook did not run to its end."""
 
 
+class UnfitError(RuntimeError):
+    """What was planned cannot run in this process."""
+
+
 def run_stage(study, stage, values, expected):
     """Execute one stage's notebook by papermill, export HTML, complete its manifest.
 
@@ -126,7 +130,7 @@ def run(study, stage, values, fingerprint, upstream, versions=None):
     out, start = stage_dir(study, stage), time.monotonic()
     try:
         if not out.parent.is_dir():
-            raise StageError(
+            raise UnfitError(
                 f"{os.uname().nodename} does not see {out.parent}: outputs/ must be on "
                 "a disk that all workers see (ANBN_OUTPUTS moves it)"
             )
@@ -135,15 +139,18 @@ def run(study, stage, values, fingerprint, upstream, versions=None):
         artifacts.hold(out, PATIENCE, ".running")
         artifacts.hold(out, PATIENCE)
         artifacts.release(out)
+        (out / "failed.ipynb").unlink(missing_ok=True)
         if fingerprints.is_current(out, fingerprint):
             return answer("done")
         for path in out.rglob(".tmp-*"):
             shutil.rmtree(path, ignore_errors=True)
         _check_same(stage, values, fingerprint, upstream, versions)
         run_stage(study, stage, values, fingerprint)
+    except UnfitError as error:
+        return answer("unfit", str(error))
     except (StageError, artifacts.ArtifactError, params.ParamError, OSError) as error:
         seconds = time.monotonic() - start
-        return answer("failed", f"{stage}, {error}", ran=True, seconds=seconds)
+        return answer("failed", str(error), ran=True, seconds=seconds)
     finally:
         artifacts.release(out, ".running")
     return answer("done", ran=True, seconds=time.monotonic() - start)
@@ -155,12 +162,12 @@ def _check_same(stage, values, fingerprint, upstream, versions):
     others = [name for name in versions or () if versions[name] != here.get(name)]
     if others:
         wanted = ", ".join(f"{n} {here.get(n)}, not {versions[n]}" for n in others)
-        raise StageError(
+        raise UnfitError(
             f"{sys.executable} on {os.uname().nodename} computes with {wanted}. Give "
             "it the versions of requirements/."
         )
     if fingerprints.fingerprint(stage, values, upstream) != fingerprint:
-        raise StageError(
+        raise UnfitError(
             "the notebook, the library, its versions or data changed since this "
             f"began, or are others on {os.uname().nodename}: give the same command "
             "again"

@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from anbn.brain import bids
 from anbn.core import artifacts, params
@@ -111,7 +111,9 @@ def run(sweep, *, scheduler="local", jobs=None, only_check=False):
         if not sweep.is_study:
             engine.lay_out(sweep, tasks, chains)
         for key, source in taken.items():
-            engine.take(source, missing.pop(key).out)
+            engine.take(source, missing[key].out)
+            if missing[key].is_done:  # the study may have been written meanwhile
+                del missing[key]
         answers = {key: task.answer("done") for key in tasks if key not in missing}
         _run_missing(sweep, tasks, chains, missing, answers, scheduler, n_jobs or jobs)
         if not sweep.is_study:
@@ -125,21 +127,22 @@ def _run_missing(sweep, tasks, chains, missing, answers, scheduler, jobs):
     names = {key: _name(sweep, one) for key, one in missing.items()}
     expected = {k: seconds[t.stage] for k, t in missing.items() if t.stage in seconds}
     with Progress(names, expected) as progress:
-        if jobs == 1 and scheduler == "local":
+        if not missing or (jobs == 1 and scheduler == "local"):
             runs = engine.run_here(missing, progress)
         else:
             logs = engine.folder_of(sweep) / "jobs"
             where = {"scheduler": scheduler, "jobs": jobs, "logs": logs}
-            runs = engine.run_on_dask(missing, progress, **where) if missing else ()
+            runs = engine.run_on_dask(missing, progress, **where)
         _write_table(sweep, tasks, chains, answers)
-        for key, answer in runs:
-            answers[key] = answer
-            progress.end(key, answer)
-            _write_table(sweep, tasks, chains, answers)
-    failed = [tasks[key] for key in missing if answers[key]["status"] == "failed"]
-    if sweep.is_study and failed:
-        texts = [_failure(one, answers[one.fingerprint]) for one in failed]
-        raise engine.EngineError("\n".join(texts))
+        with closing(runs):  # workers end before the lock is given up
+            for key, answer in runs:
+                answers[key] = answer
+                progress.end(key, answer)
+                _write_table(sweep, tasks, chains, answers)
+    unlike = [tasks[key] for key in missing if answers[key]["status"] != "done"]
+    if sweep.is_study and unlike:
+        texts = [_failure(one, answers[one.fingerprint]) for one in unlike]
+        raise engine.EngineError("\n".join(filter(None, texts)) or "stopped")
 
 
 def _name(sweep, one):
@@ -149,9 +152,12 @@ def _name(sweep, one):
 
 
 def _failure(one, answer):
+    if answer["status"] != "failed":
+        return None
     notebook = one.out / "failed.ipynb"
     where = f"\nThe notebook up to there: {os.path.relpath(notebook)}"
-    return f"{one.folder.name}/{answer['error']}" + where * notebook.is_file()
+    what = f"{one.folder.name}/{one.stage}, {answer['error']}"
+    return what + where * notebook.is_file()
 
 
 def _say_what_is_there(sweep, tasks, missing):
@@ -264,6 +270,8 @@ def _main(options, parser):
         return 0
     jobs = options.jobs
     if options.sweep:
+        if options.stages:
+            parser.error("stages of a sweep are named in its file")
         sweep = sweeps.read(options.sweep, options.study)
     elif options.study is None:
         parser.error("give a study, or --sweep")

@@ -45,8 +45,8 @@ class Progress:
         self.running.pop(key, None)
         self.ended.add(key)
         what = "up to date" if answer["status"] == "done" else answer["status"]
+        self.n_failed += what == "failed"
         if answer["ran"]:
-            self.n_failed += what == "failed"
             what = f"{answer['status']} in {answer['seconds']:.0f} s"
         error = answer["error"] and f": {task.one_line(answer['error'])}"
         self._say(key, what + (error or ""))
@@ -62,11 +62,13 @@ class Progress:
         left = [self.seconds.get(key) for key in self.names if key not in self.ended]
         if None in left:
             return "time left not known yet"
-        gone = sum(time.monotonic() - start for start in self.running.values())
+        # workers tell of what begins at any time, from another thread
+        gone = sum(time.monotonic() - start for start in list(self.running.values()))
         return f"{duration(max(sum(left) - gone, 0) / self.n_jobs)} left"
 
     def _view(self):
         now = time.monotonic()
         head = f"{len(self.ended)} of {len(self.names)} ended, {self.n_failed} failed"
-        lines = [f"  {now - s:4.0f} s {self.names[k]}" for k, s in self.running.items()]
+        running = list(self.running.items())
+        lines = [f"  {now - start:4.0f} s {self.names[key]}" for key, start in running]
         return Text("\n".join([f"{head}, {self._left()}", *lines[:20]]))

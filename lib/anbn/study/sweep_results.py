@@ -74,7 +74,8 @@ def _state(one, answer):
             status, error = "failed", str(damage)
     there = answer and (manifest or notebook.is_file())
     path = os.path.relpath(notebook, project_root()) if there else None
-    return status, error and task.one_line(error), path, manifest
+    error = error and task.one_line(f"{one.stage}, {error}")
+    return status, error, path, manifest
 
 
 def write(sweep, tasks, chains, answers):

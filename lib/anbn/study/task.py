@@ -19,7 +19,7 @@ def answer(status, error=None, *, ran=False, seconds=0.0):
     Parameters
     ----------
     status : str
-        done, failed or not run.
+        done, failed, not run, or unfit: nothing can run where it was to run.
     error : str, optional
     ran : bool
         Whether its notebook was executed now.
@@ -51,14 +51,14 @@ def run_stage(job, settings):
 
     worker = get_worker()
     key = worker.get_current_task()
-    worker.log_event(settings["topic"], job["fingerprint"])
+    worker.log_event(settings["topic"], (job["fingerprint"], worker.address))
 
     def wanted():
         task = worker.state.tasks.get(key)
         return task is not None and task.state in ("executing", "long-running")
 
     env = environment(settings, job["values"].get("device"), worker.name)
-    env["ANBN_OUTPUTS"] = settings["outputs"][job["fingerprint"]]
+    env["ANBN_OUTPUTS"] = settings["outputs"]
     return in_process(job, settings["root"], env, wanted)
 
 
@@ -110,7 +110,7 @@ def in_process(job, root, env, wanted=lambda: True):
                 start_new_session=True,  # Ctrl-C is for who started the study
             )
         except OSError as error:
-            return answer("failed", f"no process on {os.uname().nodename}: {error}")
+            return answer("unfit", f"no process on {os.uname().nodename}: {error}")
         text = json.dumps(job | {"parent": os.getpid()})
         while True:
             try:
@@ -131,7 +131,8 @@ def in_process(job, root, env, wanted=lambda: True):
             log.seek(0)
             last = log.read().strip().split("\n")[-1] or f"code {process.returncode}"
             where = f"{sys.executable} on {os.uname().nodename}"
-            return answer("failed", f"{where} ended without an answer: {last}")
+            what = "unfit" if "No module named" in last else "failed"
+            return answer(what, f"{where} ended without an answer: {last}", ran=True)
 
 
 def end(pid):
