@@ -77,7 +77,7 @@ test: $(ENV)  ## run the tests, a file at a time on each core, four at most
 	    $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-faults: $(ENV)  ## kill, fill the disk, damage files; print how each fault ended
-	$(BIN)/python -m pytest -m faults tests/faults tests/study/test_engine.py
+	$(BIN)/python -m pytest -m faults tests/faults tests/study
 
 test-browser: $(ENV)  ## test JupyterLab in a headless Chromium (ANBN_CHROMIUM=path)
 	$(PIP) --require-hashes -r requirements/lock-browser.txt

@@ -245,6 +245,7 @@ def test_bad_calls_run_nothing(project, arguments):
     assert not (project / "outputs").exists()
 
 
+@pytest.mark.faults
 def test_sigkill_at_any_moment_ends_in_the_same_result(quick):
     """Without papermill; tests/faults has it with."""
     command = [sys.executable, "-m", "anbn.study.pipeline", "mine"]
