@@ -42,7 +42,7 @@ def kill_group(process):
     process.wait()
 
 
-@pytest.mark.faults  # tests/test_pipeline.py has a short one
+@pytest.mark.faults
 def test_killed_at_any_moment(project, make, tally, n=24):
     outputs, kept = project / "outputs", project / "kept"
     start = time.monotonic()
