@@ -95,6 +95,8 @@ def test_the_shipped_file_and_another_python(project):
         ("slurm: {walltime: 4:00:00}", "walltime must be"),
         ("slurm: {walltime: '4 h'}", "walltime must be hours:minutes:seconds"),
         ("slurm: {jobs: 0}", "jobs must lie in"),
+        ("slurm: {job_extra_directives: --x}", "directives must be a list of str"),
+        ("slurm: {job_script_prologue: a}", "prologue must be a list of str"),
         ("slurm: {interface: none0}", "does not take it: .*'none0'"),
         ("slurm: {gpus: 1}", "gpus is now job_extra_directives"),
         ("slurm: {setup: [a]}", "setup is now job_script_prologue"),

@@ -145,7 +145,7 @@ def _free(client, taken):
         workers = client.scheduler_info(n_workers=-1)["workers"]
     except OSError as error:
         raise WorkersError(f"the Dask scheduler was lost: {error}. {AGAIN}") from None
-    n_free = max(1, len(workers)) - len(taken)
+    n_free = max(0, max(1, len(workers)) - len(taken))
     if not workers or not all(SLOT in one["resources"] for one in workers.values()):
         return [{}] * n_free  # Dask chooses one that is idle
     at = {"resources": {SLOT: 1}, "allow_other_workers": True}

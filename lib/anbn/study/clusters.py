@@ -27,6 +27,9 @@ COUNTED = [  # keys that dask-jobqueue would take wrong
     Parameter("cores", "int", 4, "of a job (1 to 100000)"),
     Parameter("memory", "str", "16GB", "of a job"),
     Parameter("walltime", "str", "04:00:00", "of a job"),
+    Parameter("job_script_prologue", "list[str]", [], "shell lines"),
+    Parameter("job_extra_directives", "list[str]", [], "for the queueing system"),
+    Parameter("worker_extra_args", "list[str]", [], "of dask worker"),
 ]
 REPLACED = {  # keys of earlier versions of params/clusters.yaml
     "gpus": 'job_extra_directives, as ["--gres=gpu:1"] for Slurm',
@@ -105,18 +108,18 @@ def job_cluster(scheduler, *, logs):
     given = given | checked
     jobs = given.pop("jobs")
     threads = [f"export {name}={given['cores']}" for name in THREAD_VARIABLES]
-    given["job_script_prologue"] = threads + given.get("job_script_prologue", [])
+    given["job_script_prologue"] = threads + given["job_script_prologue"]
     slots = ",".join(f"{name}={n}" for name, n in SLOTS.items())
     ours = {
         "processes": 1,  # a job is one worker
         "job_name": "anbn",
         "log_directory": str(logs),
         "scheduler_options": {"dashboard_address": ":0", "dashboard": False},
-        "worker_extra_args": ["--no-dashboard", "--resources", slots],
     }
+    given["worker_extra_args"] += ["--no-dashboard", "--resources", slots]
     if scheduler == "slurm":
-        ours["job_extra_directives"] = ["--no-requeue"]  # Dask sends a stage again
-        ours["job_extra_directives"] += given.pop("job_extra_directives", [])
+        # Dask sends a stage again
+        given["job_extra_directives"] = ["--no-requeue", *given["job_extra_directives"]]
     try:
         cluster = getattr(dask_jobqueue, QUEUES[scheduler])(**ours | given)
         cluster.job_script()

@@ -342,7 +342,7 @@ def run_on_dask(tasks, progress, *, scheduler, jobs, logs):
                 settings | {"outputs": str(one.folder.parent)},
                 key=f"{one.stage}-{one.fingerprint[:12]}-{settings['topic']}",
                 workers=worker or None,
-                allow_other_workers=True,
+                allow_other_workers=bool(worker),
             )
 
         for key, answer in _place(client, tasks, submit, places, jobs or len(tasks)):
