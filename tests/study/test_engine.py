@@ -315,6 +315,19 @@ def test_on_a_scheduler(quick, scheduler):
     assert list(results(quick)[0]["status"]) == ["done"] * 4
 
 
+def test_what_was_read_is_what_was_planned(quick):
+    """Else a stage would count as up to date that read a stage run by hand."""
+    assert "done" in run(quick, "--jobs", "1")
+    tasks, _ = engine.plan(sweeps.read("s"))
+    first, second = list(tasks.values())[:2]
+    manifest = artifacts.read_manifest(first.out)
+    artifacts.write_manifest(first.out, manifest | {"fingerprint": None})
+    (second.out / "manifest.json").unlink()
+    found = engine.run_apart(second)
+    assert found["status"] == "failed" and "by something else" in found["error"]
+    assert not second.is_done
+
+
 def test_jobs_of_a_cluster(quick, tmp_path, monkeypatch):
     """No worker is there when the first stage is placed."""
     folder = tmp_path / "bin"

@@ -145,7 +145,9 @@ def run(study, stage, values, fingerprint, upstream, versions=None):
         for path in out.rglob(".tmp-*"):
             shutil.rmtree(path, ignore_errors=True)
         _check_same(stage, values, fingerprint, upstream, versions)
+        _check_upstream(out, upstream)
         run_stage(study, stage, values, fingerprint)
+        _check_upstream(out, upstream)
     except UnfitError as error:
         return answer("unfit", str(error))
     except (StageError, artifacts.ArtifactError, params.ParamError, OSError) as error:
@@ -154,6 +156,20 @@ def run(study, stage, values, fingerprint, upstream, versions=None):
     finally:
         artifacts.release(out, ".running")
     return answer("done", ran=True, seconds=time.monotonic() - start)
+
+
+def _check_upstream(out, upstream):
+    """What a stage reads is still what was planned: it may be run by hand meanwhile."""
+    for name, expected in upstream.items():
+        folder = out.parent / name
+        if not folder.is_dir():  # the table that the report of a sweep reads
+            continue
+        if artifacts.read_manifest(folder)["fingerprint"] != expected:
+            (out / artifacts.MANIFEST).unlink(missing_ok=True)
+            raise StageError(
+                f"{folder} was written by something else meanwhile: give the same "
+                "command again"
+            )
 
 
 def _check_same(stage, values, fingerprint, upstream, versions):
