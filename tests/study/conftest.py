@@ -1,5 +1,7 @@
 """Projects to sweep over."""
 
+import os
+
 import pytest
 from projects import FIRST, SECOND, THIRD
 from sweeping import FOUR, WITHOUT_PAPERMILL, stage_notebook, write
@@ -29,3 +31,19 @@ def quick(real):
     text = path.read_text().replace("def run_stage(", "def by_papermill(")
     path.write_text(text.replace("\ndef run(", WITHOUT_PAPERMILL + "\ndef run(", 1))
     return real
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands of Slurm that run its jobs on this machine."""
+    folder, job = tmp_path / "bin", tmp_path / "job"
+    folder.mkdir()
+    commands = {
+        "sbatch": f'cp "$1" {job}; setsid bash {job} >/dev/null 2>&1 & '
+        'echo "Submitted batch job $!"',
+        "scancel": 'kill -- "-$1"',
+    }
+    for name, line in commands.items():
+        (folder / name).write_text(f"#!/bin/bash\n{line}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -205,19 +205,16 @@ def test_nobody_answers(monkeypatch):
             pass
 
 
-def test_jobs_come_and_go(project, tmp_path, monkeypatch):
+def test_a_cluster_whose_commands_are_not_here(project, tmp_path, monkeypatch):
+    script("slurm", interface="lo")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(clusters.ClusterError, match="no command sbatch"):
+        with clusters.open_client("slurm", 1, logs=tmp_path / "logs"):
+            pass
+
+
+def test_jobs_come_and_go(project, tmp_path, slurm):
     """All of the way to Slurm, with commands that run jobs on this machine."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    commands = {
-        "sbatch": f'cp "$1" {tmp_path}/job; setsid bash {tmp_path}/job >/dev/null '
-        '2>&1 & echo "Submitted batch job $!"',
-        "scancel": 'kill -- "-$1"',
-    }
-    for name, line in commands.items():
-        (folder / name).write_text(f"#!/bin/bash\n{line}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     script("slurm", cores=3, jobs=2, interface="lo")
     with clusters.open_client("slurm", 1, logs=tmp_path / "logs") as opened:
         client, workers = opened

@@ -328,20 +328,8 @@ def test_what_was_read_is_what_was_planned(quick):
     assert not second.is_done
 
 
-def test_jobs_of_a_cluster(quick, tmp_path, monkeypatch):
+def test_jobs_of_a_cluster(quick, slurm):
     """No worker is there when the first stage is placed."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    job = tmp_path / "job"
-    commands = {
-        "sbatch": f'cp "$1" {job}; setsid bash {job} >/dev/null 2>&1 & '
-        'echo "Submitted batch job $!"',
-        "scancel": 'kill -- "-$1"',
-    }
-    for name, line in commands.items():
-        (folder / name).write_text(f"#!/bin/bash\n{line}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     section = "slurm: {cores: 3, memory: 4GB, interface: lo}\n"
     (quick / "params" / "clusters.yaml").write_text(section)
     assert "[6/6] " in run(quick, "--scheduler", "slurm", "--jobs", "1")

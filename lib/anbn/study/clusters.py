@@ -240,6 +240,13 @@ def open_client(scheduler, jobs, *, logs, n_tasks=1):
                     yield client, {"threads": threads, "gpus": gpus, "subjects": True}
         elif scheduler in QUEUES:
             cluster, threads, most = job_cluster(scheduler, logs=logs)
+            command = cluster.job_cls.submit_command.split()[0]
+            if not shutil.which(command):
+                cluster.close()
+                raise ClusterError(
+                    f"SCHEDULER={scheduler}: this machine has no command {command}. "
+                    "Start it where jobs can be submitted"
+                )
             with cluster:
                 # adapt, not scale: a job that hits its walltime is replaced
                 most = jobs or most
