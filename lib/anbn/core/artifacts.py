@@ -327,7 +327,7 @@ def _delete(path):
         path.unlink()
 
 
-def finish_stage(out, summary, *, params, simulated):
+def finish_stage(out, summary, *, params, simulated, finding=""):
     """Write a stage's manifest: the last thing a notebook does.
 
     Parameters
@@ -340,6 +340,13 @@ def finish_stage(out, summary, *, params, simulated):
         The parameters the notebook ran with.
     simulated : bool
         Whether any of the data is simulated.
+    finding : str
+        What the notebook found, in a sentence or two: its page begins with it.
+
+    Returns
+    -------
+    summary : DataFrame
+        A row a headline number.
     """
     out = Path(out)
     for path in (out / "data").glob(f"*{PARTIAL}"):
@@ -349,6 +356,7 @@ def finish_stage(out, summary, *, params, simulated):
         "study": out.parent.name,
         "stage": out.name,
         "simulated": bool(simulated),
+        "finding": finding,
         "summary": {name: _plain(value) for name, value in summary.items()},
         "params": params,
         "files": {
