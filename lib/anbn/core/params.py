@@ -57,6 +57,14 @@ REPLACED = {
     },
 }
 
+# Notebooks that were divided, or whose parameters others share now.
+SPLIT = {
+    "02_fbn_extraction": ["02b_model_networks"],
+    "03_an_bn_coupling": ["03b_functional_organisation"],
+    "04_key_neuron_masking": ["04b_keep_amplify_tasks"],
+    "05_cutting_out": ["04c_cutting_out", "04d_fingerprint"],
+}
+
 # Values that were choices once, and what took their place.
 GONE = {
     "null_method": {
@@ -327,7 +335,51 @@ def hint(stage, name, known):
     """What an unknown parameter of a stage became, or what it may have meant."""
     if name in REPLACED.get(stage, {}):
         return f": it was replaced by {REPLACED[stage][name]}"
+    others = _declaring(name, SPLIT.get(stage, ()))
+    if others:
+        return f": it is a parameter of {' and '.join(others)} now; move it there"
     return did_you_mean(name, known)
+
+
+def _declaring(name, stages):
+    """Those of these notebooks, where they are there, that declare a parameter."""
+    there = [stage for stage in stages if notebook_path(stage).is_file()]
+    return [stage for stage in there if name in declared(stage)]
+
+
+def check_files(study):
+    """Every file of a study's parameters is that of a notebook there is.
+
+    Raises
+    ------
+    ParamError
+        Names the file, and of a notebook that there once was, where each of its keys
+        belongs now.
+    """
+    for path in sorted((project_root() / "params" / study).glob("*.yaml")):
+        if notebook_path(path.stem).is_file():
+            continue
+        if path.stem not in SPLIT:
+            known = [p.stem for p in notebook_path("[0-9]*").parent.glob("[0-9]*.py")]
+            raise ParamError(
+                f"{path} is of no notebook: there is no notebooks/{path.stem}.py"
+                + did_you_mean(path.stem, sorted(known))
+            )
+        given = load_yaml(path) or {}
+        rows = [f"  {name}{_new_place(path.stem, name)}" for name in given]
+        raise ParamError(
+            f"{path} is of an earlier version: {path.stem} became "
+            f"{' and '.join(SPLIT[path.stem])}. Put each line into the files of these "
+            "beside it, and delete this one:\n" + "\n".join(rows)
+        )
+
+
+def _new_place(stage, name):
+    """Where a key of a notebook that is gone belongs, in words."""
+    if name in REPLACED.get(stage, {}):
+        return f": {REPLACED[stage][name]}"
+    there = _declaring(name, SPLIT[stage])
+    return f": {' and '.join(there)}" if there else ": nowhere, delete it"
 
 
 def did_you_mean(found, known):
