@@ -15,7 +15,8 @@ export TOKENIZERS_PARALLELISM = false
 # a stage is a notebook that begins one; 01_activation_recording is called 01 for short,
 # and 03 stands for 03b as well
 BEGUN := $(notdir $(shell grep -l 'begin_stage.study,' notebooks/[0-9]*.py))
-STAGES := $(sort $(foreach name,$(BEGUN),$(firstword $(subst _, ,$(name)))) $(basename $(BEGUN)))
+NUMBERS := $(sort $(foreach name,$(BEGUN),$(firstword $(subst _, ,$(name)))))
+STAGES := $(NUMBERS) $(basename $(BEGUN))
 BIN := .venv/bin
 ENV := .venv/.installed
 LOCKS := requirements/lock.txt requirements/lock-torch.txt requirements/lock-torch-cpu.txt
@@ -24,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
 help:  ## list the targets
-	@sed 's/^$$(STAGES):/$(STAGES):/' Makefile | \
+	@sed 's/^$$(STAGES):/$(NUMBERS):/' Makefile | \
 	    awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "  STUDY=name (default quickstart): $$(ls params | grep -v -e sweeps -e README -e clusters | xargs)"
 
