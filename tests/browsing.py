@@ -101,7 +101,8 @@ def run_cell(page, text, seconds=60):
     count = page.evaluate(f"{cell}.executionCount")
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
     page.wait_for_function(
-        f"count => {cell}.executionCount > count && {cell}.executionState !== 'running'",
+        f"""count => {cell}.executionCount > count
+            && {cell}.executionState !== "running" """,
         arg=count,
         timeout=1000 * seconds,
     )
