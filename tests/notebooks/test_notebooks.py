@@ -5,7 +5,6 @@ import os
 import re
 from pathlib import Path
 
-import jupytext
 import pytest
 
 from anbn.core import artifacts, params
