@@ -2,8 +2,8 @@
 
 The published way is 64 atoms (L1 dictionary learning of all neurons' responses). Beside
 it stand more and fewer atoms, principal components of the same responses, stretches of
-depth, the time courses of the model's networks (stage 02b), all neurons of a layer. Every
-way is a band beside the word rate, in the same folds.
+depth, the time courses of the model's networks (stage 02b), all neurons of a layer.
+Every way is a band beside the word rate, in the same folds.
 
 Simulated: time courses of networks that follow a population of the model (principal
 components of its responses, or members of a network of 02b), few neurons, the word

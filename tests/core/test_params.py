@@ -47,16 +47,16 @@ def test_bad_parameters_are_named(project, line, expected):
 
 
 def test_defaults_and_overrides(project):
-    project.write_text("level: 0.01\nn_atoms: 8\nbatch_size: 3\ngap: 4\n")
+    project.write_text("level: 0.01\nn_draws: 80\nbatch_size: 3\nleave_out_start: 4\n")
     values = params.read("mine", STAGE)
-    assert (values["level"], values["n_atoms"], values["study"]) == (0.01, 8, "mine")
-    assert isinstance(values["gap"], float)
+    assert (values["level"], values["n_draws"], values["study"]) == (0.01, 80, "mine")
+    assert isinstance(values["leave_out_start"], float)
     assert values["seed"] == params.declared(STAGE)["seed"].default
 
 
 def test_empty_file_gives_defaults(project):
     project.write_text("")
-    assert params.read("mine", STAGE)["n_atoms"] == 64
+    assert params.read("mine", STAGE)["n_draws"] == 200
 
 
 def test_unknown_study_suggests(monkeypatch):

@@ -22,6 +22,7 @@ RESULTS = "results.parquet"
 FIRST = {
     "03b:encoding_r_mean": r"03b:(noise_ceiling_mean|encoding_r_.*)",
     "03:max_synchrony": "03:fwe_threshold",
+    "03b:n_networks_predicted": "",
     "03:n_significant_neurons": "",
     "03:planted_networks_found": "03:planted_networks_total",
     "03:false_networks_found": "",

@@ -190,7 +190,7 @@ def _stage(name, there, source):
 
 
 def _parameter(key, reads, source):
-    """(stage, declared parameter) of a key such as `03_an_bn_coupling.n_atoms`."""
+    """(stage, declared parameter) of a key such as `02_fbn_extraction.seed`."""
     stage, dot, name = str(key).partition(".")
     if not dot:
         raise ParamError(
