@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from anbn.brain import intersubject
 from anbn.brain.hrf import HRF_LENGTH
-from anbn.core import workers
+from anbn.core import artifacts, workers
 from anbn.coupling.folds import (
     contiguous_folds,
     delayed,
@@ -256,6 +256,21 @@ def encode_sets(
             ]
             people[name] = np.mean(each, axis=0)
     return SetScores(draws, people)
+
+
+def write_scores(path, scores, *, ceiling):
+    """Write scores as one npz file, an array a set by its ``artifacts.slug``.
+
+    Parameters
+    ----------
+    path : path-like
+    scores : dict of arrays of shape (n_voxels,)
+        By name of the set.
+    ceiling : array of shape (n_voxels,)
+        Gets the name ``ceiling``.
+    """
+    named = {artifacts.slug(name): values for name, values in scores.items()}
+    artifacts.write_arrays(path, **named, ceiling=ceiling)
 
 
 def gain_over_shifts(
