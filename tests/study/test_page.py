@@ -49,7 +49,7 @@ def test_begins_with_title_question_and_finding(notebook):
 
 def test_says_that_data_is_simulated(notebook):
     html = page.write_out(notebook, manifest(simulated=True))
-    assert "Found, in simulated data:" in html
+    assert "Found (some of the data is simulated):" in html
 
 
 def test_parameters_are_a_table_with_what_differs_in_bold(notebook):
@@ -67,6 +67,14 @@ def test_imports_are_folded_and_code_is_not(notebook):
     folds = re.findall(r"<details class=.code.([^>]*)><summary>(\w+)<", html)
     assert folds == [("", "Imports"), (' open=""', "Code")]
     assert "seen" in html
+
+
+def test_progress_is_left_out_and_warnings_are_not(notebook):
+    for text in ("draws: 100%|###| 3/3 [00:04, 1.4it/s]", "UserWarning: look"):
+        output = nbformat.v4.new_output("stream", name="stderr", text=text)
+        notebook.cells.append(new_code_cell("draw()", outputs=[output]))
+    html = page.write_out(notebook, manifest())
+    assert "3/3" not in html and "UserWarning: look" in html
 
 
 def test_a_notebook_without_words_has_a_page(notebook):

@@ -12,6 +12,7 @@ import nbformat
 from nbconvert import HTMLExporter
 
 from anbn.core import params
+from anbn.study import report_notebook
 from anbn.study.wording import value as as_text
 
 
@@ -42,6 +43,9 @@ def write_out(notebook, manifest):
         _text([_parameters(manifest["stage"], manifest["params"])]),
     ]
     kept = [c for c in cells if not _tags(c) & {"parameters", "injected-parameters"}]
+    for cell in kept:
+        if cell.cell_type == "code":
+            cell.outputs = _without_progress(cell)
     page.cells = about + kept
     page.metadata["title"] = head[0].lstrip("# ")
     exporter = HTMLExporter(
@@ -57,6 +61,12 @@ def _tags(cell):
     return set(cell.metadata.get("tags", []))
 
 
+def _without_progress(cell):
+    """Outputs of a cell; standard error only if it says more than how far it is."""
+    said = report_notebook.warnings([cell])
+    return [o for o in cell.outputs if said or o.get("name") != "stderr"]
+
+
 def _text(paragraphs):
     return nbformat.v4.new_markdown_cell("\n\n".join(paragraphs))
 
@@ -66,9 +76,9 @@ def _finding(manifest):
     if not manifest.get("finding"):
         return ""
     kind = "finding simulated" if manifest["simulated"] else "finding"
-    what = "Found, in simulated data:" if manifest["simulated"] else "Found:"
+    part = " (some of the data is simulated)" * manifest["simulated"]
     text = escape(manifest["finding"], quote=False)
-    return f'<div class="{kind}"><p><b>{what}</b> {text}</p></div>'
+    return f'<div class="{kind}"><p><b>Found{part}:</b> {text}</p></div>'
 
 
 def _parameters(stage, values):
