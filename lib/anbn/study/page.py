@@ -1,7 +1,7 @@
 """The page of an executed notebook: it begins with the question and the finding.
 
 The notebook stays as it is; on its page the cells of parameters are a table, and code
-can be folded. How it looks stands in ``page/index.html.j2``, a template of nbconvert.
+can be folded. How it looks stands in ``page_template/index.html.j2``, a template of nbconvert.
 """
 
 import copy
@@ -49,7 +49,7 @@ def write_out(notebook, manifest):
     page.cells = about + kept
     page.metadata["title"] = head[0].lstrip("# ")
     exporter = HTMLExporter(
-        template_name="page",
+        template_name="page_template",
         extra_template_basedirs=[str(Path(__file__).parent)],
         exclude_input_prompt=True,
         exclude_output_prompt=True,
