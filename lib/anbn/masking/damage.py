@@ -149,6 +149,54 @@ def perplexity(table, *, by_domain=False, rng=None):
     return pd.DataFrame(rows)
 
 
+def with_range(by_mask, group):
+    """Rows of ``perplexity``, the draws of one group as one row for each ``n``.
+
+    Parameters
+    ----------
+    by_mask : DataFrame
+        From ``perplexity``, with ``n``.
+    group : str
+
+    Returns
+    -------
+    rows : DataFrame
+        That group's last: ``perplexity`` is the median over draws, ``low`` and ``high``
+        are their range.
+    """
+    of_draws = by_mask["group"] == group
+    drawn, others = by_mask[of_draws], by_mask[~of_draws].reset_index(drop=True)
+    if not len(drawn):
+        return others
+    over_draws = drawn.groupby("n", as_index=False)["perplexity"]
+    middle = over_draws.agg(perplexity="median", low="min", high="max")
+    middle = middle.assign(group=group, control="")
+    return pd.concat([others, middle], ignore_index=True)
+
+
+def by_share(by_mask, n_neurons):
+    """Perplexity by the share of neurons, a line a mask and control.
+
+    Parameters
+    ----------
+    by_mask : DataFrame
+        From ``perplexity``, with ``n``.
+    n_neurons : int
+        In all.
+
+    Returns
+    -------
+    lines : DataFrame
+        For ``figures.plot_shares``: ``group`` (with its control), ``share``, and over
+        draws the median ``perplexity`` with its range, ``low`` to ``high``.
+    """
+    rows = by_mask[by_mask["group"] != "intact"]
+    control = rows["control"].map(": random {}".format).where(rows["control"] != "", "")
+    rows = rows.assign(group=rows["group"] + control, share=rows["n"] / n_neurons)
+    over_draws = rows.groupby(["group", "share"], sort=False)["perplexity"]
+    return over_draws.agg(perplexity="median", low="min", high="max").reset_index()
+
+
 def compare_all(table, *, rng):
     """Every mask against the draws of every control it has, paired over documents.
 
@@ -201,6 +249,39 @@ def compare_all(table, *, rng):
         rows.loc[part.index, "p_holm"] = inference.holm(part["p"])
         rows.loc[part.index, "p_fwe"] = inference.max_p([values[i] for i in part.index])
     return rows
+
+
+def compare_with_random(table, share_of, *, group="random", rng):
+    """Criteria by which units are cut against random ones, where as many are cut.
+
+    Parameters
+    ----------
+    table : DataFrame
+        See the module. Random scores are the draws of one group.
+    share_of : dict of (str, int) to float
+        Share of all units, by group and ``n``; the same shares are compared.
+    group : str
+        Of the random scores.
+    rng : numpy Generator
+
+    Returns
+    -------
+    rows : DataFrame, a row a criterion and share
+        Of ``compare_all``, with ``share``; none without random scores.
+    """
+    drawn = {
+        share_of[group, n]: rows
+        for n, rows in table[table["group"] == group].groupby("n")
+    }
+    beside = [table[table["group"] == "intact"]]
+    for (criterion, n), share in share_of.items():
+        if criterion != group and share in drawn:
+            own = table[(table["group"] == criterion) & (table["n"] == n)]
+            rest = drawn[share].assign(group=criterion, control=group, n=n)
+            beside += [rows.assign(action="cut") for rows in (own, rest)]
+    rows = compare_all(pd.concat(beside), rng=rng)
+    shares = [share_of[row.group, row.n] for row in rows.itertuples()]
+    return rows.assign(share=np.array(shares, float))
 
 
 def _compare(table, group, control, less, seed):

@@ -29,6 +29,7 @@ KIND, WINDOW = "hidden", 512  # neurons, as published, and tokens they are read 
 LEAST_WORDS = 20  # a correlation over fewer says nothing
 DEAD = 1e-4  # of the median unit's s.d.: below it nothing is going on
 SCORES = ("best", "matched", "pair")
+COLUMNS = ("model", "related", "text", "score", "likeness", "null", "null_95", "p")
 
 
 class FingerprintError(ValueError):
@@ -67,6 +68,28 @@ def excerpts(paths, n_texts, n_words):
             )
         texts += [" ".join(words) for words in long[:n_texts]]
     return texts
+
+
+def two_sets(paths, *, n_fitting, n_compared, n_words):
+    """Texts to find networks in, and others to compare models on.
+
+    Parameters
+    ----------
+    paths : list of path-like
+    n_fitting, n_compared : int
+        Of each corpus.
+    n_words : int
+        Of each text.
+
+    Returns
+    -------
+    fitting, compared : list of str
+        See ``excerpts``.
+    """
+    each = n_fitting + n_compared
+    texts = excerpts(paths, each, n_words)
+    fitting = [text for i, text in enumerate(texts) if i % each < n_fitting]
+    return fitting, [text for i, text in enumerate(texts) if i % each >= n_fitting]
 
 
 def fit_activations(activations, n_networks, *, z_threshold=3.6, device="cpu"):
@@ -242,7 +265,7 @@ def of_models(models, fitting, texts, n_networks):
     return fingerprints, left_out
 
 
-def of_strangers(specs, fitting, texts, n_networks, *, device="auto"):
+def of_strangers(specs, fitting, texts, n_networks, *, taken=(), device="auto"):
     """Fingerprints of models that are loaded one after another.
 
     Parameters
@@ -251,6 +274,8 @@ def of_strangers(specs, fitting, texts, n_networks, *, device="auto"):
         From ``loading.comparisons``.
     fitting, texts, n_networks
         See ``fingerprint``.
+    taken : collection of str
+        Names of other models: a stranger of the same name is called "unrelated ...".
     device : str
 
     Returns
@@ -264,6 +289,7 @@ def of_strangers(specs, fitting, texts, n_networks, *, device="auto"):
             spec, device=device, random_weights=random_weights
         )
         name = artifacts.slug(label).replace("_", " ")
+        name = f"unrelated {name}" if name in taken else name
         one, none = of_models({name: stranger}, fitting, texts, n_networks)
         fingerprints, left_out = fingerprints | one, left_out | none
     return fingerprints, left_out
@@ -303,7 +329,7 @@ def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
     Parameters
     ----------
     fingerprints : dict of str to list of arrays of shape (n_words, n_networks)
-        Of each model, from ``fingerprint``, for two texts or more, the same for all.
+        Of each model, from ``of_models``, for two texts or more, the same for all.
     reference : str
         The model that others may descend from.
     related : collection of str
@@ -317,18 +343,20 @@ def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
     -------
     table : DataFrame, a row a model, text and score
         ``model``, ``related`` (bool), ``text`` (number), ``score``, ``likeness``,
-        ``null`` (mean over shifts), ``null_95`` (their 95th percentile) and ``p``.
+        ``null`` (mean over shifts), ``null_95`` (their 95th percentile) and ``p``. No
+        row without a fingerprint of the reference, or of another model.
     """
     seed = int(rng.integers(2**63))
     tables = [
         _against(fingerprints[reference], texts, n_draws, seed, name)
         for name, texts in fingerprints.items()
-        if name != reference
+        if name != reference and reference in fingerprints
     ]
+    if not tables:
+        return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(tables, ignore_index=True)
     table["related"] = table["model"].isin(list(related))
-    first = ["model", "related", "text", "score"]
-    return table[first + [c for c in table if c not in first]]
+    return table[list(COLUMNS)]
 
 
 def _against(ours, theirs, n_draws, seed, name):
