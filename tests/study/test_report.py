@@ -75,7 +75,7 @@ def test_all_stages_on_one_page(whole):
         assert f'id="stage-{number}">{number} {html.escape(title)}</h2>' in page
         for name in FIGURES.get(stage, ["some_figure"]):
             assert artifacts.sha256(study / stage / "figures" / f"{name}.png") in text
-    assert "Which artificial neurons respond to which word" in text
+    assert "Which neurons of a language model answer to which word" in text
     assert "The bars count the words that begin in each volume" in text  # a caption
     assert "largest synchrony (|r|) 0.726" in text
     assert "neurons in the networks' mask 210" in text
