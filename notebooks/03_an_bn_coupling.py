@@ -675,27 +675,28 @@ for name, table in tables.items():
 n_found = int(significant.any(1).sum())
 networks_found = np.array(names, object)[significant.any(0)].tolist()
 shown = ", ".join(networks_found[:4]) + (", ..." if len(networks_found) > 4 else "")
-chance = (
-    f"family-wise threshold |r| {threshold:.2f}, {null_method} null, {n_draws} draws"
-)
 if n_found:
     lead = (
-        f"{n_found:,} of {n_neurons:,} neurons follow {len(networks_found)} of "
-        f"{n_networks} brain networks ({shown}) beyond chance in the mean of "
-        f"{n_subjects} subjects ({chance})."
+        f"Neurons that follow a brain network beyond chance: {n_found:,} of "
+        f"{n_neurons:,}, in {len(networks_found)} of {n_networks} networks ({shown})"
     )
 else:
-    lead = (
-        f"None of {n_neurons:,} neurons follows any of {n_networks} brain networks "
-        f"beyond chance in the mean of {n_subjects} subjects: the largest |r| is "
-        f"{np.abs(coupling_r).max():.2f} ({chance})."
-    )
+    lead = f"No neuron of {n_neurons:,} follows a brain network, of {n_networks}"
+too_often = int(unheard["found"].sum()) > uncoupled.interval(len(unheard), level)[1]
 finding = (
-    f"{lead} A neuron passes in {subjects_found} of {n_subjects} single subjects, and "
-    f"the neurons of {reliable_found} of {n_networks} networks come back in the other "
-    f"half of the story{'; BOLD is simulated' if simulated else ''}."
+    f"{lead}; the largest |r| with the mean of {n_subjects} subjects"
+    f"{' (simulated)' if simulated else ''} is {np.abs(coupling_r).max():.2f}, the "
+    f"family-wise threshold {threshold:.2f} ({null_method} null, {n_draws} draws). A "
+    f"neuron passes in {subjects_found} of {n_subjects} single subjects, and in the "
+    f"other half of the story neurons of {reliable_found} of {n_networks} networks "
+    f"come back."
 )
-print(finding)
+if too_often:
+    print("the null finds too much in a story that was not heard: see above")
+    trusted = f"{finding} {uncoupled.verdict(unheard, level)}"
+else:
+    trusted = finding
+print(trusted)
 
 # %%
 summary = {
@@ -707,5 +708,5 @@ summary = {
     "unheard_total": len(unheard),
 } | of_truth
 artifacts.finish_stage(
-    out, summary, params=settings, simulated=simulated, finding=finding
+    out, summary, params=settings, simulated=simulated, finding=trusted
 )

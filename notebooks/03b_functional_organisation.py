@@ -157,8 +157,8 @@ scored = reliable if reliable.any() else np.ones(n_voxels, bool)
 if reliable.any():
     where_scored = f"where the ceiling is at least {min_ceiling:g}"
 else:
-    where_scored = f"in all {n_voxels:,}: no ceiling is {min_ceiling:g}"
-print(f"{scored.sum():,} of {n_voxels:,} {unit_of_brain} are scored, {where_scored}")
+    where_scored = f"everywhere, as no ceiling reaches {min_ceiling:g}"
+print(f"{scored.sum():,} of {n_voxels:,} {unit_of_brain} are scored: {where_scored}")
 print(f"noise ceiling, mean of these: {ceiling[scored].mean():.2f}")
 
 # %% [markdown]
@@ -727,34 +727,34 @@ predicted_names = [
     name for name, p in zip(names, gained["p"], strict=True) if p <= level
 ]
 serving = organised["model"].serves
-n_serving_atoms, n_served = int((serving >= 0).sum()), len(set(serving[serving >= 0]))
+n_serving_atoms = int((serving >= 0).sum())
 controls = {
     "random + word rate": "random weights",
     "model shifted + word rate": "rolled",
 }
 beside = [f"{said} {means[k]:.2f}" for k, said in controls.items() if k in means]
 lead = (
-    f"Atoms and word timing predict the mean of {n_subjects} subjects in held-out time at "
+    f"Atoms and word timing predict the mean of {n_subjects} "
+    f"subjects{' (simulated)' if simulated else ''} in held-out time at "
     f"r = {means['model + word rate']:.2f}, word timing alone at "
     f"{means['word rate']:.2f} ({', '.join(beside)}; ceiling "
-    f"{means['noise ceiling']:.2f}; means of {scored.sum():,} {unit_of_brain}, "
+    f"{means['noise ceiling']:.2f}; means of {scored.sum():,} {unit_of_brain} "
     f"{where_scored})."
 )
 if predicted_names:
     shown = ", ".join(predicted_names[:4]) + (
         ", ..." if len(predicted_names) > 4 else ""
     )
-    of_gain = f"{n_predicted} of {n_networks} networks gain ({shown})"
+    of_gain = f"Networks that gain: {n_predicted} of {n_networks} ({shown}),"
 else:
-    of_gain = f"None of {n_networks} networks gains"
+    of_gain = f"No network of {n_networks} gains"
 if n_serving_atoms:
-    of_atoms = f"{n_serving_atoms} of {n_atoms} atoms serve {n_served} networks"
+    of_atoms = f"atoms that serve a network are {n_serving_atoms} of {n_atoms}"
 else:
-    of_atoms = f"none of {n_atoms} atoms serves any network"
+    of_atoms = f"no atom of {n_atoms} serves a network"
 finding = (
-    f"{lead} {of_gain} beyond {n_draws_encoding} rolled stories (family-wise), and "
-    f"{of_atoms} (about {level * n_atoms:.1f} expected by chance"
-    f"{'; BOLD is simulated' if simulated else ''})."
+    f"{lead} {of_gain} beyond {n_draws_encoding} rolled stories (family-wise); "
+    f"{of_atoms} ({level * n_atoms:.1f} expected by chance)."
 )
 print(finding)
 
