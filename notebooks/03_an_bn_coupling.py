@@ -79,8 +79,8 @@ assert extraction["same_story"], "stage 02 ran with same_story: false"
 assert null_method != "text" or kind in recording["corpora_kinds"], (
     f"null_method: text needs {kind} of other text: add it to corpora_kinds of stage 01"
 )
-simulated = manifest02["simulated"]
-note = " (simulated BOLD)" if simulated else ""
+has_truth = extraction["bold"] == "simulated"
+note = " (simulated BOLD)" if has_truth else ""
 compute_device = loading.choose_device(device)
 # other text replaces responses, so it can be no null of other models
 turning = "shift" if null_method == "text" else null_method
@@ -547,7 +547,7 @@ explorer.explore(coupled, figure)
 
 # %%
 of_truth = {}
-if simulated:
+if has_truth:
     planted = artifacts.read_json(extracted / "data" / "truth.json")
     planted_maps = artifacts.read_arrays(extracted / "data" / "truth.npz")["maps"]
     of_truth = simulate.score_synchrony(
@@ -685,7 +685,7 @@ else:
 too_often = int(unheard["found"].sum()) > uncoupled.interval(len(unheard), level)[1]
 finding = (
     f"{lead}; the largest |r| with the mean of {n_subjects} subjects"
-    f"{' (simulated)' if simulated else ''} is {np.abs(coupling_r).max():.2f}, the "
+    f"{' (simulated)' if has_truth else ''} is {np.abs(coupling_r).max():.2f}, the "
     f"family-wise threshold {threshold:.2f} ({null_method} null, {n_draws} draws). A "
     f"neuron passes in {subjects_found} of {n_subjects} single subjects, and in the "
     f"other half of the story neurons of {reliable_found} of {n_networks} networks "
@@ -708,5 +708,5 @@ summary = {
     "unheard_total": len(unheard),
 } | of_truth
 artifacts.finish_stage(
-    out, summary, params=settings, simulated=simulated, finding=trusted
+    out, summary, params=settings, simulated=manifest02["simulated"], finding=trusted
 )

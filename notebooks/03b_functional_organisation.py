@@ -83,8 +83,8 @@ out = artifacts.begin_stage(study, "03b_functional_organisation")
 recording, extraction = manifest01["params"], manifest02["params"]
 assert extraction["same_story"], "stage 02 ran with same_story: false"
 high_pass = extraction["high_pass"]
-simulated = manifest02["simulated"]
-note = " (simulated BOLD)" if simulated else ""
+has_truth = extraction["bold"] == "simulated"
+note = " (simulated BOLD)" if has_truth else ""
 compute_device = loading.choose_device(device)
 
 # %% [markdown]
@@ -651,7 +651,7 @@ if learned:
 
 # %%
 of_truth = {}
-if simulated:
+if has_truth:
     of_truth = simulate.score_encoding(
         group_r["model + word rate"] - group_r["word rate"],
         names,
@@ -735,7 +735,7 @@ controls = {
 beside = [f"{said} {means[k]:.2f}" for k, said in controls.items() if k in means]
 lead = (
     f"Atoms and word timing predict the mean of {n_subjects} "
-    f"subjects{' (simulated)' if simulated else ''} in held-out time at "
+    f"subjects{' (simulated)' if has_truth else ''} in held-out time at "
     f"r = {means['model + word rate']:.2f}, word timing alone at "
     f"{means['word rate']:.2f} ({', '.join(beside)}; ceiling "
     f"{means['noise ceiling']:.2f}; means of {scored.sum():,} {unit_of_brain} "
@@ -776,6 +776,6 @@ artifacts.finish_stage(
     out,
     encoded | summary | of_truth,
     params=settings,
-    simulated=simulated,
+    simulated=manifest02["simulated"],
     finding=finding,
 )

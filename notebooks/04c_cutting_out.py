@@ -94,7 +94,7 @@ if "coupled" in every_criterion:
         manifest03["params"]["kind"] == kind and not manifest01["params"]["layers"]
     ), "the criterion `coupled` needs stage 03's synchrony of ffn_hidden, all layers"
     simulated = manifest03["simulated"]
-    note = "; coupled: with simulated BOLD" if simulated else ""
+    note = "; coupled: with simulated data" if simulated else ""
 
 # %% [markdown]
 # ## Load
