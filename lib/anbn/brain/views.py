@@ -85,7 +85,7 @@ def surface_page(values, mask, title):
 
 
 def _threshold(values):
-    return float(np.percentile(np.abs(values), _STRONGEST))
+    return float(np.nanpercentile(np.abs(values), _STRONGEST))
 
 
 def _page(view, title):

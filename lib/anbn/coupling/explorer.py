@@ -1,6 +1,7 @@
 """One neuron beside one brain network: a widget in JupyterLab, or one static figure."""
 
 import io
+import textwrap
 from dataclasses import dataclass, field
 
 import ipywidgets
@@ -12,6 +13,7 @@ from nilearn import plotting
 from nilearn.masking import unmask
 
 from anbn.brain.views import attended
+from anbn.core import style
 from anbn.core.style import COLOURS
 from anbn.coupling import meaning
 from anbn.stats import timeseries
@@ -49,7 +51,10 @@ class Coupling:
     @property
     def best(self):
         """Network and neuron of the largest |r|."""
-        neuron, network = divmod(np.abs(self.synchrony).argmax(), len(self.names))
+        if not self.synchrony.size:
+            return 0, 0
+        largest = np.nan_to_num(np.abs(self.synchrony)).argmax()
+        neuron, network = divmod(largest, len(self.names))
         return int(network), int(neuron)
 
     def order(self, network, layer=ALL):
@@ -79,18 +84,20 @@ def plot_neuron(coupling, network, neuron):
 
     ``network`` and ``neuron`` are column and row of ``coupling.synchrony``.
     """
+    if not coupling.synchrony.size:
+        return style.nothing(what="neurons or networks").figure
     rows = [["time"] * 3, ["words", "distribution", "map"]]
     if coupling.maps is None:
         rows = [["time"] * 2, ["words", "distribution"]]
     figure, axes = plt.subplot_mosaic(rows, figsize=(11, 6.2), height_ratios=[1, 1.15])
-    figure.subplots_adjust(0.11, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.38)
+    figure.subplots_adjust(0.14, 0.09, 0.985, 0.88, wspace=0.32, hspace=0.38)
     name, (layer, unit) = coupling.names[network], divmod(neuron, coupling.n_units)
     r = coupling.synchrony[neuron, network]
     rank = 1 + int((np.abs(coupling.synchrony[:, network]) > abs(r)).sum())
     who = f"layer {coupling.layers[layer]}, unit {unit}"
     place = f"r = {r:.2f}, rank {rank} of {len(coupling.synchrony)}"
     title = f"{who} beside {name}: {place}{coupling.note}"
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(textwrap.fill(title, 110), fontsize=11, parse_math=False)
     top = words_of(coupling, neuron)
     _plot_time(axes["time"], coupling, network, neuron, top)
     _plot_words(axes["words"], top)
@@ -98,7 +105,7 @@ def plot_neuron(coupling, network, neuron):
     if coupling.maps is not None:
         axes["map"].imshow(_picture(coupling, network))
         axes["map"].set_axis_off()
-        axes["map"].set_title(f"map of {name}", **TITLE)
+        axes["map"].set_title("map of the network", **TITLE)
     return figure
 
 
@@ -122,7 +129,7 @@ def _plot_time(ax, coupling, network, neuron, top):
 def _plot_words(ax, top):
     ax.barh(range(len(top)), top["z"], color=COLOURS[0])
     pairs = zip(top["word"], top["onset"], strict=True)
-    labels = [f"{str(word)[:16]} ({onset:.0f} s)" for word, onset in pairs]
+    labels = [f"{str(word)[:14]} ({onset:.0f} s)" for word, onset in pairs]
     ax.set_yticks(range(len(top)), labels, fontsize=8, parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel("activation (s.d. over words)")
@@ -131,8 +138,9 @@ def _plot_words(ax, top):
 
 def _plot_place(ax, coupling, network, r):
     values, limit = coupling.synchrony[:, network], coupling.threshold
+    values = values[np.isfinite(values)]
     ax.stairs(*np.histogram(values, 80), fill=True, color="0.75")
-    ax.set_yscale("log")
+    ax.set_yscale("log" if len(values) else "linear")
     ax.minorticks_off()
     ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.axvline(r, color=COLOURS[3], lw=2, label="this neuron")
@@ -147,7 +155,7 @@ def _plot_place(ax, coupling, network, r):
 def _picture(coupling, network):
     """A network's map, drawn once: nilearn takes longer than one waits for."""
     if network not in coupling.pictures:
-        values = np.asarray(coupling.maps[network], np.float32)
+        values = np.nan_to_num(np.asarray(coupling.maps[network], np.float32))
         image = unmask(values, coupling.mask)
         figure, ax = plt.subplots(figsize=(4, 3.4), dpi=150)
         display = plotting.plot_stat_map(
@@ -166,11 +174,11 @@ def _picture(coupling, network):
 
 
 def explore(coupling, figure):
-    """The widget of a live notebook; None where the pipeline runs it.
+    """The widget of a live notebook; None where the pipeline runs it, or of nothing.
 
     ``figure`` is the static one, which a live notebook need not show.
     """
-    if not attended():
+    if not attended() or not coupling.synchrony.size:
         return None
     plt.close(figure)
     networks = [(name, k) for k, name in enumerate(coupling.names)]

@@ -1,10 +1,13 @@
 """Figures of networks: how stable, how often, what they answer to, how they connect."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
-from nilearn import plotting
+from scipy.cluster import hierarchy
 
-from anbn.core.style import COLOURS, axes_of
+from anbn.core import style
+from anbn.core.style import COLOURS, axes_of, legend_beside
 
 
 def plot_stability(sides):
@@ -12,23 +15,38 @@ def plot_stability(sides):
 
     ``sides`` maps a name ("brain", "model") to a ``stability.Stability``; a panel each.
     """
+    if not sides:
+        return [style.nothing(what="networks")]
     n = len(sides)
-    size, options = (5.4 * n + 2.4, 3.8), {"squeeze": False, "sharey": True}
-    _, (axes,) = plt.subplots(1, n, figsize=size, layout="constrained", **options)
+    _, (axes,) = plt.subplots(
+        1,
+        n,
+        figsize=(min(5.4 * n + 2.4, style.WIDEST), 3.8),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
     for ax, (side, found) in zip(axes, sides.items(), strict=True):
-        x, colour = np.arange(len(found.halves)), COLOURS[0]
-        ax.set(xlabel="network, strongest first", ylim=(-0.02, 1.05))
-        if found.reason:
-            ax.set_title(f"{side}: cannot be judged")
-            ax.text(0.5, 0.5, found.reason, ha="center", wrap=True,
+        n_networks = len(found.halves)
+        x, size = np.arange(n_networks), np.clip(300 / max(n_networks, 1), 3, 12)
+        ax.set(ylim=(-0.02, 1.05))
+        style.layer_ticks(ax, range(n_networks), "network, strongest first")
+        reason = found.reason
+        if not n_networks:
+            reason = "nothing to show: no networks"
+        if reason:
+            ax.set_title(_wrapped(f"{side}: cannot be judged", n))
+            ax.text(0.5, 0.5, textwrap.fill(reason, 45), ha="center", va="center",
                     transform=ax.transAxes)  # fmt: skip
+            ax.set_xticks([])
             continue
-        ax.plot(x, found.index, "_", color="0.6", ms=12, mew=2, label="draws")
+        ax.plot(x, found.index, "_", color="0.6", ms=size, mew=2, label="draws")
         for kept, fill, label in (
-            (found.stable, colour, "halves: stable"),
+            (found.stable, COLOURS[0], "halves: stable"),
             (~found.stable, "none", "halves: not stable"),
         ):
-            ax.plot(x[kept], found.halves[kept], "o", c=colour, mfc=fill, label=label)
+            ax.plot(x[kept], found.halves[kept], "o", c=COLOURS[0], mfc=fill,
+                    ms=size / 2, label=label)  # fmt: skip
         if np.isfinite(found.limit):
             ax.axhline(found.limit, color="k", ls="--", lw=1, label="halves, limit")
             ax.axhline(found.index_limit, color="0.5", ls=":", label="draws, limit")
@@ -36,9 +54,11 @@ def plot_stability(sides):
             (found.null_halves, "x", 5, "halves,\nlargest of a data set"),
             (found.null_index, "_", 12, "draws"),
         ):
-            at = np.full(len(null), len(x))
+            # beside the networks
+            at = np.full(len(null), 1.04 * n_networks)
             ax.plot(at, null, mark, c="k", ms=size, label=f"nothing shared: {label}")
-        ax.set_title(f"{side}: {int(found.stable.sum())} of {len(x)} stable")
+        stable = int(found.stable.sum())
+        ax.set_title(_wrapped(f"{side}: {stable} of {n_networks} stable", n))
     axes[0].set_ylabel("agreement of two fits (|r|)")
     drawn = [ax for ax in axes if ax.lines]
     if drawn:
@@ -48,21 +68,30 @@ def plot_stability(sides):
     return axes
 
 
+def _wrapped(title, n_panels):
+    """A title in lines that do not run into the next panel's."""
+    return textwrap.fill(title, 52 if n_panels < 3 else 24)
+
+
 def plot_scan(tables):
     """Stability and explained variance over numbers of networks.
 
     ``tables`` maps a side to the table of ``stability.scan``.
     """
-    _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    _, axes = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
     for colour, (side, table) in zip(COLOURS, tables.items(), strict=False):
         axes[0].plot(table.index, table["halves"], "o-", color=colour, label=side)
-        axes[0].plot(table.index, table["limit"], "--", color=colour)
-        axes[1].plot(table.index, 100 * table["explained"], "o-", color=colour)
+        axes[0].plot(table.index, table["limit"], "_--", color=colour, ms=12)
+        explained = 100 * table["explained"]
+        axes[1].plot(table.index, explained, "o-", color=colour, label=side)
     axes[0].set(ylabel="halves, mean |r|\n(dashed: limit)", ylim=(0, 1.05))
     axes[1].set(ylabel="variance explained (%)", ylim=(0, None))
     for ax in axes:
         ax.set_xlabel("number of networks")
-    axes[0].legend()
+        style.whole_numbers(ax.xaxis)
+        if not any(len(table) for table in tables.values()):
+            style.nothing(ax, "numbers of networks")
+    legend_beside(axes[1])
     return axes
 
 
@@ -72,15 +101,19 @@ def plot_recurrence(counts, null, n_individual, ax=None):
     ``counts`` has shape (n_networks,), ``null`` (n_draws, n_networks);
     ``n_individual`` is the number of networks of slices that were compared.
     """
-    ax = axes_of(ax, 8, 3.2)
+    if not len(counts):
+        return style.nothing(ax, "networks")
+    ax = axes_of(ax, 9, 3.2)
     x = np.arange(len(counts))
     ax.bar(x, counts, color=COLOURS[0], width=0.7, label="found")
-    high = np.percentile(null, 95, axis=0)
-    ax.plot(x, high, "_", color="k", ms=16, mew=3, label="null, 95 %", clip_on=False)
-    ax.set_xticks(x)
-    ax.set(xlabel="model network", ylim=(0, None))
+    if len(null):
+        high, label = np.nanpercentile(null, 95, axis=0), "null, 95 %"
+        ax.hlines(high, x - 0.45, x + 0.45, color="k", lw=2.5, label=label)
+    ax.set(xlabel="model network", ylim=(0, None), xlim=(-0.7, len(counts) - 0.3))
     ax.set_ylabel(f"matches among {n_individual}\nnetworks of slices")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    style.whole_numbers(ax.xaxis)
+    style.whole_numbers(ax.yaxis)
+    legend_beside(ax)
     return ax
 
 
@@ -88,26 +121,42 @@ def plot_profiles(domains, features, labels):
     """Mean response of networks to domains of text, and correlation with features.
 
     ``domains`` and ``features`` are DataFrames with a row a network; ``labels`` name
-    the rows.
+    the rows. Of more than ``style.MOST_ROWS`` networks those of the largest responses
+    are named.
     """
+    if not len(labels):
+        axes = [style.nothing(what="networks")]
+        return axes
+    largest = domains.abs().max(axis=1)
+    rows = style.rows(labels, largest, "largest response", ordered=False,
+                      what="model networks")  # fmt: skip
+    tables = [
+        (domains, "domains of text", "mean response (s.d.)"),
+        (features, "features of words", "correlation (r)"),
+    ]
+    widths = [max(table.shape[1], 2) for table, *_ in tables]
     _, axes = plt.subplots(
         1,
         2,
-        figsize=(11, 0.34 * len(labels) + 2.2),
-        width_ratios=[domains.shape[1], features.shape[1]],
+        figsize=(min(0.6 * sum(widths) + 8, style.WIDEST), rows.inches + 1.2),
+        width_ratios=widths,
         layout="constrained",
         sharey=True,
     )
-    bars = ["mean response (s.d.)", "correlation (r)"]
-    for ax, table, bar in zip(axes, (domains, features), bars, strict=True):
-        top = np.nanmax([*np.abs(table.to_numpy()).ravel(), 1e-9])
-        image = ax.imshow(table, aspect="auto", cmap="RdBu_r", vmin=-top, vmax=top)
-        ax.set_xticks(range(table.shape[1]), table.columns, rotation=40, ha="right")
+    colours = plt.get_cmap("RdBu_r").with_extremes(bad="0.8")
+    for ax, (table, title, bar) in zip(axes, tables, strict=True):
+        ax.set_title(title)
+        if not table.shape[1]:
+            style.nothing(ax, title)
+            continue
+        values = table.to_numpy(float)
+        top = max(np.nanmax(np.abs(values), initial=0), 1e-9)
+        image = rows.mesh(ax, values, cmap=colours, vmin=-top, vmax=top)
+        style.name_columns(ax, table.columns, "")
         ax.figure.colorbar(image, ax=ax, label=bar)
-    axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
-    axes[0].set_ylabel("model network: words it answers to most")
-    axes[0].set_title("domains of text")
-    axes[1].set_title("features of words")
+    rows.name(axes[0])
+    if not rows.many:
+        axes[0].set_ylabel("model network: words\nit answers to most")
     return axes
 
 
@@ -115,35 +164,69 @@ def plot_connectivity(matrices, names):
     """Correlation between networks, brain and model side by side, like beside like.
 
     ``matrices`` and ``names`` map a side to an array of shape (n_networks, n_networks)
-    and its labels; rows are ordered by average linkage (nilearn).
+    and its labels; rows are ordered by average linkage. Of more than
+    ``style.MOST_ROWS`` networks every so many is named.
     """
+    matrices = {side: matrix for side, matrix in matrices.items() if len(matrix)}
+    if not matrices:
+        return [style.nothing(what="networks")]
     n = len(matrices)
-    _, (axes,) = plt.subplots(1, n, figsize=(6.2 * n, 5.4), squeeze=False)
+    longest = max(len(matrix) for matrix in matrices.values())
+    size = (style.WIDEST / 2 if n == 1 else style.WIDEST), 7.2 if longest > 20 else 6
+    _, (axes,) = plt.subplots(1, n, figsize=size, squeeze=False, layout="constrained")
+    colours = plt.get_cmap("RdBu_r").with_extremes(bad="0.8")
     for ax, (side, matrix) in zip(axes, matrices.items(), strict=True):
-        plotting.plot_matrix(
-            matrix,
-            labels=list(names[side]),
-            reorder="average" if len(matrix) > 1 else False,
-            axes=ax,
-            vmin=-1,
-            vmax=1,
-            cmap="RdBu_r",
-            colorbar=ax is axes[-1],
-        )
-        ax.set_title(side)
-        ax.tick_params(labelsize=8)
-    axes[-1].images[0].colorbar.set_label("correlation of time courses (r)")
-    axes[0].figure.tight_layout()
+        order = _like_beside_like(matrix)
+        shown = matrix[np.ix_(order, order)]
+        image = ax.imshow(shown, cmap=colours, vmin=-1, vmax=1, interpolation="none")
+        step = 1 if len(matrix) <= style.MOST_ROWS else -(-len(matrix) // style.NAMED)
+        ticks = range(0, len(matrix), step)
+        short = style.short_names(names[side], 24)
+        labels = [short[k] for k in order[::step]]
+        ax.set_xticks(ticks, labels, rotation=90, fontsize=7, parse_math=False)
+        ax.set_yticks(ticks, labels, fontsize=7, parse_math=False)
+        ax.set_title(textwrap.fill(side, 40))
+        label = "networks, like beside like"
+        if step > 1:
+            label = f"{len(ticks)} of {len(matrix)} {label}, one in {step} named"
+        ax.set_xlabel(label)
+    axes[0].figure.colorbar(
+        image, ax=list(axes), label="correlation of time courses (r)", shrink=0.7
+    )
     return axes
 
 
-def plot_layer_histogram(counts, ax=None):
-    """Neurons of every network in every layer; counts (n_networks, n_layers)."""
-    ax = axes_of(ax, 9, 3.6)
-    image = ax.imshow(np.log10(1 + counts), aspect="auto", cmap="viridis")
-    ax.set(xlabel="layer", ylabel="model network")
-    ax.set_yticks(range(len(counts)))
+def _like_beside_like(matrix):
+    """Order of rows by average linkage; what is not known counts as 0."""
+    if len(matrix) < 3:
+        return np.arange(len(matrix))
+    known = np.nan_to_num(matrix)
+    tree = hierarchy.linkage(known, method="average", optimal_ordering=True)
+    return hierarchy.leaves_list(tree)
+
+
+def plot_layer_histogram(counts, ax=None, *, layers=None):
+    """Neurons of every network in every layer; counts (n_networks, n_layers).
+
+    ``layers`` are the numbers of the layers, if not all were recorded.
+    """
+    if not counts.size:
+        return style.nothing(ax, "networks")
+    n_networks, n_layers = counts.shape
+    height = min(max(3.0, 1.4 + 0.2 * n_networks), 8)
+    ax = axes_of(ax, 9, height)
+    image = ax.imshow(
+        np.log10(1 + counts),
+        aspect="auto",
+        cmap="viridis",
+        interpolation="none",
+        vmin=0,
+        vmax=np.log10(1 + max(counts.max(), 1)),
+    )
+    style.layer_ticks(ax, range(n_layers) if layers is None else layers)
+    ax.set_ylabel("model network")
+    style.whole_numbers(ax.yaxis)
     bar = ax.figure.colorbar(image, ax=ax, label="neurons")
-    ticks = [n for n in (0, 1, 3, 10, 30, 100, 300) if n <= counts.max()]
+    ticks = [n for n in (0, 1, 3, 10, 30, 100, 300, 1000, 3000) if n <= counts.max()]
     bar.set_ticks(np.log10(1 + np.array(ticks)), labels=[str(n) for n in ticks])
     return ax

@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib import ticker
 from pandas.api.types import is_numeric_dtype
 
-from anbn.core import params
+from anbn.core import params, style
 from anbn.core.paths import stage_number
 from anbn.core.style import COLOURS
 from anbn.study import sweep_table, wording
 
 WIDTH = 19  # characters of a line on an axis
-MOST_CHARACTERS = 48  # side by side below a panel
+MOST_PARAMETERS = 12  # with a panel each
 GREYS = ("0.35", "0.5", "0.5", "0.6", "0.6")
 STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_LINES = 6  # values of a second parameter; with more, a heat map
@@ -51,7 +51,8 @@ def axis_label(column):
     except (OSError, KeyError, params.ParamError):
         comment = ""
     unit = re.match(r"(s|mm|Hz|volumes)\b", comment)
-    return f"{name}{f' ({unit[1]})' if unit else ''}, stage {stage_number(stage)}"
+    text = f"{name}{f' ({unit[1]})' if unit else ''}, stage {stage_number(stage)}"
+    return textwrap.fill(text, 36)
 
 
 def unit(outcome):
@@ -72,9 +73,14 @@ def unit(outcome):
 
 def short(value):
     """A parameter's value as it fits on an axis: long ones broken into lines."""
-    text = value if isinstance(value, str) else f"{value:g}"
-    parts = text.removeprefix("package:").removesuffix("/model").split("/")
-    return "/\n".join(textwrap.fill(part, WIDTH) for part in parts)
+    return shorts([value])[0]
+
+
+def shorts(values):
+    """The same for all of a parameter's values: different ones stay different."""
+    texts = [v if isinstance(v, str) else f"{v:g}" for v in values]
+    names = style.model_names(texts, 2 * WIDTH)
+    return [style.wrapped(name, WIDTH) for name in names]
 
 
 def plot_sweep(table, outcome, parameters):
@@ -82,7 +88,7 @@ def plot_sweep(table, outcome, parameters):
 
     One parameter: a line over a number, points over anything else. Two: a line a value
     of the second, or a heat map. Three: a panel a value of the third. More: a panel a
-    parameter, of means over all others.
+    parameter (of more than ``MOST_PARAMETERS`` the first), of means over all others.
 
     Parameters
     ----------
@@ -105,20 +111,30 @@ def plot_sweep(table, outcome, parameters):
         panels = [(table, parameters, "")]
         if by_value:
             *two, third = parameters
+            of_third = sweep_table.values(table[third])
             panels = [
-                (table[table[third] == v], two, f"{axis_label(third)}: {short(v)}")
-                for v in sweep_table.values(table[third])
+                (table[table[third] == v], two, f"{axis_label(third)}: {name}")
+                for v, name in zip(of_third, shorts(of_third), strict=True)
             ]
         elif len(counts) > 2:
-            names = {c: c.split(".")[-1] for c in parameters}
-            panels = [
-                (table, [c], "over all " + ", ".join(names[o] for o in names if o != c))
-                for c in parameters
-            ]
+            chosen = parameters[:MOST_PARAMETERS]
+            panels = [(table, [c], _over(parameters, c)) for c in chosen]
         bars = by_value or len(panels) == 1
         figure = _panels(panels, table, outcome, bars)
-    figure.suptitle(title(outcome, table), fontsize=11)
+    text = title(outcome, table)
+    if len(parameters) > MOST_PARAMETERS:
+        text += f", {MOST_PARAMETERS} of {len(parameters)} parameters"
+    wide = int(12 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(text, wide), fontsize=11)
     return figure
+
+
+def _over(parameters, shown):
+    """Title of a panel: which parameters its means are over."""
+    others = [c.split(".")[-1] for c in parameters if c != shown]
+    if len(others) > 3:
+        return f"over all {len(others)} others"
+    return textwrap.fill("over all " + ", ".join(others), 44)
 
 
 def _panels(panels, whole, outcome, bars):
@@ -128,7 +144,7 @@ def _panels(panels, whole, outcome, bars):
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(max(7.5, 4 * n_columns + 1.5), 3.6 * n_rows + 0.6),
+        figsize=(min(max(7.5, 4 * n_columns + 1.5), style.WIDEST), 3.6 * n_rows + 0.6),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -154,9 +170,10 @@ def plot_lines(table, whole, outcome, parameters, ax, bars):
     table = table.assign(_x=_positions(table, first, ax))
     groups = [("mean", table)]
     if second:
+        of_second = sweep_table.values(whole[second])
         groups = [
-            (f"{second.split('.')[-1]} {short(v)}", table[table[second] == v])
-            for v in sweep_table.values(whole[second])
+            (f"{second.split('.')[-1]} {name}", table[table[second] == v])
+            for v, name in zip(of_second, shorts(of_second), strict=True)
         ]
     numeric = first and is_numeric_dtype(table[first])
     for i, (label, rows) in enumerate(groups):
@@ -182,36 +199,48 @@ def _positions(table, name, ax):
     values = sweep_table.values(table[name])
     ax.set_xlabel(axis_label(name))
     if not is_numeric_dtype(table[name]):
-        names = [short(v) for v in values]
-        longest = max(len(line) for name in names for line in name.split("\n"))
-        upright = 90 * (longest * len(names) > MOST_CHARACTERS)
-        ax.set_xticks(range(len(names)), names, rotation=upright, fontsize=8)
+        style.name_columns(
+            ax, style.model_names(values), axis_label(name), size=8, most=30
+        )
         ax.set_xlim(-0.6, len(values) - 0.4)
         return table[name].map(values.index)
-    if len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]:
+    log = len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]
+    if log:
         ax.set_xscale("log")
         ax.set_xlabel(f"{axis_label(name)} (log)")
-    if len(values) <= 10:
+    if 1 < len(values) <= 10:
+        ax.set_xlim(_margins(values, log))
+        style.number_ticks(ax.xaxis, values, scale=np.log if log else np.asarray)
+    elif len(values) == 1:
         ax.set_xticks(values, [f"{v:g}" for v in values])
-        ax.set_xticks([], minor=True)
     return table[name]
+
+
+def _margins(values, log):
+    """Limits of an axis a little beyond its values."""
+    ends = np.array([values[0], values[-1]], float)
+    ends = np.log(ends) if log else ends
+    ends += np.array([-0.06, 0.06]) * np.ptp(ends)
+    return np.exp(ends) if log else ends
 
 
 def _draw(rows, outcome, ax, colour, label, dodge, numeric, bars):
     ran = sweep_table.done(rows).dropna(subset=[outcome])
     found = sweep_table.means(rows, ["_x"], [outcome]).sort_values("_x")
-    ax.plot(ran["_x"] + dodge, ran[outcome], ".", color=colour, alpha=0.45, ms=7)
-    x, style = found["_x"] + dodge, {"marker": "o", "ms": 6}
+    dots = 7 if len(ran) <= 100 else 3
+    ax.plot(ran["_x"] + dodge, ran[outcome], ".", color=colour, alpha=0.45, ms=dots)
+    x, n = found["_x"] + dodge, max(len(found), 1)
+    mark = {"marker": "o", "ms": 6 if n <= 40 else 2.5}
     if not numeric:
-        style = {"marker": "_", "ms": 16, "mew": 2, "ls": ""}
-    ax.plot(x, found["mean"], color=colour, label=label, **style)
+        mark = {"marker": "_", "ms": np.clip(300 / n, 3, 16), "mew": 2, "ls": ""}
+    ax.plot(x, found["mean"], color=colour, label=label, **mark)
     if bars:
         ax.vlines(x, found["low"], found["high"], color=colour, lw=1.5)
 
 
 def _draw_reference(groups, name, ax, i, numeric):
     """What an outcome is read against: one line, or one a group where they differ."""
-    style, label = {"ls": STYLES[i % 5], "lw": 1.2, "zorder": 1}, name.split(":")[1]
+    line, label = {"ls": STYLES[i % 5], "lw": 1.2, "zorder": 1}, name.split(":")[1]
     each = [sweep_table.means(rows, ["_x"], [name]) for rows in groups]
     centres = [found["mean"].mean() for found in each if len(found)]
     sets = [(sweep_table.means(pd.concat(groups), ["_x"], [name]), GREYS[i % 5])]
@@ -222,11 +251,11 @@ def _draw_reference(groups, name, ax, i, numeric):
         label += "\n(in the colour of its line)"
     for found, colour in sets:
         if numeric:
-            ax.plot(found["_x"], found["mean"], color=colour, **style)
+            ax.plot(found["_x"], found["mean"], color=colour, **line)
         else:
             ends = found["_x"] - 0.3, found["_x"] + 0.3
-            ax.hlines(found["mean"], *ends, color=colour, **style)
-    ax.plot([], [], color=GREYS[i % 5], label=label, **style)
+            ax.hlines(found["mean"], *ends, color=colour, **line)
+    ax.plot([], [], color=GREYS[i % 5], label=label, **line)
 
 
 def _value_axis(ax, outcome):
@@ -255,11 +284,17 @@ def _legend(figure):
     for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
+    lines = [line for label in found for line in label.split("\n")]
+    fitting = int(13 * figure.get_figwidth() / (max(map(len, lines), default=0) + 8))
+    n_columns = max(1, min(3, fitting, len(found)))
+    # room below the axes, which keep their size
+    more = 0.16 * max(0, len(lines) / n_columns - 2)
+    figure.set_figheight(min(figure.get_figheight() + more, style.HIGHEST))
     figure.legend(
         found.values(),
         found.keys(),
         loc="outside lower center",
-        ncols=min(3, len(found)),
+        ncols=n_columns,
         fontsize=8,
         frameon=False,
     )
@@ -272,29 +307,47 @@ def plot_heat(table, outcome, parameters):
     xs, ys = (sweep_table.values(table[name]) for name in parameters)
     grid = found.pivot(index=y, columns=x, values="mean").reindex(index=ys, columns=xs)
     grid, log = grid.to_numpy(float), sweep_table.is_log(outcome) and len(found) > 0
-    size = (3 + 0.9 * len(xs), max(4.2, 2 + 0.5 * len(ys)))
-    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    width = min(3.5 + 0.75 * len(xs), style.WIDEST)
+    # so many rows have no numbers in them
+    highest = style.HIGHEST if len(ys) <= style.MOST_ROWS else 9
+    height = min(max(4.2, 2.5 + 0.4 * len(ys)), highest)
+    figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
     image = ax.pcolormesh(grid, cmap="viridis", norm="log" if log else "linear")
-    for (row, column), value in np.ndenumerate(grid):
+    written = (width - 3.5) / len(xs) > 0.5 and (height - 2.5) / len(ys) > 0.25
+    for (row, column), value in np.ndenumerate(grid if written else np.empty((0, 0))):
         ran = np.isfinite(value)
-        style = {"ha": "center", "va": "center", "size": 8, "color": "black"}
-        if ran and image.norm(value) <= 0.55:
-            style["color"] = "white"
-        ax.text(column + 0.5, row + 0.5, f"{value:.3g}" if ran else "×", **style)
-    ax.set_xticks(np.arange(len(xs)) + 0.5, [short(v) for v in xs])
-    ax.set_yticks(np.arange(len(ys)) + 0.5, [short(v) for v in ys])
-    ax.tick_params(labelsize=8)
-    if not is_numeric_dtype(table[x]):
-        ax.tick_params("x", rotation=90)
+        colour = "white" if ran and image.norm(value) <= 0.55 else "black"
+        text = f"{value:.3g}" if ran else "×"
+        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center",
+                size=8, color=colour)  # fmt: skip
+    said = _name_cells(ax.xaxis, xs, (width - 3.5) / len(xs))
+    said_y = _name_cells(ax.yaxis, ys, (height - 2.5) / len(ys))
     beside = sweep_table.done(table)[sweep_table.references(outcome, table.columns)]
     means = [f"{c.split(':')[1]} {v:.3g}" for c, v in beside.mean().dropna().items()]
-    note = textwrap.fill("mean of all points: " + ", ".join(means), 70)
-    ax.set(xlabel=axis_label(x) + f"\n{note}" * bool(means), ylabel=axis_label(y))
+    note = "mean of all points: " + ", ".join(means)
+    note = textwrap.fill(note, int(8 * width))
+    ax.set_xlabel(axis_label(x) + said + f"\n{note}" * bool(means))
+    ax.set_ylabel(axis_label(y) + said_y)
     bar = figure.colorbar(image, ax=ax)
     bar.set_label(f"{unit(outcome)}{' (log)' * log}, mean over seeds")
     if log:
         _log_ticks(bar.ax.yaxis, image.norm.vmax / image.norm.vmin)
     return figure
+
+
+def _name_cells(axis, values, inches):
+    """Values at the middle of cells that are so many inches long, as many as fit.
+
+    Returns what the axis' label must say of names that are left out.
+    """
+    upright = axis.axis_name == "x" and any(isinstance(v, str) for v in values)
+    step = math.ceil((0.15 if upright or axis.axis_name == "y" else 0.45) / inches)
+    names = [v if isinstance(v, str) else f"{v:g}" for v in values]
+    names = style.model_names(names)[::step]
+    axis.set_ticks(np.arange(0, len(values), step) + 0.5, names, fontsize=8)
+    axis.set_tick_params(rotation=90 * upright)
+    left_out = step > 1 and isinstance(values[0], str)
+    return f"\n({len(values)}, one in {step} named)" * left_out
 
 
 def plot_variance(shares):
@@ -303,10 +356,14 @@ def plot_variance(shares):
     ``shares`` is from ``sweep_table.variance``.
     """
     shares = shares.dropna(subset=["share"])
-    names = list(dict.fromkeys(shares["outcome"]))
+    if not len(shares):
+        return style.nothing(what="variance that goes with a parameter").figure
+    outcomes = list(dict.fromkeys(shares["outcome"]))
     sources = list(dict.fromkeys(shares["source"]))
-    height = 1.2 + len(names) * (0.3 + 0.15 * len(sources))
-    figure, ax = plt.subplots(figsize=(7.5, height), layout="constrained")
+    each = 0.3 + 0.15 * len(sources)
+    names = outcomes[: max(1, int((style.HIGHEST - 3) / each))]
+    height = min(2.4 + len(names) * each, style.HIGHEST)
+    figure, ax = plt.subplots(figsize=(10, height), layout="constrained")
     thick = 0.8 / len(sources)
     for i, source in enumerate(sources):
         rows = shares[shares["source"] == source].set_index("outcome").reindex(names)
@@ -316,8 +373,11 @@ def plot_variance(shares):
         ax.barh(y, rows["share"], thick * 0.9, color=colour, label=label)
         ax.vlines(rows["chance"], y - thick / 2, y + thick / 2, color="black", lw=1.5)
     ax.plot([], [], "|", color="black", mew=1.5, label="expected by chance")
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
+    ax.set_yticks(range(len(names)), style.short_names(names))
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylabel("summary number")
+    if len(names) < len(outcomes):
+        ax.set_ylabel(f"{len(names)} of {len(outcomes)} summary numbers, the first")
     ax.set(xlim=(0, 1.02), xlabel="share of the variance over points")
     _legend(figure)
     return figure
