@@ -178,7 +178,8 @@ print(
 of_domain = []
 if "domain" in sources:
     answers = pd.read_parquet(extracted / "data" / "model.parquet")
-    means = answers.filter(like="mean ").rename(columns=lambda c: c[len("mean ") :])
+    means = answers.filter(like="mean ")
+    means.columns = means.columns.str.removeprefix("mean ")
     chosen = selection.of_domain(members, means, answers["q"], domain)
     of_domain.append(selection.Mask(f"networks of {domain}", kind, chosen))
 

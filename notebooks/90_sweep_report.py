@@ -27,7 +27,7 @@ outcomes: list[str] = []  # summary numbers to show, as 03:encoding_r_mean; [] f
 max_outcomes: int = 6  # of that choice (1 to 100)
 # fmt: on
 
-# %%
+# %% tags=["imports"]
 import os
 
 from IPython.display import HTML
@@ -141,10 +141,20 @@ artifacts.write_table(out / "data" / "variance.parquet", variance)
 # %%
 summary = {"n_points": len(table), "n_done": len(ran), "n_seeds": n_seeds}
 for name in shown:
-    summary |= {f"lowest {name}": ran[name].min(), f"highest {name}": ran[name].max()}
+    summary[f"lowest {name}"] = ran[name].min()
+    summary[f"highest {name}"] = ran[name].max()
 for name, rows in known.groupby("outcome"):
     if "seeds" in set(rows["source"]):
         left = rows.set_index("source").loc["seeds", "share"]
         summary[f"left to seeds of {name}"] = left
-simulated = figures.simulated(ran) != ""
-artifacts.finish_stage(out, summary, params=settings, simulated=simulated)
+finding = (
+    f"{len(ran)} of {len(table)} points ran, with {n_seeds} seeds a setting or more; "
+    f"{len(shown)} summary numbers that differ are shown."
+)
+artifacts.finish_stage(
+    out,
+    summary,
+    params=settings,
+    simulated=figures.simulated(ran) != "",
+    finding=finding,
+)

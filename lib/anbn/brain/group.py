@@ -38,8 +38,8 @@ def networks(
 ):
     """Networks of all runs together, and which come back when people are drawn.
 
-    Maps are what is independent (``over="units"``), as is usual for fMRI; see
-    ``decomposition.decompose`` for the arguments.
+    Maps are what is independent (``over="units"``), as is usual for fMRI. The rest as for
+    ``decomposition.decompose``.
 
     Parameters
     ----------
