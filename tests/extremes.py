@@ -465,7 +465,7 @@ def roc(size):
     yield masking.plot_roc(dict.fromkeys(size.names(min(size.n, 14)), curve))
 
 
-SCORE, LOSS = "03:encoding_r_mean", "04:ppl_masked_networks"
+SCORE, LOSS = "03b:encoding_r_mean", "04:ppl_masked_networks"
 
 
 def paths(n):

@@ -38,12 +38,12 @@ def networks(
 ):
     """Networks of all runs together, and which come back when people are drawn.
 
-    Maps are what is independent (``over="units"``), as is usual for fMRI. The rest as for
-    ``decomposition.decompose``.
+    Maps are what is independent (``over="units"``), as is usual for fMRI.
 
     Parameters
     ----------
     brain : bold.Brain
+        The rest as for ``decomposition.decompose``.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """The page of an executed notebook: it begins with the question and the finding.
 
 The notebook stays as it is; on its page the cells of parameters are a table, and code
-can be folded. How it looks stands in ``page_template/index.html.j2``, a template of nbconvert.
+can be folded. How it looks stands in ``page_template/index.html.j2``, which nbconvert
+fills in.
 """
 
 import copy
