@@ -415,16 +415,21 @@ summary = {
 }
 if not judged.reason:
     summary["n_networks_model_stable"] = int(judged.stable.sum())
-n_selective = int((selective["q"] <= 0.05).sum())
-n_recurrent = int((p_of_recurrence <= 0.05).sum())
 finding = (
-    f"In {text}: {judged.describe(n_model_networks)}. "
-    f"{len(loudest)} massive neurons of {is_massive.size:,} hold "
-    f"{loudest['share'].sum():.0%} of the variance. Of {n_networks} networks "
-    f"{n_selective} answer to one domain more than to others (q <= 0.05), and "
-    f"{n_recurrent} come back in {len(slices)} slices of the text more often than "
-    "networks of other neurons in the same layers (p <= 0.05)."
+    f"In {text}: {judged.describe(n_model_networks)}. Massive neurons, {len(loudest)} of "
+    f"{is_massive.size:,}, hold {loudest['share'].sum():.0%} of the variance. "
 )
+if n_networks:
+    n_selective = int((selective["q"] <= 0.05).sum())
+    n_recurrent = int((p_of_recurrence <= 0.05).sum())
+    finding += (
+        f"Of {n_networks} networks {n_selective} answer to one domain more than to "
+        f"others (q <= 0.05), and {n_recurrent} come back in {len(slices)} slices of "
+        "the text more often than networks of other neurons in the same layers "
+        "(p <= 0.05)."
+    )
+else:
+    finding += "No network is left to say more of."
 finding
 
 # %%
