@@ -515,19 +515,28 @@ summary = {"n_subjects": n_people, "n_networks_brain": n_networks}
 sentences = [f"{n_networks} networks of the brain in {over}{note}."]
 if networks_of_brain is not None:
     judged = networks_of_brain.stability
-    sentences.append(f"{judged.describe(n_brain_networks)}.")
-    if not judged.reason:
-        summary["n_networks_brain_stable"] = int(judged.stable.sum())
+    if judged.reason:
+        sentences.append(f"Whether they are stable cannot be judged: {judged.reason}.")
+    else:
+        n_stable = int(judged.stable.sum())
+        summary["n_networks_brain_stable"] = n_stable
+        sentences.append(
+            f"{n_stable} of {n_brain_networks} asked for are stable: they come back in "
+            f"other {drawn} beyond what {drawn} that share nothing reach."
+        )
 if labels is not None:
     n_labelled = int((labels["label"] == labels["template"]).sum())
     summary["n_networks_labelled"] = n_labelled
     sentences.append(
-        f"{n_labelled} of {n_networks} fit a template better than random maps do "
-        f"(r >= {min_template_r:g}, p <= {level:g})."
+        f"{n_labelled} of {n_networks} have a name: they fit a template better than "
+        f"random maps do (r >= {min_template_r:g}, p <= {level:g})."
     )
 if shared and n_networks:
     summary["isc_mean"] = isc.mean()
-    sentences.append(f"{n_people} subjects correlate at {isc.mean():.2f} on average.")
+    sentences.append(
+        f"Networks of one subject and the mean of the other {n_people - 1} correlate at "
+        f"{isc.mean():.2f} on average."
+    )
 if same_story and n_networks:
     summary["word_rate_r_max"] = np.abs(lagged[steps == 0]).max()
 finding = " ".join(sentences)

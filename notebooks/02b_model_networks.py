@@ -413,18 +413,30 @@ summary = {
     "n_massive": int(is_massive.sum()),
     "variance_massive": loudest["share"].sum(),
 }
-if not judged.reason:
-    summary["n_networks_model_stable"] = int(judged.stable.sum())
-n_selective = int((selective["q"] <= 0.05).sum())
-n_recurrent = int((p_of_recurrence <= 0.05).sum())
-finding = (
-    f"In {text}: {judged.describe(n_model_networks)}. "
-    f"{len(loudest)} massive neurons of {is_massive.size:,} hold "
-    f"{loudest['share'].sum():.0%} of the variance. Of {n_networks} networks "
-    f"{n_selective} answer to one domain more than to others (q <= 0.05), and "
-    f"{n_recurrent} come back in {len(slices)} slices of the text more often than "
-    "networks of other neurons in the same layers (p <= 0.05)."
+sentences = [f"{n_networks} networks of {model_kind} neurons in {text}."]
+if judged.reason:
+    sentences.append(f"Whether they are stable cannot be judged: {judged.reason}.")
+else:
+    n_stable = int(judged.stable.sum())
+    summary["n_networks_model_stable"] = n_stable
+    sentences.append(
+        f"{n_stable} of {n_model_networks} asked for are stable: they come back in other "
+        "documents beyond what documents that share nothing reach."
+    )
+if n_networks:
+    n_selective = int((selective["q"] <= 0.05).sum())
+    n_recurrent = int((p_of_recurrence <= 0.05).sum())
+    sentences.append(
+        f"{n_selective} of {n_networks} answer to one of {len(domains)} domains more "
+        f"than to others (q <= 0.05), and {n_recurrent} come back in {len(slices)} "
+        "slices of the text more often than networks of other neurons in the same "
+        "layers (p <= 0.05)."
+    )
+sentences.append(
+    f"{len(loudest)} of {is_massive.size:,} neurons are massive and hold "
+    f"{loudest['share'].sum():.0%} of the variance."
 )
+finding = " ".join(sentences)
 finding
 
 # %%

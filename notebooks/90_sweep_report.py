@@ -32,16 +32,17 @@ import os
 
 from IPython.display import HTML
 
-from anbn.core import artifacts
+from anbn.core import artifacts, paths
 from anbn.core.params import current
-from anbn.core.paths import project_root
 from anbn.study import figures, sweep_table
 
 # %%
 settings = current("90_sweep_report", globals())
 out = artifacts.begin_stage(sweep_table.study_of(study), "90_sweep_report")
+
+# %%
 by_hand = not os.environ.get("ANBN_UNATTENDED")
-here = project_root() / "notebooks" if by_hand else out  # links start from it
+here = paths.project_root() / "notebooks" if by_hand else out  # links start from it
 
 # %% [markdown]
 # ## Load
@@ -52,12 +53,13 @@ here = project_root() / "notebooks" if by_hand else out  # links start from it
 table, about = sweep_table.read(out.parent)
 design = sweep_table.design(table, about["varied"])
 shown = sweep_table.outcomes(table, outcomes, max_outcomes)
-ran, n_seeds = sweep_table.done(table), sweep_table.n_seeds(table, design)
+ran = sweep_table.done(table)
+n_seeds = sweep_table.n_seeds(table, design)
 counts = table["status"].value_counts().to_dict()
 print(f"sweep {study} of study {about['study']}, points: {counts}")
 for name, others in design.together.items():
     print(f"{figures.axis_label(name)}: {table[name].nunique()} values", end="")
-    print(*(f", and with it {figures.axis_label(other)}" for other in others))
+    print(*[f", and with it {figures.axis_label(other)}" for other in others])
 print(f"seeds of a setting, at least: {n_seeds}; summary numbers shown: {len(shown)}")
 
 # %%
@@ -147,10 +149,30 @@ for name, rows in known.groupby("outcome"):
     if "seeds" in set(rows["source"]):
         left = rows.set_index("source").loc["seeds", "share"]
         summary[f"left to seeds of {name}"] = left
-finding = (
-    f"{len(ran)} of {len(table)} points ran, with {n_seeds} seeds a setting or more; "
-    f"{len(shown)} summary numbers that differ are shown."
-)
+
+# %%
+sentences = [
+    f"{len(ran)} of {len(table)} points ran, with {n_seeds} or more seeds a setting."
+]
+of_parameters = known[~known["source"].isin(["seeds", "interplay"])]
+beyond = of_parameters[of_parameters["share"] > of_parameters["chance"]]
+if len(beyond):
+    most = beyond.loc[(beyond["share"] - beyond["chance"]).idxmax()]
+    sentences.append(
+        f"Most is carried by {figures.axis_label(most['source'])} in {most['outcome']}: "
+        f"{most['share']:.0%} of the variance over points, of which chance alone gives "
+        f"{most['chance']:.0%}."
+    )
+elif len(known):
+    sentences.append("No parameter carries more of a number than chance alone gives.")
+else:
+    sentences.append("What the numbers depend on cannot be said from so few points.")
+if figures.simulated(ran):
+    sentences.append("Points are of simulated data.")
+finding = " ".join(sentences)
+finding
+
+# %%
 artifacts.finish_stage(
     out,
     summary,

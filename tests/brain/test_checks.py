@@ -26,3 +26,7 @@ def test_what_does_not_fit_is_told_by_its_parameter():
     message = "^n_brain_networks: 14 .* 6 voxels or regions. .*at most 5, .*: regions"
     with pytest.raises(ParamError, match=message):
         checks.check_brain_networks(brain(6), method="ica", n_networks=14)
+    with pytest.raises(ParamError, match=r"^scan: 9 networks"):
+        checks.check_brain_networks(
+            brain(6), method="ica", n_networks=9, parameter="scan"
+        )

@@ -74,9 +74,28 @@ def test_signal_sets_the_intersubject_correlation(simulation, responses, rng):
     assert len(simulation.names) == simulation.timecourses.shape[1] == 7
 
 
+def test_a_subject_is_the_same_however_many_there_are(responses):
+    one, two = (
+        simulate.simulate_bold(
+            responses,
+            50,
+            RATE,
+            signal=0.4,
+            rng=np.random.default_rng(3),
+            **OPTIONS | {"n_subjects": n},
+        )
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.drivers, two.drivers)
+    for a, b in zip(one.volumes, two.volumes[:1], strict=True):
+        np.testing.assert_array_equal(a.get_fdata(), b.get_fdata())
+
+
 def test_everything_planted_is_written(simulation, tmp_path):
-    files = simulate.write_simulation(simulation, tmp_path)
+    files, mask = simulate.write_simulation(simulation, tmp_path)
     assert len(files) == 4
+    inside = np.asarray(simulation.mask.dataobj)
+    np.testing.assert_array_equal(nibabel.load(mask).get_fdata(), inside)
     image = nibabel.load(files[0])
     assert image.header.get_zooms()[3] == 2.0
     kept = np.asarray(simulation.volumes[0].dataobj)

@@ -87,6 +87,42 @@ def test_several_sets_of_templates(mask, rng):
     assert second == f"{table['label'][1]}\nr = {table['best_r'][1]:.2f}"
 
 
+def test_p_of_a_map_does_not_hang_on_others_or_other_sets(mask, seitzman):
+    known, names = seitzman
+    rng = np.random.default_rng(0)
+    maps = np.stack([smooth_map(mask, 1.5, rng) for _ in range(3)])
+    maps[0] += known[0]
+    all_of, first = (
+        templates.label(
+            some, known, names, mask, n_draws=19, rng=np.random.default_rng(1)
+        )
+        for some in (maps, maps[:1])
+    )
+    assert all_of["p"][0] == first["p"][0]
+    sets = templates.label_by(
+        ["power", "seitzman"], maps, mask, n_draws=19, rng=np.random.default_rng(1)
+    )
+    assert sets["seitzman"].equals(all_of)
+
+
+def test_no_map_has_no_label(mask, seitzman, rng):
+    known, names = seitzman
+    none = np.zeros((0, known.shape[1]))
+    table = templates.label(none, known, names, mask, rng=rng)
+    assert table.empty and list(table) == templates.COLUMNS
+    assert templates.titles(table) == []
+    assert templates.fits({"seitzman": table}, level=0.05).empty
+
+
+def test_fits_of_all_sets(mask, seitzman, rng):
+    known, names = seitzman
+    maps = np.vstack([known[:1], rng.normal(size=(1, known.shape[1]))])
+    table = templates.label(maps, known, names, mask, n_draws=39, rng=rng)
+    fits = templates.fits({"a/one": table, "b/two.nii": table}, level=0.05)
+    assert fits.index.tolist() == [("one", 0), ("two.nii", 0)]
+    assert fits["template"].tolist() == names[:1] * 2
+
+
 def test_one_to_one_and_best_match_differ(mask, seitzman, rng):
     known, names = seitzman
     visual = known[names.index("Visual")]

@@ -40,6 +40,14 @@ def test_random_weights_are_seeded_and_others(folder, llama):
     assert not torch.equal(weights[0], weights[3])
 
 
+def test_random_weights_leave_what_others_draw_alone(folder):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    loading.load_model(str(folder), random_weights=1)
+    assert torch.equal(torch.rand(4), expected)
+
+
 def test_random_stands_for_several_models_and_labels_are_unique():
     found = loading.comparisons("gpt2", ["random", "a/b"], n_random=3, seed=5)
     assert found == {

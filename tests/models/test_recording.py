@@ -16,6 +16,7 @@ from families import captured, make
 from tokenizers.processors import TemplateProcessing
 
 from anbn.brain import clock as brain_clock
+from anbn.core import artifacts
 from anbn.core.artifacts import sha256
 from anbn.core.paths import project_root
 from anbn.models import forward, loading, neurons, recording, stores
@@ -48,6 +49,18 @@ def test_store_equals_a_plain_forward_pass(name, request, tokens, tmp_path):
         stored = stores.open_activations(tmp_path / "s", kind)
         assert stored.dims == ("token", "layer", "neuron")
         np.testing.assert_array_equal(stored, torch.stack(found[kind], 1))
+
+
+def test_statistics_of_a_store(llama, tokens, tmp_path):
+    store = tmp_path / "story"
+    recording.record(
+        llama, tokens.iloc[:20], store, kinds=["ffn_out"], window=8, stride=4
+    )
+    stores.write_statistics(tmp_path / "s.npz", store, ["ffn_out"])
+    found = artifacts.read_arrays(tmp_path / "s.npz")
+    activations = stores.open_activations(store, "ffn_out").to_numpy().astype(float)
+    np.testing.assert_allclose(found["mean_ffn_out"], activations.mean(0), atol=1e-6)
+    np.testing.assert_allclose(found["variance_ffn_out"], activations.var(0), atol=1e-6)
 
 
 def test_documents_are_kept_apart(llama, tokens, tmp_path):

@@ -50,6 +50,22 @@ def test_units_can_be_left_out(rng):
         assert np.ptp(found.networks[:, 10:], axis=1).min() > 0.1
 
 
+def test_a_decomposition_is_found_again_in_other_data(rng):
+    data = rng.normal(size=(200, 4)) ** 3 @ rng.normal(size=(4, 60))
+    keep, whose = np.arange(60) >= 10, np.repeat(np.arange(8), 25)
+    options = {"keep": keep, "solver": "picard", "standardise": True, **OPTIONS}
+    few = {"n_bootstrap": 2, "n_halves": 1, "n_null_sets": 0}
+    found = decomposition.decompose(data, 3, "ica", whose=whose, **few, **options)
+    assert found.stability is not None
+    other = found.refit(data[:100], n_networks=2)
+    expected = decomposition.decompose(data[:100], 2, "ica", **options)
+    np.testing.assert_array_equal(other.networks, expected.networks)
+    assert other.stability is None and other.how["keep"] is keep
+    again = found.refit(data, whose=whose)
+    np.testing.assert_array_equal(again.stability.index, found.stability.index)
+    assert found.only(np.array([True, False, True])).how == found.how
+
+
 def test_the_deepest_layer_has_the_networks(rng):
     data = rng.normal(size=(200, 30))
     options = {"layer_sizes": [7, 5], "random_state": 0}

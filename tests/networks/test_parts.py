@@ -143,6 +143,30 @@ def test_permuted_parts_keep_layers_and_share_nothing(texts, rng):
     assert np.abs(matching.correlate(a.z, b.z)).max() < 0.6
 
 
+def test_what_a_part_draws_does_not_hang_on_the_others(texts, brains):
+    data, whose = texts
+    each = parts.reduce_each(data, whose, 5)
+    layer = np.repeat(np.arange(4), 30)
+    all_of, two = (
+        parts.permuted(some, layer, np.random.default_rng(1))
+        for some in (each, each[:2])
+    )
+    np.testing.assert_array_equal(all_of[1].z, two[1].z)
+    together = parts.gather(each, scaled=False)
+    often, once = (
+        parts.samples(together, counts, np.random.default_rng(1))
+        for counts in ([2, 1, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0])
+    )
+    np.testing.assert_array_equal(often[3], once[0])
+    runs, mask = brains
+    people = parts.reduce_each(runs, range(5), 2)
+    three, one = (
+        next(parts.redrawn(some, mask, n, np.random.default_rng(1)))
+        for some, n in ((people[:3], 3), (people[:2], 1))
+    )
+    np.testing.assert_array_equal(three[1].z, one[1].z)
+
+
 @pytest.fixture
 def brains(rng):
     """Five people, 30 volumes each, of smooth noise and a map that all share."""

@@ -189,3 +189,25 @@ def test_mean_signals_equal_a_loop(rng):
         ]
         np.testing.assert_allclose(found[:, k], np.mean(z, 0), atol=1e-5)
     assert not found[:, 2].any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_network_answers_to_nothing(corpus, rng):
+    tokens, documents = corpus
+    nothing = np.zeros((len(tokens), 0))
+    assert profiles.top_tokens(nothing, tokens).empty
+    means, tests = profiles.domain_selectivity(nothing, tokens, documents, rng=rng)
+    assert means.shape == (0, 3) and list(tests) == ["eta_squared", "p", "q"]
+    features = pd.DataFrame({"length": rng.normal(size=len(tokens))})
+    table = profiles.feature_correlations(
+        nothing, features, tokens["document"], rng=rng, n_draws=5
+    )
+    assert table.empty and list(table) == ["network", "feature", "r", "p", "q"]
+    none = features[[]]
+    found = profiles.feature_correlations(
+        rng.normal(size=(len(tokens), 2)), none, tokens["document"], rng=rng, n_draws=5
+    )
+    assert found.empty
+    activations = rng.normal(size=(len(tokens), 2, 4))
+    none = np.zeros((0, 2, 4), bool)
+    assert profiles.mean_signals(activations, none).shape == (len(tokens), 0)

@@ -1,10 +1,11 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from anbn.networks import recurrence
+from anbn.networks import decomposition, recurrence
 from anbn.stats import matching
 
 
@@ -122,3 +123,55 @@ def test_pairwise_is_a_symmetric_table(rng):
     np.testing.assert_allclose(np.diag(table), 1)
     np.testing.assert_allclose(table, table.T)
     assert table.loc["a", "c"] == recurrence.member_agreement(sets["a"], sets["c"])
+
+
+def test_domains_are_cut_into_slices():
+    documents = pd.DataFrame({"corpus": ["wiki", "wiki", "code"]})
+    tokens = pd.DataFrame({"document": [0] * 4 + [1] * 3 + [2] * 2})
+    domains = recurrence.domains(tokens, documents)
+    assert domains == {"wiki": slice(0, 7), "code": slice(7, 9)}
+    assert recurrence.slices(domains, 3) == {
+        "wiki 0": slice(0, 3),
+        "wiki 1": slice(3, 6),
+        "code 0": slice(7, 9),  # shorter than a slice
+    }
+
+
+def test_networks_of_parts_are_found_as_those_of_all_text(rng):
+    data = rng.laplace(size=(240, 3)) ** 3 @ rng.normal(size=(3, 60))
+    data = data.reshape(240, 2, 30)
+    networks = decomposition.decompose(data, 3, "ica", random_state=4)
+    rows = {"a": slice(0, 100), "b": slice(100, 240)}
+    found = recurrence.members_of_parts(
+        networks, data, rows, membership_threshold=1.5, membership="z", two_sided=True
+    )
+    assert list(found) == ["a", "b"]
+    for name, part in rows.items():
+        alone = decomposition.decompose(data[part], 3, "ica", random_state=4)
+        z = alone.networks.reshape(3, 2, 30)
+        np.testing.assert_array_equal(found[name], np.abs(z) > 1.5)
+
+
+def test_shuffled_networks_keep_their_layers(rng):
+    members = random_members(rng, 5, 3, 200)
+    drawn = recurrence.shuffled(members, np.random.default_rng(1))
+    np.testing.assert_array_equal(drawn.sum(2), members.sum(2))
+    assert np.diag(recurrence.iou(members, drawn)).max() < 0.3
+    fewer = recurrence.shuffled(members[:2], np.random.default_rng(1))
+    np.testing.assert_array_equal(fewer, drawn[:2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_network_comes_back_in_nothing(rng):
+    none, some = np.zeros((0, 2, 30), bool), random_members(rng, 3, 2, 30)
+    assert recurrence.recurrence(none, some).shape == (0,)
+    null = recurrence.recurrence_null(none, some, n_draws=4, rng=rng)
+    assert null.shape == (4, 0)
+    assert recurrence.recurrence(some, none).tolist() == [0, 0, 0]
+    assert recurrence.shuffled(none, rng).shape == none.shape
+    table = recurrence.pairwise(
+        {"none": none, "some": some}, recurrence.member_agreement
+    )
+    assert table.loc["some", "some"] == 1 and np.isnan(table["none"]).all()
+    assert recurrence.pairwise({}, recurrence.timecourse_agreement).empty
+    assert decomposition.threshold(np.zeros((0, 9)), 0.1, by="fdr").shape == (0, 9)

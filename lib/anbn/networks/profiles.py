@@ -240,9 +240,8 @@ def mean_signals(activations, members):
         0 for a network without neurons.
     """
     mean, variance = blocks.moments(activations)
-    weights = (
-        members.reshape(len(members), -1) / np.maximum(members.sum((1, 2)), 1)[:, None]
-    )
+    flat = members.reshape(len(members), len(mean))
+    weights = flat / np.maximum(flat.sum(1), 1)[:, None]
     weights = (weights / np.sqrt(np.where(variance > 0, variance, np.inf))).T
     signals = np.empty((len(activations), len(members)))
     for rows, block in blocks.walk(activations):
