@@ -186,8 +186,9 @@ if len(best):
 # and would flatter.
 
 # %%
-more_random = [f"random {i + 1}" for i in range(1, n_random)]
-told_apart = alike[~alike["model"].isin(more_random)]
+seed_of = {label: random_weights for label, (_, random_weights) in unrelated.items()}
+of_random = [label for label in of_strangers if seed_of.get(label) is not None]
+told_apart = alike[~alike["model"].isin(of_random[1:])]
 rocs = {}
 if told_apart["related"].nunique() == 2:
     for score in fingerprint.SCORES:
