@@ -93,7 +93,7 @@ def _path(name):
 
 
 def wrapped(name, width):
-    """A name in lines of at most so many characters, broken at ``/``, ``-`` and blanks."""
+    """A name in lines of so many characters, broken at ``/``, ``-`` and blanks."""
     parts = name.split("/") if len(name) > width else [name]
     return "/\n".join(textwrap.fill(part, width) for part in parts)
 
