@@ -12,9 +12,11 @@ export JUPYTERLAB_WORKSPACES_DIR = $(JUPYTER_CONFIG_DIR)/lab/workspaces
 export IPYTHONDIR = $(JUPYTER_CONFIG_DIR)/ipython
 export TOKENIZERS_PARALLELISM = false
 
-# a stage is a notebook that begins one; 01_activation_recording is called 01 for short
+# a stage is a notebook that begins one; 01_activation_recording is called 01 for short,
+# and 03 stands for 03b as well
 BEGUN := $(notdir $(shell grep -l 'begin_stage.study,' notebooks/[0-9]*.py))
-STAGES := $(sort $(foreach name,$(BEGUN),$(firstword $(subst _, ,$(name)))))
+NUMBERS := $(sort $(foreach name,$(BEGUN),$(firstword $(subst _, ,$(name)))))
+STAGES := $(NUMBERS) $(basename $(BEGUN))
 BIN := .venv/bin
 ENV := .venv/.installed
 LOCKS := requirements/lock.txt requirements/lock-torch.txt requirements/lock-torch-cpu.txt
@@ -23,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
 help:  ## list the targets
-	@sed 's/^$$(STAGES):/$(STAGES):/' Makefile | \
+	@sed 's/^$$(STAGES):/$(NUMBERS):/' Makefile | \
 	    awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "  STUDY=name (default quickstart): $$(ls params | grep -v -e sweeps -e README -e clusters | xargs)"
 
@@ -79,6 +81,10 @@ test: $(ENV)  ## run the tests, a file at a time on each core, four at most
 test-faults: $(ENV)  ## kill, fill the disk, damage files; print how each fault ended
 	$(BIN)/python -m pytest -m faults tests/faults tests/study
 
+test-cells: $(ENV)  ## run study ci with every cell twice, other threads, pure noise
+	$(BIN)/python -m anbn.study.pipeline ci $(WHERE)
+	$(BIN)/python -m pytest -m cells tests/notebooks
+
 test-browser: $(ENV)  ## test JupyterLab in a headless Chromium (ANBN_CHROMIUM=path)
 	$(PIP) --require-hashes -r requirements/lock-browser.txt
 	ANBN_BROWSER=1 $(BIN)/python -m pytest -m browser tests/browser
@@ -107,5 +113,5 @@ clean:  ## delete the outputs of STUDY
 	@case "$(STUDY)" in "" | *[!A-Za-z0-9_-]*) echo "STUDY must be a name"; exit 2;; esac
 	rm -rf "outputs/$(STUDY)"
 
-.PHONY: help env sync lab all $(STAGES) report docs compare sweep data test lint bench lock clean test-faults test-browser \
+.PHONY: help env sync lab all $(STAGES) report docs compare sweep data test lint bench lock clean test-faults test-cells test-browser \
     binder-check

@@ -2,17 +2,17 @@
 
 The published way is 64 atoms (L1 dictionary learning of all neurons' responses). Beside
 it stand more and fewer atoms, principal components of the same responses, stretches of
-depth, the time courses of the model's networks of stage 02, and all neurons of a layer.
+depth, the time courses of the model's networks (stage 02b), all neurons of a layer.
 Every way is a band beside the word rate, in the same folds.
 
 Simulated: time courses of networks that follow a population of the model (principal
-components of its responses, or members of a network of stage 02), few neurons, the word
+components of its responses, or members of a network of 02b), few neurons, the word
 rate alone, or nothing, as the mean of 20 people would show them. A network is found if
 its gain over word rate, family-wise over the networks of a data set, is larger than
 with the story rolled in time. Real: the six regions of ``alice``, of the group's mean,
 and of people predicted with the group's weights.
 
-Needs stages 01 and 02 of the studies ``quickstart`` and ``alice``.
+Needs stages 01, 02 and 02b of the studies ``quickstart`` and ``alice``.
 """
 
 import json
@@ -44,10 +44,11 @@ LEVEL = 0.05
 
 
 def load(study):
-    """Responses without drift, timing, and clock of a study whose stages 01, 02 ran."""
+    """Responses without drift, timing, and clock of a study that ran up to 02b."""
     recorded = stage_dir(study, "01_activation_recording")
     extracted = stage_dir(study, "02_fbn_extraction")
-    for folder in (recorded, extracted):
+    of_model = stage_dir(study, "02b_model_networks")
+    for folder in (recorded, extracted, of_model):
         if not (folder / "manifest.json").is_file():
             sys.exit(f"{folder} has not run: `make 02 STUDY={study}` first")
     before = artifacts.read_json(recorded / "manifest.json")["params"]
@@ -65,7 +66,7 @@ def load(study):
         kind: artifacts.read_array(str(recorded / "data" / f"responses_{kind}.npy"))
         for kind in ("model_ffn_out", "random_ffn_out", "model_ffn_hidden")
     }
-    found = artifacts.read_arrays(extracted / "data" / "model_networks.npz")
+    found = artifacts.read_arrays(of_model / "data" / "model_networks.npz")
     return {
         "responses": {
             name: timeseries.residuals(values[used].astype(float), drift)
@@ -102,9 +103,9 @@ def ways(given):
         add(f"{n} components", lambda n=n: atoms.by_depth(x, n_layers, 1, n))
     add("4 stretches of depth, 5 each", lambda: atoms.by_depth(x, n_layers, 4, 5))
     z = timeseries.zscore(x)
-    add("networks of 02", lambda: {"networks": z @ np.linalg.pinv(given["networks"])})
-    made["20 atoms and networks of 02"] = made["20 atoms"] | made["networks of 02"]
-    seconds["20 atoms and networks of 02"] = 0.0
+    add("networks of 02b", lambda: {"networks": z @ np.linalg.pinv(given["networks"])})
+    made["20 atoms and networks of 02b"] = made["20 atoms"] | made["networks of 02b"]
+    seconds["20 atoms and networks of 02b"] = 0.0
     layer = slice(2 * n_layers // 3 * n_neurons, (2 * n_layers // 3 + 1) * n_neurons)
     add("all neurons of a layer", lambda: {"layer": z[:, layer]})
     fresh = given["responses"]["random_ffn_out"]

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 01 Activation recording
 #
-# **Which artificial neurons respond to which word of a story, and how would a brain
-# scanner see those responses?**
+# **Which neurons of a language model answer to which word of a story, and how would a
+# brain scanner see it?**
 #
 # | reads | writes |
 # |---|---|
@@ -66,13 +66,14 @@ device: str = "auto"  # auto, cpu, cuda, cuda:1, mps, or balanced: over all GPUs
 batch_size: int = 1  # windows read at a time (1 to 4096)
 # fmt: on
 
-# %%
+# %% tags=["imports"]
 import numpy as np
 import scipy.sparse
 
 from anbn.brain import clock
 from anbn.brain import figures as brain_figures
-from anbn.core import artifacts, blocks
+from anbn.core import artifacts
+from anbn.core.generators import rng_of
 from anbn.core.params import current
 from anbn.core.paths import resolve
 from anbn.models import figures as models_figures
@@ -82,9 +83,11 @@ from anbn.text import linguistics, stories, tokenization
 # %%
 settings = current("01_activation_recording", globals())
 out = artifacts.begin_stage(study, "01_activation_recording")
-rng = np.random.default_rng(seed)
+
+# %%
 neurons.check_kinds(kinds, modules)
 neurons.check_kinds(corpora_kinds, modules)
+main = kinds[0]  # that figures show
 
 # %% [markdown]
 # ## Load
@@ -102,7 +105,7 @@ read = stories.read_story(
     resolve(story),
     n_words=n_words,
     start_at=story_start,
-    rng=rng,
+    rng=rng_of(seed, "timing of plain text"),
     missing=words_without_time,
     tier=story_tier,
 )
@@ -117,6 +120,13 @@ if events:
     words[["onset", "offset"]] += stories.story_onset(resolve(events), audio)
 note = " (synthetic timing)" if synthetic else ""
 print(f"The text begins: {text[:200]}")
+
+# %%
+n_untimed = 0 if synthetic else int((~words["timed"]).sum())
+n_without = int(words["onset"].isna().sum())
+print(
+    f"words whose time was not measured: {n_untimed}, of which left without: {n_without}"
+)
 
 # %%
 n_times = clock.count_volumes(
@@ -137,22 +147,17 @@ rate = clock.word_rate(
 print(
     f"{len(words)} words in {words['offset'].max():.0f} s, {n_times} volumes of {tr} s{note}"
 )
-line = clock.words_after(
+too_late = clock.words_after(
     words["onset"], n_times=n_times, tr=tr, first_volume=first_volume
 )
-if line:
-    print(line)
-n_untimed = 0 if synthetic else int((~words["timed"]).sum())
-n_without = int(words["onset"].isna().sum())
-print(
-    f"words whose time was not measured: {n_untimed}, of which left without: {n_without}"
-)
+if too_late:
+    print(too_late)
 
 # %%
 ax = brain_figures.plot_word_rate(
     words, rate, n_times=n_times, tr=tr, start=first_volume
 )
-ax.set_title(f"Words heard, and as BOLD would show them{note}")
+ax.set_title(f"{len(words)} words heard, and as BOLD would show them{note}")
 artifacts.write_figure(out, "word_rate", ax.figure)
 
 # %% [markdown]
@@ -165,14 +170,13 @@ artifacts.write_figure(out, "word_rate", ax.figure)
 
 # %%
 language_model = loading.load_model(model, device=device, dtype=model_dtype)
-network = language_model.model
 counts = {
-    kind: neurons.count_neurons(network, kind, layers=layers, modules=modules)
+    kind: neurons.count_neurons(
+        language_model.model, kind, layers=layers, modules=modules
+    )
     for kind in kinds
 }
-main = kinds[0]
 n_layers, n_neurons = counts[main]
-depths = {"model": n_layers}
 print(f"(layers, neurons a layer): {counts}")
 
 # %% [markdown]
@@ -200,13 +204,15 @@ first = tokens.loc[tokens["left_out"], "token"].tolist()
 print(f"tokens with nothing before them, left out of responses: {first}")
 
 # %% [markdown]
-# The text corpora, cut into documents: stage 02 finds the model's own networks in them,
-# and stage 04 must be able to show that it evaluates on other text.
+# The text corpora, cut into documents: stage 02b finds the model's own networks in them,
+# and stages 04 and 04b must be able to show that they evaluate on other text.
 
 # %%
-files = [resolve(corpus) for corpus in corpora]
 corpus, documents = tokenization.tokenize_corpora(
-    language_model.tokenizer, files, corpus_tokens, document_tokens
+    language_model.tokenizer,
+    [resolve(file) for file in corpora],
+    corpus_tokens,
+    document_tokens,
 )
 corpus["left_out"] = leave_out_first & forward.read_first(
     language_model, corpus, window=window, stride=stride
@@ -234,12 +240,13 @@ recording.check_range(
 
 # %%
 compared = loading.comparisons(model, comparison_models, n_random=n_random, seed=seed)
+depths_of_others = {}
 for name, (spec, random_weights) in compared.items():
     other = loading.load_model(
         spec, device=device, dtype=model_dtype, random_weights=random_weights
     )
-    other_counts = {k: neurons.count_neurons(other.model, k) for k in kinds}
-    other_tokens = forward.story_tokens(
+    counts_of_other = {kind: neurons.count_neurons(other.model, kind) for kind in kinds}
+    tokens_of_other = forward.story_tokens(
         other,
         text,
         words,
@@ -247,10 +254,10 @@ for name, (spec, random_weights) in compared.items():
         stride=stride,
         leave_out_first=leave_out_first,
     )
-    recording.check_range(other, other_tokens, kinds=kinds, dtype="float32")
-    depths[artifacts.slug(name)] = other_counts[main][0]
-    print(f"{name}: (layers, neurons a layer): {other_counts}")
-    del other
+    recording.check_range(other, tokens_of_other, kinds=kinds, dtype="float32")
+    depths_of_others[artifacts.slug(name)] = counts_of_other[main][0]
+    print(f"{name}: (layers, neurons a layer): {counts_of_other}")
+    del other  # one at a time
 
 # %% [markdown]
 # ## Compute
@@ -290,7 +297,8 @@ features = linguistics.annotate(
 features.describe().loc[["count", "mean", "min", "max"]].T.round(2)
 
 # %% [markdown]
-# The text corpora in the same way, each document on its own.
+# The text corpora in the same way, each document on its own, and mean and variance of every
+# neuron over them.
 
 # %%
 corpora_store = out / "data" / "corpora"
@@ -306,7 +314,9 @@ recording.record(
     modules=modules,
     qk_pooling=qk_pooling,
 )
-artifacts.write_table(out / "data" / "documents.parquet", documents)
+
+# %%
+stores.write_statistics(out / "data" / "statistics.npz", corpora_store, corpora_kinds)
 
 # %% [markdown]
 # Story time is linear: one matrix $H$ (times x tokens) carries tokens to words, words to
@@ -336,19 +346,19 @@ for kind in kinds:
 
 # %%
 for name, (spec, random_weights) in compared.items():
-    other = loading.load_model(
+    control = loading.load_model(
         spec, device=device, dtype=model_dtype, random_weights=random_weights
     )
-    other_tokens = forward.story_tokens(
-        other,
+    control_tokens = forward.story_tokens(
+        control,
         text,
         words,
         window=window,
         stride=stride,
         leave_out_first=leave_out_first,
     )
-    other_H = clock.alignment_matrix(
-        other_tokens["word"],
+    control_H = clock.alignment_matrix(
+        control_tokens["word"],
         words["onset"],
         n_times=n_times,
         tr=tr,
@@ -358,10 +368,10 @@ for name, (spec, random_weights) in compared.items():
         pooling=pooling,
         token_pooling=token_pooling,
     )
-    other_responses = recording.stream_responses(
-        other,
-        other_tokens,
-        other_H,
+    control_responses = recording.stream_responses(
+        control,
+        control_tokens,
+        control_H,
         kinds=kinds,
         window=window,
         stride=stride,
@@ -370,9 +380,9 @@ for name, (spec, random_weights) in compared.items():
     )
     for kind in kinds:
         file = f"responses_{artifacts.slug(name)}_{kind}.npy"
-        artifacts.write_array(out / "data" / file, other_responses[kind])
-        print(file, other_responses[kind].shape)
-    del other
+        artifacts.write_array(out / "data" / file, control_responses[kind])
+        print(file, control_responses[kind].shape)
+    del control  # one at a time
 
 # %% [markdown]
 # ## Look
@@ -388,9 +398,13 @@ artifacts.write_figure(out, "raster", ax.figure)
 # park large activations there (`leave_out_first`).
 
 # %%
-variance = {kind: responses[kind].var(0).reshape(counts[kind]) for kind in kinds}
-ax = models_figures.plot_layer_variance(variance, activations[main]["layer"])
-ax.set_title(f"Variance of responses on the BOLD clock, by layer{note}")
+variance_of_responses = {
+    kind: responses[kind].var(0).reshape(counts[kind]) for kind in kinds
+}
+ax = models_figures.plot_layer_variance(
+    variance_of_responses, activations[main]["layer"]
+)
+ax.set_title(f"Variance of responses over {n_times} volumes, by layer{note}")
 artifacts.write_figure(out, "variance_by_layer", ax.figure)
 
 # %% [markdown]
@@ -402,15 +416,19 @@ artifacts.write_figure(out, "variance_by_layer", ax.figure)
 # %% [markdown]
 # ## Check
 #
-# The streamed responses equal the direct product for random neurons, and a constant
+# The streamed responses equal the direct product for five random neurons, and a constant
 # activation gives the word rate (summed) exactly. A causal model must also predict the
 # story better than chance, and find rare words more surprising than common ones.
 
 # %%
-some = rng.choice(n_neurons, 5, replace=False)
+some = rng_of(seed, "neurons to check").choice(n_neurons, 5, replace=False)
 direct = H @ activations[main][:, 0, some].to_numpy().astype(np.float64)
-scale = np.abs(direct).max()
-np.testing.assert_allclose(direct / scale, responses[main][:, some] / scale, atol=1e-4)
+largest = np.abs(direct).max()
+np.testing.assert_allclose(
+    direct / largest, responses[main][:, some] / largest, atol=1e-4
+)
+
+# %%
 summed = clock.alignment_matrix(
     tokens["word"],
     words["onset"],
@@ -421,8 +439,6 @@ summed = clock.alignment_matrix(
     hrf=hrf,
     pooling="sum",
 )
-
-# %%
 rate_of_read = clock.word_rate(
     words["onset"][has_token],
     n_times=n_times,
@@ -432,34 +448,35 @@ rate_of_read = clock.word_rate(
     hrf=hrf,
 )
 np.testing.assert_allclose(summed @ np.ones(len(tokens)), rate_of_read, atol=1e-9)
-surprisal = stores.read_tokens(story_store)["surprisal"]
-predicts = surprisal.notna().any()  # not so without a causal head
-perplexity = float(np.exp(surprisal.mean()))
+
+# %%
+surprisal = stores.read_tokens(story_store)["surprisal"].dropna()
+predicts = len(surprisal) > 0  # not so without a causal head
+n_known = int(features[["surprisal", "log_frequency"]].notna().all(axis=1).sum())
 frequency_r = features["surprisal"].corr(features["log_frequency"])
-if np.isfinite(frequency_r):
-    print(f"surprisal and log frequency: r = {frequency_r:.2f}")
 if predicts:
+    perplexity = float(np.exp(surprisal.mean()))
+    print(f"perplexity {perplexity:.1f}, over {len(surprisal)} tokens")
     assert perplexity < language_model.model.config.vocab_size
+if np.isfinite(frequency_r):
+    print(f"surprisal and log frequency: r = {frequency_r:.2f}, over {n_known} words")
 
 # %% [markdown]
 # ## Write
 
 # %%
+artifacts.write_table(out / "data" / "documents.parquet", documents)
 artifacts.write_table(out / "data" / "words.parquet", words.join(features))
-artifacts.write_json(out / "data" / "models.json", depths)
-runs_of_clock = np.array(run_lengths or [n_times])
+artifacts.write_json(
+    out / "data" / "models.json", {"model": n_layers} | depths_of_others
+)
 artifacts.write_arrays(
-    out / "data" / "clock.npz", word_rate=rate, run_lengths=runs_of_clock
+    out / "data" / "clock.npz",
+    word_rate=rate,
+    run_lengths=np.array(run_lengths or [n_times]),
 )
 with artifacts.atomic(out / "data" / "H.npz") as temporary:
     scipy.sparse.save_npz(temporary, scipy.sparse.csr_matrix(H))
-moments = {}
-for kind in corpora_kinds:
-    over_corpora = stores.open_activations(corpora_store, kind)
-    mean, of_kind = blocks.moments(over_corpora)
-    moments[f"mean_{kind}"] = mean.reshape(over_corpora.shape[1:])
-    moments[f"variance_{kind}"] = of_kind.reshape(over_corpora.shape[1:])
-artifacts.write_arrays(out / "data" / "statistics.npz", **moments)
 
 # %%
 summary = {
@@ -476,4 +493,27 @@ summary = {
 }
 if predicts:
     summary["perplexity"] = perplexity
-artifacts.finish_stage(out, summary, params=settings, simulated=synthetic)
+sentences = [
+    f"{len(words)} words ({len(tokens)} tokens) on {n_times} volumes of {tr:g} s{note}: "
+    f"responses of {n_layers * n_neurons:,} {main} neurons in {n_layers} layers, and of "
+    f"{len(compared)} models to compare with."
+]
+if predicts:
+    sentences.append(
+        f"The model predicts the story with perplexity {perplexity:.1f} (chance "
+        f"{language_model.model.config.vocab_size:,}, all tokens alike)."
+    )
+else:
+    sentences.append("The model predicts no tokens, so there is no surprisal.")
+if np.isfinite(frequency_r):
+    sentences.append(
+        f"Its surprisal correlates with log word frequency at r = {frequency_r:.2f} "
+        f"over {n_known} words."
+    )
+finding = " ".join(sentences)
+finding
+
+# %%
+artifacts.finish_stage(
+    out, summary, params=settings, simulated=synthetic, finding=finding
+)

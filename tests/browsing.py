@@ -94,6 +94,33 @@ def run_all(page, seconds=240):
     )
 
 
+def run_cell(page, text, seconds=60):
+    """Run the first cell that holds a text, and wait for it."""
+    show_cell(page, text)
+    cell = f"{SHOWN}.content.activeCell.model"
+    count = page.evaluate(f"{cell}.executionCount")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
+    page.wait_for_function(
+        f"""count => {cell}.executionCount > count
+            && {cell}.executionState !== "running" """,
+        arg=count,
+        timeout=1000 * seconds,
+    )
+
+
+def picture_of(page, text):
+    """The picture that the first cell that holds a text shows, in base64."""
+    show_cell(page, text)
+    shown = page.evaluate(
+        f"""() => {{
+            const outputs = {SHOWN}.content.activeCell.model.outputs.toJSON();
+            return outputs.map(one => one.data?.["image/png"]).filter(Boolean)
+        }}"""
+    )
+    assert shown, f"the cell with {text} shows no picture"
+    return shown
+
+
 def save(page):
     page.keyboard.press("Escape")
     page.keyboard.press("Control+s")

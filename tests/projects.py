@@ -3,7 +3,6 @@
 import shutil
 
 from anbn.core import artifacts, params
-from anbn.study import notebooks
 
 HEADER = """# ---
 # jupyter:
@@ -32,7 +31,16 @@ assert value != 13, "unlucky"
 summary = {{"value": value}}
 artifacts.finish_stage(out, summary, params=summary, simulated=False)
 """
-FIRST, SECOND, THIRD, FOURTH, FIFTH = notebooks.names()
+FIRST, SECOND = "01_activation_recording", "02_fbn_extraction"
+THIRD, FOURTH = "03_an_bn_coupling", "04_key_neuron_masking"
+FIFTH = "04b_keep_amplify_tasks"
+READS = {  # and whether it needs them
+    FIRST: {},
+    SECOND: {FIRST: True},
+    THIRD: {FIRST: True, SECOND: True},
+    FOURTH: {FIRST: True, SECOND: True, THIRD: False},
+    FIFTH: {FIRST: True, THIRD: False},
+}
 
 
 def write_project(folder):
@@ -40,7 +48,7 @@ def write_project(folder):
     shutil.copytree(params.project_root() / "lib", folder / "lib")
     (folder / "notebooks").mkdir()
     (folder / "params" / "mine").mkdir(parents=True)
-    for stage, reads in notebooks.inputs().items():
+    for stage, reads in READS.items():
         calls = []
         for name, needed in reads.items():
             call = f'artifacts.stage_inputs(study, "{name}")'

@@ -3,9 +3,11 @@
 import matplotlib.pyplot as plt
 
 from anbn.core import artifacts, params
-from anbn.study import notebooks
 
-FIRST, SECOND, THIRD, FOURTH, FIFTH = notebooks.names()
+FIRST, SECOND = "01_activation_recording", "02_fbn_extraction"
+MODEL, THIRD = "02b_model_networks", "03_an_bn_coupling"
+ORGANISED, FOURTH = "03b_functional_organisation", "04_key_neuron_masking"
+KEPT, CUT, LIKE = "04b_keep_amplify_tasks", "04c_cutting_out", "04d_fingerprint"
 SUMMARY = {
     FIRST: {
         "n_tokens": 1910,
@@ -21,17 +23,21 @@ SUMMARY = {
         "n_subjects": 20,
         "n_networks_brain": 14,
         "n_networks_labelled": 8,
+        "isc_mean": 0.2419,
+        "word_rate_r_max": 0.5133,
+    },
+    MODEL: {
         "n_networks_model": 9,
         "n_networks_model_stable": 3,
         "n_massive": 27,
         "variance_massive": 0.943,
-        "isc_mean": 0.2419,
-        "word_rate_r_max": 0.5133,
     },
     THIRD: {
         "n_significant_neurons": 3,
         "fwe_threshold": 0.5287,
         "max_synchrony": 0.7259,
+    },
+    ORGANISED: {
         "encoding_r_mean": 0.361,
         "encoding_r_baseline_wordrate": 0.396,
         "encoding_r_shifted": 0.373,
@@ -39,7 +45,9 @@ SUMMARY = {
         "n_networks_predicted": 5,
     },
     FOURTH: {"n_masked": 210, "frac_masked": 0.01215, "ppl_base": 83.2},
-    FIFTH: {"ppl_base": 61.7, "ppl_cut": 97.4, "parameters_cut": 0.171},
+    KEPT: {"sg_score_intact": 0.75},
+    CUT: {"ppl_base": 61.7, "ppl_cut": 97.4, "parameters_cut": 0.171},
+    LIKE: {"auc_best": 0.97},
 }
 FIGURES = {FIRST: ["word_rate", "raster"], SECOND: ["brain_networks"]}
 
@@ -66,6 +74,7 @@ def run(
     simulated=True,
     summary=None,
     title="A title",
+    finding="3 of 9 were found.",
     size=(2, 1),
     **changed,
 ):
@@ -83,5 +92,7 @@ def run(
     summary = SUMMARY[stage] | (summary or {})
     known = {k: v for k, v in changed.items() if k in params.declared(stage)}
     values = values_of(stage, **known)
-    artifacts.finish_stage(out, summary, params=values, simulated=simulated)
+    artifacts.finish_stage(
+        out, summary, params=values, simulated=simulated, finding=finding
+    )
     return out

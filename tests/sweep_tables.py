@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 
-ATOMS, ALPHA = "03_an_bn_coupling.n_atoms", "03_an_bn_coupling.atom_penalty"
+STAGE = "03b_functional_organisation"
+ATOMS, ALPHA = f"{STAGE}.n_atoms", f"{STAGE}.atom_penalty"
 KINDS, HRF = "01_activation_recording.kinds", "01_activation_recording.hrf"
 
 
@@ -23,10 +24,10 @@ def results(varied, *, failed=(), seed=0, simulated=True):
             "01:perplexity": 35.0,
             "01:tokens_per_s": 100 + 10 * rng.standard_normal(),
             "02:n_networks_brain": 10 + int(rng.integers(3)),
-            "03:encoding_r_mean": effect + noise[0],
-            "03:encoding_r_baseline_wordrate": 0.2 + noise[1] / 5,
-            "03:encoding_r_random_model": 0.15 + 0.05 * (given.get(HRF) == "fir"),
-            "03:noise_ceiling_mean": 0.6,
+            "03b:encoding_r_mean": effect + noise[0],
+            "03b:encoding_r_baseline_wordrate": 0.2 + noise[1] / 5,
+            "03b:encoding_r_random_model": 0.15 + 0.05 * (given.get(HRF) == "fir"),
+            "03b:noise_ceiling_mean": 0.6,
             "03:max_synchrony": 0.5 + noise[2],
             "03:fwe_threshold": 0.45,
             "04:ppl_base": 34.0,
@@ -34,12 +35,12 @@ def results(varied, *, failed=(), seed=0, simulated=True):
             "04:ppl_masked_matched_random": 90.0 * np.exp(10 * noise[2]),
             "04:verdict": "text",
         }
-        for stage in ("01_activation_recording", "03_an_bn_coupling"):
+        for stage in ("01_activation_recording", STAGE):
             path = f"outputs/sweeps/made/points/p{i:03}/{stage}/notebook.ipynb"
-            point[f"notebook_{stage[:2]}"] = path
+            point[f"notebook_{stage.partition('_')[0]}"] = path
         if i in failed:
             point |= {c: None for c in point if ":" in c} | {"status": "failed"}
-            point |= {"failed_stage": "03_an_bn_coupling", "simulated": None}
+            point |= {"failed_stage": STAGE, "simulated": None}
             point["error"] = "cell 5: ValueError: <script>alert(1)</script> & more"
         rows.append(point)
     return pd.DataFrame(rows)

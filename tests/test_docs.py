@@ -158,8 +158,8 @@ def test_the_report_is_shipped_with_the_package():
         for pattern in patterns
         for file in packages[package].glob(pattern)
     }
-    files = [p for folder in folders for p in folder.iterdir() if p.is_file()]
-    beside = {p for p in files if p.suffix != ".py"}
+    there = (p for p in (ROOT / "lib" / "anbn").rglob("*") if p.is_file())
+    beside = {p for p in there if p.suffix not in (".py", ".pyc")}
     assert len(beside) >= 4 and beside <= shipped
 
 

@@ -29,7 +29,9 @@ from browsing import (
     lacking,
     links_of_views,
     open_notebook,
+    picture_of,
     run_all,
+    run_cell,
     save,
     shoot,
 )
@@ -41,7 +43,7 @@ pytestmark = pytest.mark.browser
 ROOT = project_root()
 COPIED = ("notebooks", "lib", "params", "requirements", ".jupyter")
 READ = ("01_activation_recording", "02_fbn_extraction")
-STAGE = "03_an_bn_coupling"
+STAGE, MAPS = "03_an_bn_coupling", "03b_functional_organisation"
 NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.py"))
 
 
@@ -80,9 +82,10 @@ def project(chromium, tmp_path_factory):
     for stage in READ:
         shutil.copytree(outputs / stage, folder / "outputs" / "ci" / stage)
     (folder / ".venv").symlink_to(ROOT / ".venv")
-    values = yaml.safe_load((ROOT / "params" / "ci" / f"{STAGE}.yaml").read_text())
-    notebook = folder / "notebooks" / f"{STAGE}.py"
-    notebook.write_text(with_values(notebook.read_text(), values | {"study": "ci"}))
+    for stage in (STAGE, MAPS):
+        values = yaml.safe_load((ROOT / "params" / "ci" / f"{stage}.yaml").read_text())
+        notebook = folder / "notebooks" / f"{stage}.py"
+        notebook.write_text(with_values(notebook.read_text(), values | {"study": "ci"}))
     return folder
 
 
@@ -188,7 +191,7 @@ def test_every_notebook_opens_by_its_py(lab, page):
         expected = len(jupytext.read(lab.folder / "notebooks" / name).cells)
         assert open_notebook(page, name) == expected, name
         assert page.locator(".jp-Notebook:visible").count() == 1
-        shoot(page, name[:2])
+        shoot(page, name.partition("_")[0])
         assert kernel_of(lab, name)["name"] == "python3"
         close_notebook(page)
 
@@ -199,8 +202,6 @@ def test_notebook_03_runs_and_both_files_are_saved(lab, page):
     open_notebook(page, notebook.name)
     run_all(page)
     shoot(page, "ran")
-    views = links_of_views(page)
-    assert views and all((lab.folder / view).is_file() for view in views), views
     explorer_redraws(page)
     assert interpreter(lab, kernel_of(lab, notebook.name)["id"]) == sys.prefix
 
@@ -231,6 +232,27 @@ def test_notebook_03_runs_and_both_files_are_saved(lab, page):
     subprocess.run(sync, check=True, cwd=lab.folder)
     assert notebook.read_text() == edited
     assert notebook.with_suffix(".ipynb").read_text() == text
+
+
+def test_a_changed_parameter_and_a_cell_run_again_give_the_same_figure(lab, page):
+    """Change a parameter, run all, run one middle cell again: the same figure."""
+    edit(page, "level: float = 0.05", "0.20")
+    run_all(page)
+    cell = '"synchrony_by_layer"'
+    before = picture_of(page, cell)
+    run_cell(page, cell)
+    assert picture_of(page, cell) == before
+    done = lab.folder / "outputs" / "ci" / STAGE / "manifest.json"
+    assert json.loads(done.read_text())["params"]["level"] == 0.2
+    close_notebook(page)
+
+
+def test_the_links_of_maps_lead_to_files(lab, page):
+    open_notebook(page, f"{MAPS}.py")
+    run_all(page)
+    views = links_of_views(page)
+    assert views and all((lab.folder / view).is_file() for view in views), views
+    close_notebook(page)
 
 
 def test_nothing_was_written_in_the_home(lab, page):

@@ -47,16 +47,16 @@ def test_bad_parameters_are_named(project, line, expected):
 
 
 def test_defaults_and_overrides(project):
-    project.write_text("level: 0.01\nn_atoms: 8\nbatch_size: 3\ngap: 4\n")
+    project.write_text("level: 0.01\nn_draws: 80\nbatch_size: 3\nleave_out_start: 4\n")
     values = params.read("mine", STAGE)
-    assert (values["level"], values["n_atoms"], values["study"]) == (0.01, 8, "mine")
-    assert isinstance(values["gap"], float)
+    assert (values["level"], values["n_draws"], values["study"]) == (0.01, 80, "mine")
+    assert isinstance(values["leave_out_start"], float)
     assert values["seed"] == params.declared(STAGE)["seed"].default
 
 
 def test_empty_file_gives_defaults(project):
     project.write_text("")
-    assert params.read("mine", STAGE)["n_atoms"] == 64
+    assert params.read("mine", STAGE)["n_draws"] == 200
 
 
 def test_unknown_study_suggests(monkeypatch):
@@ -77,7 +77,8 @@ def test_every_shipped_study_is_valid(stage):
 def test_a_study_may_have_some_stages_only():
     stages = notebooks.names()
     assert notebooks.of_study("quickstart") == stages
-    assert notebooks.of_study("volumes") == stages[:2]
+    assert notebooks.of_study("volumes") == stages[:3]
+    assert "02_fbn_extraction" not in notebooks.of_study("key_neurons")
     assert (
         notebooks.of_study("quikstart") == stages
     )  # so that its name is complained of
@@ -149,3 +150,59 @@ def test_parameters_that_were_replaced_are_named(stage, old, new):
     told = params.hint(stage, old, known)
     assert "was replaced by" in told and new in told
     assert "did you mean" in params.hint(stage, "sedd", known)
+
+
+def study_of(tmp_path, monkeypatch, files):
+    """A project with the notebooks of this one and a study `mine` of these files."""
+    (tmp_path / "notebooks").symlink_to(params.project_root() / "notebooks")
+    (tmp_path / "params" / "mine").mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / "params" / "mine" / f"{name}.yaml").write_text(text)
+    monkeypatch.setenv("ANBN_ROOT", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "expected"),
+    [
+        ("02_fbn_extraction", "n_model_networks", "02b_model_networks"),
+        ("03_an_bn_coupling", "n_atoms", "03b_functional_organisation"),
+        ("04_key_neuron_masking", "keep_shares", "04b_keep_amplify_tasks"),
+    ],
+)
+def test_a_parameter_of_a_divided_notebook_is_sent_to_its_new_place(
+    stage, name, expected, tmp_path, monkeypatch
+):
+    study_of(tmp_path, monkeypatch, {stage: f"{name}: 3"})
+    with pytest.raises(
+        params.ParamError, match=f"{name}.* is a parameter of {expected}"
+    ):
+        params.read("mine", stage)
+
+
+def test_a_file_of_a_notebook_that_is_gone_says_where_its_keys_belong(
+    tmp_path, monkeypatch
+):
+    text = "criteria: [wanda]\nn_networks: 12\nseed: 1\nnonsense: 2\n"
+    study_of(tmp_path, monkeypatch, {"05_cutting_out": text})
+    with pytest.raises(params.ParamError) as found:
+        params.check_files("mine")
+    lines = str(found.value).splitlines()
+    assert lines[0].endswith("and delete this one:")
+    assert "05_cutting_out became 04c_cutting_out and 04d_fingerprint" in lines[0]
+    assert lines[1:] == [
+        "  criteria: 04c_cutting_out",
+        "  n_networks: 04d_fingerprint",
+        "  seed: 04c_cutting_out and 04d_fingerprint",
+        "  nonsense: nowhere, delete it",
+    ]
+
+
+def test_a_file_of_no_notebook_is_named(tmp_path, monkeypatch):
+    study_of(tmp_path, monkeypatch, {"03b_organisation": "seed: 1"})
+    with pytest.raises(params.ParamError, match="did you mean '03b_functional_org"):
+        params.check_files("mine")
+
+
+def test_shipped_studies_have_files_of_notebooks_only():
+    for study in params.studies():
+        params.check_files(study)

@@ -336,3 +336,38 @@ def test_gain_over_shifts_is_that_of_the_encoding_model(rng):
     least = surrogates.least_p(30, n_times=120)
     expected = np.maximum(inference.max_p(columns), least)
     np.testing.assert_allclose(table["p"], expected)
+
+
+@pytest.mark.parametrize("subject_weights", ["group", "own"])
+def test_sets_are_encoded_as_one_by_one(data, rng, tmp_path, subject_weights):
+    features, bold = data
+    people = [bold + rng.normal(size=bold.shape) for _ in range(3)]
+    options = {"tr": 1.0, "gap": 3, "high_pass": None, "n_folds": 4, "runs": None}
+    options |= {"delays": (0,), "n_iter": 3, "random_state": 0}
+    base = {"rate": features[:, :1]}
+    rolled = [np.roll(features[:, 1:], n, axis=0) for n in (40, 80)]
+    sets = {"rate": [base], "rolled": [base | {"words": one} for one in rolled]}
+    found = encoding.encode_sets(
+        sets,
+        bold,
+        people,
+        subject_weights=subject_weights,
+        people_of=["rolled"],
+        **options,
+    )
+    for name, several in sets.items():
+        each = [encoding.encode(b, bold, subjects=people, **options) for b in several]
+        expected = np.stack([one.r for one in each])
+        np.testing.assert_array_equal(found.draws[name], expected)
+        np.testing.assert_allclose(found.group[name], expected.mean(0))
+        if subject_weights == "group":
+            expected = np.mean([one.r_subjects for one in each], axis=0)
+            np.testing.assert_allclose(found.people[name], expected)
+    if subject_weights == "own":
+        assert list(found.people) == ["rolled"]
+        own = [encoding.encode_subjects(b, people, **options) for b in sets["rolled"]]
+        np.testing.assert_allclose(found.people["rolled"], np.mean(own, axis=0))
+    file = tmp_path / "encoding.npz"
+    encoding.write_scores(file, {"model + word rate": found.group["rate"]}, ceiling=[1])
+    with np.load(file) as written:
+        assert sorted(written) == ["ceiling", "model_word_rate"]

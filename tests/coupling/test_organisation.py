@@ -4,10 +4,11 @@ import itertools
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from anbn.coupling import glm, organisation
+from anbn.coupling import glm, organisation, prepared
 from anbn.stats import surrogates, timeseries
 
 phase = partial(surrogates.draw_one, null_method="phase")
@@ -197,21 +198,86 @@ def test_neurons_follow_their_largest_code(rng):
     assert pool.sum() == (codes != 0).any(0).sum() and pool[1] < 6
 
 
-def test_references_are_compared_with_their_nulls(rng):
+def removed(n_times):
+    """Confounds that are a constant alone."""
+    one = constant(n_times)
+    return prepared.Confounds([], one, one[:, :0], one, one, None, [])
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_atoms_in_networks_are_told_beside_their_null(rng, single):
     atoms = timeseries.zscore(rng.normal(size=(100, 3)))
     maps = np.kron(np.eye(2), np.ones(40))
     people = [0.6 * atoms[:, :1] @ maps[:1] + rng.normal(size=(100, 80)) for _ in "abc"]
-    references = {"group": (np.mean(people, 0), maps), "own": (people, [maps] * 3)}
-    counts = {"n_draws": 39, "n_draws_subjects": 19}
-    how = {"basis": constant(100), "draw": phase, "percent": 20, "rng": rng}
-    found, table = organisation.overlap_with_sets(references, atoms, **counts, **how)
-    for name, n in (("group", 39), ("own", 19)):
-        observed, null = found[name]
-        assert null["t"].shape == (n, 3, 2)
-        row, highest = table.loc[(name, "t")], np.abs(null["t"]).max((1, 2))
-        assert row["largest"] == pytest.approx(np.abs(observed["t"]).max())
-        assert row["null_95"] == pytest.approx(np.quantile(highest, 0.95))
-        assert row["p"] == pytest.approx(1 / (n + 1))
+    people = [one - one.mean(0) for one in people]
+    data = np.mean(people, 0) if single else people
+    networks = maps if single else np.stack([maps] * 3)
+    found = organisation.atoms_in_networks(
+        data,
+        atoms,
+        networks,
+        removed(100),
+        null_method="phase",
+        percent=20,
+        level=0.05,
+        n_draws=39,
+        rng=np.random.default_rng(2),
+    )
+    draw = partial(phase, basis=constant(100))
+    observed, null = beside(data, atoms, networks, draw, n_draws=39, rng=2, percent=20)
+    np.testing.assert_array_equal(found.t, observed["t"])
+    expected = organisation.p_values(observed["t"], null["t"])
+    np.testing.assert_array_equal((found.p, found.p_familywise), expected)
+    highest = np.abs(null["t"]).max((1, 2))
+    assert found.threshold == pytest.approx(np.quantile(highest, 0.95))
+    assert found.p_familywise[0, 0] == found.largest.loc["t", "p"] == 1 / 40
+    assert found.largest.loc["t", "largest"] == pytest.approx(np.abs(found.t[0, 0]))
+    assert found.p_networks[0] == 1 / 40 and found.q_networks[0] == 2 / 40
+
+
+@pytest.mark.parametrize("planted", [0.6, 0.0])
+def test_organisation_of_a_model_has_what_serves_and_nothing_where_nothing_does(
+    rng, planted
+):
+    bold, atoms, maps = subjects(rng)
+    if not planted:
+        bold = [rng.normal(size=one.shape) for one in bold]
+    bold = [one - one.mean(0) for one in bold]
+    names = ["driven", "not"]
+    brain = prepared.Networks(names, None, None, maps, None)
+    data = prepared.Bold(bold, np.mean(bold, 0), None)
+    codes = np.kron(np.eye(4), np.ones(3))  # three neurons an atom, one a layer
+    overlap = organisation.atoms_in_networks(
+        data.group, atoms, maps, removed(120), null_method="phase", percent=30,
+        level=0.02, n_draws=99, rng=np.random.default_rng(3),
+    )  # fmt: skip
+
+    def described(name):
+        return organisation.of_model(
+            name, atoms, codes, overlap, data, brain, removed(120), n_layers=4,
+            null_method="phase", percent=30, level=0.02, n_draws=19,
+            rng=np.random.default_rng(4),
+        )  # fmt: skip
+
+    found, again = described("a"), described("b")
+    pd.testing.assert_frame_equal(found.table.assign(model="b"), again.table)
+    assert found.table["network"].tolist() == [*names, "mean"]
+    assert found.pool.tolist() == [3] * 4
+    if planted:
+        assert found.serves[0] == 0
+        assert found.counts[0, 0] == 3 and found.table["p"][0] == 1 / 20
+    else:
+        assert (found.serves == -1).all() and not found.counts.any()
+        assert found.table["consistency"].isna().all()
+
+
+def test_a_network_is_described_alike_whatever_serves_the_others(rng):
+    pool = np.array([50, 60])
+    tables = []
+    for counts in ([[5, 9], [3, 3]], [[20, 1], [3, 3]]):
+        rng = np.random.default_rng(1)
+        tables.append(organisation.concentration(np.array(counts), pool, rng=rng))
+    pd.testing.assert_series_equal(tables[0].loc[1], tables[1].loc[1])
 
 
 def test_members_are_the_strongest_voxels_of_the_mean_map(rng):

@@ -63,7 +63,7 @@ def test_only_some_neurons_are_counted_but_the_maximum_is_of_all(rng, monkeypatc
     assert null.counts.sum(1).tolist() == [5 * 12] * 2
     monkeypatch.undo()
     with pytest.raises(ValueError, match="null_method must be one of"):
-        options["null_method"] = "text"
+        options["null_method"] = "runs"
         synchrony.null(responses, timecourses, basis, rng=rng, **options)
 
 
@@ -214,6 +214,38 @@ def test_planted_coupling_is_found(rng):
     assert found.sum() <= 3
 
 
+def test_text_is_a_null_of_the_group_and_read_once_for_all_subjects(rng, tmp_path):
+    activations = xr.DataArray(
+        rng.normal(size=(90, 3, 4)), dims=("token", "layer", "neuron")
+    )
+    H = scipy.sparse.csr_array(rng.random((40, 50)) * (rng.random((40, 50)) < 0.2))
+    basis = timeseries.orthonormal(np.ones((40, 1)))
+    people = timeseries.residuals(
+        np.stack([smooth(rng, 40, 2) for _ in range(3)], 1), basis
+    ).swapaxes(0, 1)
+    responses = timeseries.residuals(
+        H @ activations.to_numpy()[:50].reshape(50, -1), basis
+    )
+    options = {"null_method": "text", "texts": (activations, H), "n_draws": 20}
+    group = synchrony.null(
+        responses, people[0], basis, rng=np.random.default_rng(1), **options
+    )
+    direct = synchrony.text_null(
+        activations, H, people[0], basis, n_draws=20, rng=np.random.default_rng(1)
+    )
+    np.testing.assert_array_equal(group.maxima, direct.maxima)
+    _, thresholds = synchrony.subjects(
+        responses,
+        people,
+        basis,
+        tmp_path / "synchrony.npy",
+        rng=np.random.default_rng(1),
+        **options,
+    )
+    expected = synchrony.familywise_threshold(direct.maxima)
+    assert thresholds[0] == pytest.approx(expected, abs=1e-6)
+
+
 def test_every_subject_has_its_own_null(rng, tmp_path):
     responses = smooth(rng, 60, 30)
     people = np.stack([smooth(rng, 60, 2) for _ in range(3)])
@@ -222,8 +254,9 @@ def test_every_subject_has_its_own_null(rng, tmp_path):
     path = tmp_path / "data" / "synchrony.npy"
     found, thresholds = synchrony.subjects(responses, people, basis, path, **options)
     assert found.shape == (3, 30, 2)
-    one = np.random.default_rng(1)
-    for r, threshold, person in zip(found, thresholds, people, strict=True):
+    own = np.random.default_rng(1).spawn(3)
+    each = zip(found, thresholds, people, own, strict=True)
+    for r, threshold, person, one in each:
         np.testing.assert_allclose(r, synchrony.synchrony(responses, person), atol=1e-6)
         null = synchrony.null(responses, person, basis, n_draws=40, rng=one)
         assert threshold == synchrony.familywise_threshold(null.maxima)

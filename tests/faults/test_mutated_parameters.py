@@ -73,7 +73,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("n_draws: " + "9" * 5000, "not readable as YAML"),
         ("level: 2001-99-99", "not readable as YAML"),
         ("level: !!timestamp x", "not readable as YAML"),
-        ("level: 0.01\nn_atoms: 8\nlevel: 0.02", "'level' stands twice"),
+        ("level: 0.01\nn_draws: 80\nlevel: 0.02", "'level' stands twice"),
         ("level: " + "[" * 5000, "not readable as YAML"),
         ('kind: "a\\0b"', "kind holds characters that are no text"),
         ('kind: "\\ud800"', "kind holds characters that are no text"),

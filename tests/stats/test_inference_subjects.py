@@ -121,3 +121,30 @@ def test_score_table_has_means_shares_and_intervals(rng):
     share = each.mean() / ceilings[:, :2].mean()
     assert table.loc["a", "subjects_share"] == pytest.approx(share)
     assert np.isnan(table.loc["b", "subjects"])
+
+
+def test_scores_have_no_share_of_a_ceiling_that_is_none(rng):
+    scores, people = {"a": np.full((1, 4), 0.1)}, {"a": rng.normal(size=(5, 4))}
+    table = inference.score_table(
+        scores, people, np.zeros(4), np.zeros((5, 4)), np.ones(4, bool), rng=rng
+    )
+    assert table["group"].tolist() == pytest.approx([0.1, 0.0])
+    assert table[["share", "subjects_share"]].isna().all(None)
+
+
+def test_an_interval_does_not_depend_on_the_models_before_it(rng):
+    people = {name: rng.normal(size=(9, 4)) for name in "abc"}
+    scores = {name: rng.normal(size=(1, 4)) for name in "abc"}
+    ceilings, scored = rng.normal(size=(9, 4)), np.ones(4, bool)
+
+    def low_of(names):
+        return inference.score_table(
+            {name: scores[name] for name in names},
+            {name: people[name] for name in names},
+            np.ones(4),
+            ceilings,
+            scored,
+            rng=np.random.default_rng(1),
+        )["low"]
+
+    assert low_of("abc")["b"] == low_of("b")["b"] == low_of("cb")["b"]

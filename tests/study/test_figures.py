@@ -12,7 +12,7 @@ from anbn.core import artifacts, params
 from anbn.study import execute, figures, sweep_table
 from anbn.study import sweep_table as tables
 
-SCORE, LOSS = "03:encoding_r_mean", "04:ppl_masked_networks"
+SCORE, LOSS = "03b:encoding_r_mean", "04:ppl_masked_networks"
 SEEDS = {"seed": [0, 1, 2]}
 MANY = [1, 2, 4, 8, 16, 32, 64]
 
@@ -50,10 +50,10 @@ def test_a_number_is_a_line_and_seeds_are_dots():
         assert np.isclose(y, table.loc[table[ATOMS] == x, SCORE].astype(float).mean())
     assert list(line.get_xdata()) == [8, 16, 32]
     assert sorted(lines(ax, "x")[0].get_xdata()) == [8, 64]
-    assert ax.get_xscale() == "log" and ax.get_xlabel() == "n_atoms, stage 03 (log)"
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "n_atoms, stage 03b (log)"
     assert ax.get_ylabel() == "correlation (r)"
     title = (
-        "encoding, atoms and word rate (r) (stage 03), 8 of 12 points, simulated BOLD"
+        "encoding, atoms and word rate (r) (stage 03b), 8 of 12 points, simulated BOLD"
     )
     assert figure.get_suptitle() == title
     assert {"noise_ceiling_mean", "encoding_r_random_model"} < set(labels(figure))
@@ -158,7 +158,7 @@ def test_report_runs_as_the_sweep_runs_it(tmp_path, monkeypatch, case):
             2,
         )
         assert 0 < summary[f"left to seeds of {SCORE}"] < 0.1
-        assert {"03_encoding_r_mean", "04_ppl_masked_networks", "variance"} <= figures
+        assert {"03b_encoding_r_mean", "04_ppl_masked_networks", "variance"} <= figures
         links = re.findall(r'href="([^"]+/notebook.ipynb)"', html)
         root = params.project_root()
         assert (out / links[0]).resolve().is_relative_to(root / "outputs" / "sweeps")

@@ -3,7 +3,18 @@
 import re
 
 import pytest
-from reported import FIFTH, FIRST, FOURTH, SECOND, SUMMARY, THIRD, manifest_of
+from reported import (
+    CUT,
+    FIRST,
+    FOURTH,
+    KEPT,
+    MODEL,
+    ORGANISED,
+    SECOND,
+    SUMMARY,
+    THIRD,
+    manifest_of,
+)
 
 from anbn.core import params
 from anbn.core.artifacts import ArtifactError
@@ -106,9 +117,9 @@ def _numbers(content):
         (SECOND, {"same_story": False}, "not of the story", "correlation of networks'"),
         (SECOND, {"max_subjects": 5}, "5 were drawn at random", None),
         (SECOND, {"confounds": ["rot_*"]}, "of confounds (rot_*)", None),
-        (SECOND, {"solver": "picard"}, "@ablin2018picard", "@hyvarinen1999"),
-        (SECOND, {"membership": "percent"}, "% largest", "beyond z"),
-        (SECOND, {"leave_out_massive": True}, "were left out of", "took part in"),
+        (MODEL, {"solver": "picard"}, "@ablin2018picard", "@hyvarinen1999"),
+        (MODEL, {"membership": "percent"}, "% largest", "beyond z"),
+        (MODEL, {"leave_out_massive": True}, "were left out of", "took part in"),
         (FIRST, {"hrf": "none"}, "not go through any haemodynamic", "canonical"),
         (FIRST, {"hrf": "glover"}, "Glover's", "SPM's"),
         (FIRST, {"simulated": False}, "word times of that transcript", "simulated"),
@@ -126,7 +137,7 @@ def _numbers(content):
         (THIRD, {"null_method": "text"}, "other text", "phases"),
         (THIRD, {"confounds": ["surprisal"]}, "128 s and surprisal.", "word rate."),
         (THIRD, {"delays": [1, 2]}, "delayed by 1 and 2 volumes", None),
-        (THIRD, {"depth_bands": 5}, "5 stretches of layers", None),
+        (ORGANISED, {"depth_bands": 5}, "5 stretches of layers", None),
         (FOURTH, {"sources": ["wanda"]}, "@sun2023wanda", "stage 03"),
         (
             FOURTH,
@@ -135,10 +146,10 @@ def _numbers(content):
             "most synchronous",
         ),
         (FOURTH, {"silence_to": "mean"}, "set to their mean", "set to zero"),
-        (FOURTH, {"keep_components": [10, 64]}, "of 10 and 64 components", None),
-        (FIFTH, {"criteria": ["random"]}, "scored by random scores", "Wanda"),
-        (FIFTH, {"compensate": False}, "replaced by zero", "bias"),
-        (FIFTH, {"first_layers": 3}, "The first 3 and last 0 layers", None),
+        (KEPT, {"keep_components": [10, 64]}, "of 10 and 64 components", None),
+        (CUT, {"criteria": ["random"]}, "scored by random scores", "Wanda"),
+        (CUT, {"compensate": False}, "replaced by zero", "bias"),
+        (CUT, {"first_layers": 3}, "The first 3 and last 0 layers", None),
     ],
 )
 def test_other_parameters_give_other_text(stage, changed, said, unsaid):

@@ -231,6 +231,19 @@ def test_a_failed_stage_leaves_its_notebook_and_no_manifest(project):
     assert not (out / SECOND / "failed.ipynb").exists()
 
 
+def test_a_number_asks_for_its_stages_with_letters_too(project):
+    def asked(*names):
+        return pipeline._wanted("mine", names, None)
+
+    assert asked("04") == [FOURTH, FIFTH]
+    assert asked("04b") == [FIFTH] and asked(FOURTH) == [FOURTH]
+    assert asked("04b", "01") == [FIRST, FIFTH]
+    assert asked() == notebooks.names()
+    (project / "params" / "mine" / f"{FIFTH}.yaml").unlink()
+    assert asked("04") == [FOURTH]  # the study has no other
+    assert asked("04b") == [FIFTH]  # the missing file is named when it is read
+
+
 @pytest.mark.parametrize("arguments", [["nothing"], ["mine", "05"], ["mine", "03"]])
 def test_bad_calls_run_nothing(project, arguments):
     (project / "params" / "mine" / f"{THIRD}.yaml").write_text("valu: 3")

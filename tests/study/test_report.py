@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import nbformat
 import pytest
-from reported import FIFTH, FIGURES, FIRST, FOURTH, SECOND, THIRD, run, values_of
+from reported import CUT, FIGURES, FIRST, FOURTH, SECOND, THIRD, run, values_of
 
 from anbn.core import artifacts, params
 from anbn.core.artifacts import ArtifactError
@@ -71,14 +71,16 @@ def test_all_stages_on_one_page(whole):
         title, _ = report_notebook.title_and_question(
             report_notebook.cells_of(study / stage)
         )
-        assert f'id="stage-{stage[:2]}">{stage[:2]} {html.escape(title)}</h2>' in page
+        number = stage.partition("_")[0]
+        assert f'id="stage-{number}">{number} {html.escape(title)}</h2>' in page
         for name in FIGURES.get(stage, ["some_figure"]):
             assert artifacts.sha256(study / stage / "figures" / f"{name}.png") in text
-    assert "Which artificial neurons respond to which word" in text
+    assert "Which neurons of a language model answer to which word" in text
     assert "The bars count the words that begin in each volume" in text  # a caption
     assert "largest synchrony (|r|) 0.726" in text
     assert "neurons in the networks' mask 210" in text
-    assert page.count("<img ") == page.count('alt="Figure: A title"') == 6
+    assert page.count("<img ") == page.count('alt="Figure: A title"') == 10
+    assert page.count("3 of 9 were found.") == 2 * len(notebooks.names())
     assert "BOLD is simulated, not measured: 20 subjects" in text
     bibtex = (study / "report.bib").read_text(encoding="utf-8")
     assert "@misc{liu2025networks," in bibtex and "brennan2016" not in bibtex
@@ -164,7 +166,7 @@ def test_what_a_reader_must_know(outputs):
     assert "not committed were in the project when" in text
     assert "n_draws is 50: p of the group's null cannot be below 1/51" in text
     assert "04_key_neuron_masking: It failed." in text
-    assert "05_cutting_out: It has not run." in text
+    assert "04c_cutting_out: It has not run." in text
     assert text.count("It was run by hand") == 3
 
 
@@ -261,7 +263,7 @@ def test_the_command_prints_numbers_and_path(outputs, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"mine/{FIRST} (simulated data)"
     assert any(re.fullmatch(r"  n_words +1500", line) for line in lines)
-    assert f"mine/{FIFTH}: has not run" in lines
+    assert f"mine/{CUT}: has not run" in lines
     assert lines[-1] == str(outputs / "mine" / "report.html")
     for study, expected in {"nothing": "has run", "../mine": "letters, digits"}.items():
         with pytest.raises(SystemExit, match=f"^error: .*{expected}"):

@@ -77,17 +77,17 @@ def test_random_search_is_not_taken_for_one_parameter():
 def test_outcomes_are_those_that_vary():
     table = results({ATOMS: [8, 16, 32]}, failed=[1])
     found = sweep_table.outcomes(table)
-    first = ["03:encoding_r_mean", "03:max_synchrony", "04:ppl_masked_networks"]
+    first = ["03b:encoding_r_mean", "03:max_synchrony", "04:ppl_masked_networks"]
     assert found == [*first, "02:n_networks_brain"] or found == first
-    assert sweep_table.outcomes(table, most=1) == ["03:encoding_r_mean"]
+    assert sweep_table.outcomes(table, most=1) == ["03b:encoding_r_mean"]
     assert sweep_table.outcomes(table, ["01:perplexity"]) == ["01:perplexity"]
     with pytest.raises(artifacts.ArtifactError, match=r"did you mean '01:perplexity'"):
         sweep_table.outcomes(table, ["01:perplexty"])
-    beside = sweep_table.references("03:encoding_r_mean", table.columns)
+    beside = sweep_table.references("03b:encoding_r_mean", table.columns)
     assert set(beside) == {
-        "03:encoding_r_baseline_wordrate",
-        "03:encoding_r_random_model",
-        "03:noise_ceiling_mean",
+        "03b:encoding_r_baseline_wordrate",
+        "03b:encoding_r_random_model",
+        "03b:noise_ceiling_mean",
     }
     assert sweep_table.references("04:ppl_masked_top", table.columns) == ["04:ppl_base"]
     assert sweep_table.references("02:isc_mean", table.columns) == []
@@ -95,7 +95,7 @@ def test_outcomes_are_those_that_vary():
 
 def test_means_against_a_loop():
     table = results({ATOMS: [8, 16], HRF: ["spm", "fir"], "seed": range(4)}, failed=[3])
-    names = ["03:encoding_r_mean", "04:ppl_masked_networks"]
+    names = ["03b:encoding_r_mean", "04:ppl_masked_networks"]
     found = sweep_table.means(table, [ATOMS, HRF], names)
     assert len(found) == 8
     for _, row in found.iterrows():
@@ -145,22 +145,23 @@ def test_variance_of_planted_effects():
 
 def test_variance_says_what_it_cannot_know():
     one = results({ATOMS: [8, 16, 32], HRF: ["spm", "fir"]})
-    found = sweep_table.variance(one, [ATOMS, HRF], ["03:encoding_r_mean"])
+    found = sweep_table.variance(one, [ATOMS, HRF], ["03b:encoding_r_mean"])
     found = found.set_index("source")["share"]
     assert "seeds" not in found and np.isnan(found["interplay"])
-    missing = one.assign(**{"03:encoding_r_mean": np.nan})
-    assert sweep_table.variance(missing, [ATOMS], ["03:encoding_r_mean"]).empty
-    assert sweep_table.means(missing, [ATOMS], ["03:encoding_r_mean"]).empty
+    missing = one.assign(**{"03b:encoding_r_mean": np.nan})
+    assert sweep_table.variance(missing, [ATOMS], ["03b:encoding_r_mean"]).empty
+    assert sweep_table.means(missing, [ATOMS], ["03b:encoding_r_mean"]).empty
 
 
 def test_failures_are_linked_and_escaped(outputs, tmp_path):
     table = results({ATOMS: [8, 16, 32]}, failed=[1])
     table.loc[2, "status"] = "not run"
-    table.loc[2, ["notebook_01", "notebook_03"]] = None
+    table.loc[2, ["notebook_01", "notebook_03b"]] = None
     found = sweep_table.failed(table)
     assert found["point"].tolist() == ["p001", "p002"]
     text = sweep_table.linked(found, sweep_table.project_root() / "notebooks")
-    link = "../outputs/sweeps/made/points/p001/03_an_bn_coupling/notebook.ipynb"
-    assert f'<a href="{link}">03</a>' in text and text.count("<a ") == 2
+    link = "../outputs/sweeps/made/points/p001/03b_functional_organisation"
+    link += "/notebook.ipynb"
+    assert f'<a href="{link}">03b</a>' in text and text.count("<a ") == 2
     assert "<script>" not in text and "&lt;script&gt;" in text
     assert sweep_table.failed(results({ATOMS: [8]})).empty

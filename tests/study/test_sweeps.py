@@ -112,6 +112,7 @@ GRID = BASE + "grid: "
             "study: mine\nstages: [04]\nseeds: [1]",
             "04_.* is not run here",
         ),
+        ("study: mine\nstages: [04b]\nseeds: [1]", "04b_.* is not run here"),
         ("study: mine\nstages: [09]\nseeds: [1]", "unknown stage '09'"),
         (
             "study: mine\nstages: [02_fbn_extract]\nseeds: [1]",

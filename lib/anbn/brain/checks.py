@@ -19,7 +19,7 @@ def check_story(n_times, *, tr):
         )
 
 
-def check_brain_networks(brain, *, method, n_networks):
+def check_brain_networks(brain, *, method, n_networks, parameter="n_brain_networks"):
     """Whether there are enough voxels or regions for so many networks.
 
     Parameters
@@ -27,16 +27,18 @@ def check_brain_networks(brain, *, method, n_networks):
     brain : bold.Brain
     method : str
     n_networks : int
+    parameter : str
+        That asks for them.
 
     Raises
     ------
     ParamError
-        Names ``n_brain_networks``, and the largest number that will do.
+        Names the parameter, and the largest number that will do.
     """
     most = min(brain.runs[0].shape[1], sum(map(len, brain.runs))) - 1
     if method not in ("regions", "vsdbn") and n_networks > most:
         raise ParamError(
-            f"n_brain_networks: {n_networks} networks cannot be found in "
+            f"{parameter}: {n_networks} networks cannot be found in "
             f"{brain.runs[0].shape[1]} voxels or regions. Set it to at most {most}"
             + (", or brain_method: regions." if brain.mask is None else ".")
         )

@@ -229,6 +229,8 @@ def simulate_bold(
         Standard deviation of the shared signal at a network's centre; it sets the
         inter-subject correlation.
     rng : numpy Generator
+        Drivers, the network of nothing and every subject have a generator of their own
+        made from it: a subject is the same however many there are.
     resolution : int
         Voxel size, mm.
     n_drivers : int
@@ -238,6 +240,7 @@ def simulate_bold(
     -------
     simulation : Simulation
     """
+    of_drivers, of_nothing, *of_subjects = rng.spawn(2 + n_subjects)
     n_times = len(responses)
     mask = load_mni152_brain_mask(resolution=resolution)
     atlas, names = templates.seitzman_templates(mask, sigma=1.2 * resolution)
@@ -248,11 +251,12 @@ def simulate_bold(
         responses, len(POPULATION), n_members
     )
     drivers, of_few = driver_groups(
-        responses, n_neurons, len(FEW), n_drivers, rng, others=of_populations.T
+        responses, n_neurons, len(FEW), n_drivers, of_drivers, others=of_populations.T
     )
     rate = timeseries.zscore(word_rate)[:, None]
     unknown = [
-        surrogates.draw_one(of_few[:, [0]], rng, null_method="phase") for _ in NOTHING
+        surrogates.draw_one(of_few[:, [0]], of_nothing, null_method="phase")
+        for _ in NOTHING
     ]
     shared = np.hstack(
         [
@@ -266,13 +270,13 @@ def simulate_bold(
     weights = spatial_weights(mask, centres, sigma=1.5 * resolution)
     slow = timeseries.drift(n_times, tr)[:, :-1]
     volumes = []
-    for _ in range(n_subjects):
-        noise = timeseries.zscore(surrogate_rest(rest, n_times, rng) @ weights)
-        white = rng.normal(size=noise.shape)
+    for own_rng in of_subjects:
+        noise = timeseries.zscore(surrogate_rest(rest, n_times, own_rng) @ weights)
+        white = own_rng.normal(size=noise.shape)
         noise = np.sqrt(0.75) * noise + np.sqrt(0.25) * white
-        wander = slow @ rng.normal(size=(slow.shape[1], noise.shape[1]))
-        parcels = rng.choice(rest.shape[1], len(chosen), replace=False)
-        own = timeseries.zscore(surrogate_rest(rest, n_times, rng)[:, parcels])
+        wander = slow @ own_rng.normal(size=(slow.shape[1], noise.shape[1]))
+        parcels = own_rng.choice(rest.shape[1], len(chosen), replace=False)
+        own = timeseries.zscore(surrogate_rest(rest, n_times, own_rng)[:, parcels])
         bold = (signal * shared + own) @ maps + noise + wander
         image = unmask((1000 + 10 * bold).astype(np.float32), mask)
         image.header.set_zooms((*image.header.get_zooms()[:3], tr))
@@ -287,13 +291,14 @@ def write_simulation(simulation, folder):
     ----------
     simulation : Simulation
     folder : Path
-        Gets ``bold/sub-XX_bold.nii.gz`` (16 bit), ``mask.nii.gz``, ``truth.npz`` and
-        ``truth.json``.
+        Gets ``bold/sub-XX_bold.nii.gz`` (16 bit), ``bold/mask.nii.gz``, ``truth.npz``
+        and ``truth.json``.
 
     Returns
     -------
     files : list of str
         The volumes.
+    mask : str
     """
     files = []
     for i, image in enumerate(simulation.volumes, 1):
@@ -302,7 +307,8 @@ def write_simulation(simulation, folder):
             image.set_data_dtype(np.int16)  # scaled to the data's range by nibabel
             nibabel.save(image, temporary)
         files.append(str(path))
-    with artifacts.atomic(folder / "mask.nii.gz") as temporary:
+    mask = folder / "bold" / "mask.nii.gz"
+    with artifacts.atomic(mask) as temporary:
         nibabel.save(simulation.mask, temporary)
     artifacts.write_arrays(
         folder / "truth.npz",
@@ -322,7 +328,7 @@ def write_simulation(simulation, folder):
         "populations": simulation.populations.tolist(),
     }
     artifacts.write_json(folder / "truth.json", truth)
-    return files
+    return files, str(mask)
 
 
 def score_synchrony(synchrony, threshold, names, maps, truth, true_maps):

@@ -1,5 +1,6 @@
 """Templates of known brain networks, and labels for the networks that match them."""
 
+from copy import deepcopy
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from anbn.stats import matching, spatial_null, timeseries
 OFFLINE = ("seitzman", "power")
 DOWNLOADED = ("smith2009", "yeo2011_7", "yeo2011_17", "msdl", "difumo64")
 BLOCK = 50  # surrogates correlated at once
+COLUMNS = ["label", "template", "r", "dice", "p", "best", "best_r"]  # of labels
 YEO_7 = [
     *("Visual", "Somatomotor", "Dorsal attention", "Ventral attention"),
     *("Limbic", "Frontoparietal", "Default"),
@@ -210,6 +212,7 @@ def label(
     min_correlation : float
         A map with a larger p than ``level`` or a smaller r than this stays unnamed.
     rng : numpy Generator
+        Every map has one of its own made from it.
 
     Returns
     -------
@@ -229,8 +232,10 @@ def label(
     column = matching.match(similarity)
     thin, kept = spatial_null.thinned(mask)
     chance = [
-        _chance(values[kept], templates[:, kept], thin, n_draws, rng)
-        for values in tqdm(maps, desc="labels", unit="map")
+        _chance(values[kept], templates[:, kept], thin, n_draws, own)
+        for values, own in zip(
+            tqdm(maps, desc="labels", unit="map"), rng.spawn(len(maps)), strict=True
+        )
     ]
     rows = []
     for k, (c, best) in enumerate(zip(column, similarity.argmax(1), strict=True)):
@@ -244,21 +249,46 @@ def label(
             if p <= level and r >= min_correlation:
                 row["label"] = names[c]
         rows.append(row | {"best": names[best], "best_r": similarity[k, best]})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def label_by(specs, maps, mask, **options):
+def label_by(specs, maps, mask, *, rng, **options):
     """Name maps after several sets of templates, see ``load_templates`` and ``label``.
 
     Returns
     -------
     labels : dict of str to DataFrame
-        For each of ``specs``.
+        For each of ``specs``. All are held against the same surrogates.
     """
     return {
-        spec: label(maps, *load_templates(spec, mask), mask, **options)
+        spec: label(
+            maps, *load_templates(spec, mask), mask, rng=deepcopy(rng), **options
+        )
         for spec in specs
     }
+
+
+def fits(labels_by_set, *, level):
+    """The templates that fit maps beyond chance, of all sets.
+
+    Parameters
+    ----------
+    labels_by_set : dict of str to DataFrame
+        From ``label_by``.
+    level : float
+        Of p.
+
+    Returns
+    -------
+    fits : DataFrame
+        A row a set (by the end of its path) and network: ``template``, ``r``, ``dice``
+        and ``p``, rounded.
+    """
+    short = [str(spec).split("/")[-1][:24] for spec in labels_by_set]
+    tables = labels_by_set.values()
+    every = pd.concat(tables, keys=short, names=["templates", "network"])
+    beyond = every[every["p"].astype(float) <= level]
+    return beyond[["template", "r", "dice", "p"]].round(3)
 
 
 def titles(labels):

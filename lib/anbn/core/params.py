@@ -25,22 +25,25 @@ EXECUTION_KNOBS = ("study", "device", "batch_size", "n_jobs", "widgets")
 REPLACED = {
     "02_fbn_extraction": {
         "n_permutations": "n_draws_null (surrogates of every null)",
-        "n_draws": "n_bootstrap (documents or people drawn with replacement); "
-        "surrogates are n_draws_null",
-        "n_repeats": "n_bootstrap (documents or people drawn with replacement)",
+        "n_draws": "n_bootstrap (people drawn with replacement); surrogates are "
+        "n_draws_null",
+        "n_repeats": "n_bootstrap (people drawn with replacement)",
         "n_nulls": "n_null_sets (data sets that share nothing)",
-        "bootstrap": "n_bootstrap, n_halves and n_null_sets: documents or people are "
-        "drawn",
-        "min_stability": "only_stable: stable is what documents or people that share "
-        "nothing do not reach, not a number",
+        "bootstrap": "n_bootstrap, n_halves and n_null_sets: people are drawn",
+        "min_stability": "only_stable: stable is what people that share nothing do not "
+        "reach, not a number",
+        "dictionary_alpha": "dictionary_penalty",
+    },
+    "02b_model_networks": {
         "alpha": "membership_threshold (a z, a percentage or a rate, as membership "
         "says)",
-        "dictionary_alpha": "dictionary_penalty",
         "sample_tokens": "slice_tokens",
     },
     "03_an_bn_coupling": {
         "n_permutations": "n_draws (surrogates for the group)",
         "n_permutations_subject": "n_draws_subject",
+    },
+    "03b_functional_organisation": {
         "n_permutations_atoms": "n_draws_atoms",
         "n_permutations_encoding": "n_draws_encoding",
         "n_shifts": "n_lags (evenly spaced lags of the story, for the table)",
@@ -49,12 +52,22 @@ REPLACED = {
         "atom_alpha": "atom_penalty",
     },
     "04_key_neuron_masking": {
-        "keep_alpha": "keep_z_threshold",
         "min_stability": "nothing: the source `stable` takes the networks that stage "
-        "02 found stable (its n_bootstrap, n_halves, n_null_sets)",
+        "02b found stable (its n_bootstrap, n_halves, n_null_sets)",
         "n_draws_actions": "n_draws, of what is kept and amplified, too",
+    },
+    "04b_keep_amplify_tasks": {
+        "keep_alpha": "keep_z_threshold",
         "n_task_draws": "n_draws_tasks",
     },
+}
+
+# Notebooks that were divided, or whose parameters others share now.
+SPLIT = {
+    "02_fbn_extraction": ["02b_model_networks"],
+    "03_an_bn_coupling": ["03b_functional_organisation"],
+    "04_key_neuron_masking": ["04b_keep_amplify_tasks"],
+    "05_cutting_out": ["04c_cutting_out", "04d_fingerprint"],
 }
 
 # Values that were choices once, and what took their place.
@@ -325,9 +338,55 @@ def current(stage, namespace):
 
 def hint(stage, name, known):
     """What an unknown parameter of a stage became, or what it may have meant."""
-    if name in REPLACED.get(stage, {}):
-        return f": it was replaced by {REPLACED[stage][name]}"
+    for place in (stage, *SPLIT.get(stage, ())):
+        if name in REPLACED.get(place, {}):
+            where = f", in {place}" * (place != stage)
+            return f": it was replaced by {REPLACED[place][name]}{where}"
+    others = _declaring(name, SPLIT.get(stage, ()))
+    if others:
+        return f": it is a parameter of {' and '.join(others)} now; move it there"
     return did_you_mean(name, known)
+
+
+def _declaring(name, stages):
+    """Those of these notebooks, where they are there, that declare a parameter."""
+    there = [stage for stage in stages if notebook_path(stage).is_file()]
+    return [stage for stage in there if name in declared(stage)]
+
+
+def check_files(study):
+    """Every file of a study's parameters is that of a notebook there is.
+
+    Raises
+    ------
+    ParamError
+        Names the file, and of a notebook that there once was, where each of its keys
+        belongs now.
+    """
+    for path in sorted((project_root() / "params" / study).glob("*.yaml")):
+        if notebook_path(path.stem).is_file():
+            continue
+        if path.stem not in SPLIT:
+            known = [p.stem for p in notebook_path("[0-9]*").parent.glob("[0-9]*.py")]
+            raise ParamError(
+                f"{path} is of no notebook: there is no notebooks/{path.stem}.py"
+                + did_you_mean(path.stem, sorted(known))
+            )
+        given = load_yaml(path) or {}
+        rows = [f"  {name}{_new_place(path.stem, name)}" for name in given]
+        raise ParamError(
+            f"{path} is of an earlier version: {path.stem} became "
+            f"{' and '.join(SPLIT[path.stem])}. Put each line into the files of these "
+            "beside it, and delete this one:\n" + "\n".join(rows)
+        )
+
+
+def _new_place(stage, name):
+    """Where a key of a notebook that is gone belongs, in words."""
+    if name in REPLACED.get(stage, {}):
+        return f": {REPLACED[stage][name]}"
+    there = _declaring(name, SPLIT[stage])
+    return f": {' and '.join(there)}" if there else ": nowhere, delete it"
 
 
 def did_you_mean(found, known):

@@ -48,7 +48,17 @@ def anchors(synchrony):
     return best_network, best_neuron, best_network[best_neuron] == range(size.shape[1])
 
 
-def surrogate_synchrony(responses, timecourses, basis, *, n_draws, rng, **drawing):
+def surrogate_synchrony(
+    responses,
+    timecourses,
+    basis,
+    *,
+    n_draws,
+    rng,
+    null_method="shift",
+    run_lengths=(),
+    drawn=None,
+):
     """Synchrony with surrogates of the networks, one draw after another.
 
     Parameters
@@ -60,21 +70,28 @@ def surrogate_synchrony(responses, timecourses, basis, *, n_draws, rng, **drawin
         Confounds, from ``timeseries.orthonormal``, removed from surrogates, too.
     n_draws : int
     rng : numpy Generator
-    drawing
-        ``null_method`` and ``run_lengths`` of ``surrogates.draw``.
+    null_method, run_lengths
+        Of ``surrogates.draw``.
+    drawn : array of shape (n_draws, n_neurons, n_networks), optional
+        Of other text (``synchrony.text_synchrony``), which takes long to read: given
+        back draw by draw, and all else is not used.
 
     Yields
     ------
     synchrony : float32 array of shape (n_neurons, n_networks)
     """
+    if drawn is not None:
+        yield from drawn
+        return
     units = synchrony.unit_rows(responses)
-    lengths = drawing.get("run_lengths", ())
-    coloured = surrogates.before_projection(timecourses, basis, lengths)
+    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
     for begin in range(0, n_draws, N_TOGETHER):
         n = min(N_TOGETHER, n_draws - begin)
-        drawn = surrogates.draw(coloured, n, rng=rng, **drawing)
-        drawn = timeseries.residuals(drawn.reshape(len(drawn), -1), basis)
-        r = synchrony.synchrony(units, drawn)
+        some = surrogates.draw(
+            coloured, n, null_method=null_method, run_lengths=run_lengths, rng=rng
+        )
+        some = timeseries.residuals(some.reshape(len(some), -1), basis)
+        r = synchrony.synchrony(units, some)
         yield from r.reshape(len(r), n, -1).swapaxes(0, 1)
 
 
@@ -187,9 +204,10 @@ def between_models(
     *,
     rng,
     n_draws=100,
+    null_method="shift",
+    run_lengths=(),
     top=0.01,
     names,
-    **drawing,
 ):
     """Do two models anchor a network alike?
 
@@ -204,7 +222,7 @@ def between_models(
     models : two pairs of (responses, n_layers)
         Responses of shape (n_times, n_neurons), without confounds; the numbers of
         neurons and layers may differ.
-    timecourses, basis, rng, n_draws, drawing
+    timecourses, basis, rng, n_draws, null_method, run_lengths
         See ``surrogate_synchrony``.
     features : array of shape (n_times, n_features)
         On the BOLD clock (``regressors.story_regressors``); confounds are removed from
@@ -236,9 +254,13 @@ def between_models(
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 
-    lengths = drawing.get("run_lengths", ())
-    coloured = surrogates.before_projection(timecourses, basis, lengths)
-    draws = (surrogates.draw_one(coloured, rng, **drawing) for _ in range(n_draws))
+    coloured = surrogates.before_projection(timecourses, basis, run_lengths)
+    draws = (
+        surrogates.draw_one(
+            coloured, rng, null_method=null_method, run_lengths=run_lengths
+        )
+        for _ in range(n_draws)
+    )
     draws = (timeseries.residuals(drawn, basis) for drawn in draws)
     observed, null = compare(timecourses), np.array([*map(compare, draws)])
     known = np.nan_to_num(null, nan=-1)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from anbn.brain import intersubject
 from anbn.brain.hrf import HRF_LENGTH
-from anbn.core import workers
+from anbn.core import artifacts, workers
 from anbn.coupling.folds import (
     contiguous_folds,
     delayed,
@@ -164,6 +164,113 @@ def encode_subjects(bands, subjects, *, n_targets_batch=50_000, client=None, **o
 
 def _encode_r(bold, bands, **options):
     return encode(bands, bold, **options).r
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """Held-out r of several sets of features.
+
+    Attributes
+    ----------
+    draws : dict of arrays of shape (n_draws, n_voxels)
+        Of the group's mean: by set, a row a draw of it.
+    people : dict of arrays of shape (n_subjects, n_voxels)
+        Of single subjects, means over draws.
+    """
+
+    draws: dict
+    people: dict
+
+    @property
+    def group(self):
+        """Scores of the group, means over draws: dict of arrays (n_voxels,)."""
+        return {name: draws.mean(0) for name, draws in self.draws.items()}
+
+
+def encode_sets(
+    sets,
+    bold,
+    subjects,
+    *,
+    subject_weights,
+    people_of=None,
+    client=None,
+    tr,
+    n_folds,
+    gap,
+    high_pass,
+    runs,
+    delays,
+    n_iter,
+    random_state,
+):
+    """``encode`` of the group and of its people, over sets of features.
+
+    Parameters
+    ----------
+    sets : dict of lists of bands
+        By name; several bands (see ``encode``) are draws of one set, as models with
+        random weights are, or lags of a rolled story.
+    bold : array of shape (n_times, n_voxels)
+        Of the group.
+    subjects : list of arrays of shape (n_times, n_voxels)
+    subject_weights : {"group", "own"}
+        People are predicted with weights fitted to the group's mean (all sets), or to
+        each of them alone (the sets in ``people_of``).
+    people_of : sequence of str, optional
+        All sets, if left out.
+    client
+        For ``own``, see ``encode_subjects``.
+    tr, n_folds, gap, high_pass, runs, delays, n_iter, random_state
+        Of ``encode``.
+
+    Returns
+    -------
+    scores : SetScores
+    """
+    options = {
+        "tr": tr,
+        "n_folds": n_folds,
+        "gap": gap,
+        "high_pass": high_pass,
+        "runs": runs,
+        "delays": delays,
+        "n_iter": n_iter,
+        "random_state": random_state,
+    }
+    own = subject_weights == "own"
+    told = set(sets if people_of is None else people_of)
+    draws, people = {}, {}
+    for name, several in sets.items():
+        found = [
+            encode(bands, bold, subjects=[] if own else subjects, **options)
+            for bands in several
+        ]
+        draws[name] = np.stack([one.r for one in found])
+        if not own:
+            people[name] = np.mean([one.r_subjects for one in found], axis=0)
+        elif name in told:
+            each = [
+                encode_subjects(bands, subjects, client=client, **options)
+                for bands in several
+            ]
+            people[name] = np.mean(each, axis=0)
+    return SetScores(draws, people)
+
+
+def write_scores(path, scores, *, ceiling):
+    """Write scores as one npz file, an array a set by its ``artifacts.slug``.
+
+    Parameters
+    ----------
+    path : path-like
+    scores : dict of arrays of shape (n_voxels,)
+        By name of the set.
+    ceiling : array of shape (n_voxels,)
+        Gets the name ``ceiling``.
+    """
+    named = {artifacts.slug(name): values for name, values in scores.items()}
+    artifacts.write_arrays(path, **named, ceiling=ceiling)
 
 
 def gain_over_shifts(

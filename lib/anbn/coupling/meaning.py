@@ -12,6 +12,7 @@ import xarray as xr
 from scipy import stats
 
 from anbn.core import blocks
+from anbn.core.generators import rng_of
 from anbn.coupling.anchors import strongest_neurons
 from anbn.networks import profiles
 from anbn.stats import inference, matching, timeseries
@@ -294,13 +295,14 @@ def _dealt(r, signs, coupled, rng, n_draws):
     """Differences with labels dealt anew; (n_draws, n_networks, n_features)."""
     n_units = coupled.shape[2]
     counts, weights = map(np.stack, zip(*map(_weights, coupled), strict=True))
-    null = np.zeros((n_draws, len(coupled), len(r)))
+    null, seed = np.zeros((n_draws, len(coupled), len(r))), int(rng.integers(2**63))
     for layer, n in enumerate(counts.T):
+        of_layer = rng_of(seed, f"layer {layer}")
         used = np.flatnonzero((n > 0) & (n < n_units))
         for begin in range(0, n_draws if len(used) else 0, N_DRAWS):
             rows = slice(begin, min(begin + N_DRAWS, n_draws))
             # one order for all networks: the first n of it are coupled
-            order = rng.random((rows.stop - begin, n_units)).argsort(1)
+            order = of_layer.random((rows.stop - begin, n_units)).argsort(1)
             for k in used:
                 x = r[:, layer] * signs[k, layer]
                 inside = x[:, order[:, : n[k]]].sum(2)

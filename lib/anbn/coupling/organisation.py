@@ -9,12 +9,15 @@ story) on the voxels of a network as atoms draw it; beside it, how few layers ho
 neurons.
 """
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
 from anbn.coupling import glm
-from anbn.stats import inference, matching, timeseries
+from anbn.stats import inference, matching, surrogates, timeseries
 
 TAILS = 50 * (1 - 0.95), 50 * (1 + 0.95)  # of the intervals over subjects
 
@@ -120,38 +123,89 @@ def overlap_beside_null(
     return observed, {name: values[1:] for name, values in total.items()}
 
 
-def overlap_with_sets(references, atoms, *, n_draws, n_draws_subjects, **how):
-    """Overlap of atoms with several sets of networks, each with its null.
+@dataclass(frozen=True)
+class Overlap:
+    """Atoms in the cores of networks, and what surrogate atoms reach there.
+
+    Attributes
+    ----------
+    t : array of shape (n_atoms, n_networks)
+        See ``overlap_with``; the mean over subjects where there are several.
+    p, p_familywise : arrays of shape (n_atoms, n_networks)
+        Corrected over networks, and over networks and atoms (``p_values``).
+    threshold : float
+        |t| that the largest of all atoms and networks exceeds by chance at the level.
+    p_networks, q_networks : arrays of shape (n_networks,)
+        Of all atoms together (``network_p_values``).
+    largest : DataFrame, a row a measure of ``overlap_with``
+        The ``largest`` size of any atom in any network, the ``null_95`` and p of it.
+    """
+
+    t: np.ndarray
+    p: np.ndarray
+    p_familywise: np.ndarray
+    threshold: float
+    p_networks: np.ndarray
+    q_networks: np.ndarray
+    largest: pd.DataFrame
+
+
+def atoms_in_networks(
+    bold, atoms, network_maps, confounds, *, null_method, percent, level, n_draws, rng
+):
+    """Which atoms are in which network's core, beyond surrogate atoms.
 
     Parameters
     ----------
-    references : dict of (bold, network_maps)
-    atoms : array of shape (n_times, n_atoms)
-    n_draws, n_draws_subjects : int
-        Surrogates for one array of BOLD, and for lists of subjects, which take longer.
-    how
-        The other arguments of ``overlap_beside_null``.
+    bold, atoms, network_maps, percent, n_draws, rng
+        See ``overlap_beside_null``.
+    confounds : prepared.Confounds
+        Removed from BOLD and atoms; the atoms have lost its drift before.
+    null_method : str
+        Of the surrogates, see ``surrogates.draw``.
+    level : float
 
     Returns
     -------
-    overlaps : dict of (observed, null)
-        Of ``overlap_beside_null``.
-    table : DataFrame, a row a reference and measure
-        The ``largest`` size of any atom in any network, the ``null_95`` and p of it.
+    overlap : Overlap
     """
-    overlaps, rows = {}, {}
-    for name, (bold, maps) in references.items():
-        n = n_draws if isinstance(bold, np.ndarray) else n_draws_subjects
-        found = overlap_beside_null(
-            bold, atoms=atoms, network_maps=maps, n_draws=n, **how
-        )
-        overlaps[name] = observed, null = found
-        for measure, values in observed.items():
-            size, highest = np.abs(values).max(), np.abs(null[measure]).max((1, 2))
-            p = float(matching.p_values(size, highest))
-            row = {"largest": size, "null_95": np.quantile(highest, 0.95), "p": p}
-            rows[name, measure] = row
-    return overlaps, pd.DataFrame(rows).T
+    observed, null = overlap_beside_null(
+        bold,
+        atoms,
+        network_maps,
+        confounds.basis,
+        _draw(confounds, null_method),
+        n_draws=n_draws,
+        rng=rng,
+        percent=percent,
+    )
+    rows = {}
+    for measure, values in observed.items():
+        size, highest = np.abs(values).max(), np.abs(null[measure]).max((1, 2))
+        p = float(matching.p_values(size, highest))
+        row = {"largest": size, "null_95": np.quantile(highest, 0.95), "p": p}
+        rows[measure] = row
+    p, familywise = p_values(observed["t"], null["t"])
+    of_networks, q = network_p_values(observed["t"], null["t"])
+    return Overlap(
+        t=observed["t"],
+        p=p,
+        p_familywise=familywise,
+        threshold=float(np.quantile(np.abs(null["t"]).max((1, 2)), 1 - level)),
+        p_networks=of_networks,
+        q_networks=q,
+        largest=pd.DataFrame(rows).T,
+    )
+
+
+def _draw(confounds, null_method):
+    """How a surrogate of atoms that have lost drift is drawn."""
+    return partial(
+        surrogates.draw_one,
+        basis=confounds.drift_basis,
+        null_method=null_method,
+        run_lengths=confounds.runs,
+    )
 
 
 def p_values(observed, null):
@@ -280,11 +334,11 @@ def concentration(counts, pool, *, rng, n_draws=1000):
     ``counts`` (n_networks, n_layers) and ``pool`` (n_layers,) are those of
     ``subgroups``. A DataFrame with ``concentration``, the ``concentration_null`` that
     5 % of the draws exceed, and the one-sided ``concentration_p``; NaN for less than
-    two neurons.
+    two neurons. Each network draws from a child of ``rng``.
     """
     rows = []
-    for row in counts:
-        drawn = rng.multivariate_hypergeometric(
+    for row, of_network in zip(counts, rng.spawn(len(counts)), strict=True):
+        drawn = of_network.multivariate_hypergeometric(
             pool, row.sum(), size=n_draws, method="marginals"
         )
         null = _entropy(drawn)
@@ -365,8 +419,10 @@ def describe(
         ``n_neurons`` and their ``share``. The ``mean`` is over the networks that an
         atom serves, counts are summed; NaN where none does.
     """
+    of_null, of_subjects, of_layers, of_mean, of_halves = rng.spawn(5)
     voxels = members(bold, atoms, serving, basis, percent=percent)
-    how = {"reference": reference, "n_draws": n_draws, "rng": rng, "percent": percent}
+    how = {"reference": reference, "n_draws": n_draws, "percent": percent}
+    how["rng"] = of_null
     null = agreement_null(bold, atoms, serving, network_maps, basis, draw, **how)
     halves = []
     for part in (slice(len(atoms) // 2), slice(len(atoms) // 2, None)):
@@ -375,9 +431,9 @@ def describe(
     both, size = np.logical_and(*halves).sum(-1), np.add(*halves, dtype=int).sum(-1)
     served = serving.any(1)
     likeness = np.where(served, 2 * both / np.maximum(size, 1), np.nan)
-    found, draws = inference.subject_agreement(voxels, rng=rng)
+    found, draws = inference.subject_agreement(voxels, rng=of_subjects)
     rows = pd.DataFrame({"network": names, **_interval(found, draws)})
-    rows = pd.concat([rows, concentration(counts, pool, rng=rng)], axis=1)
+    rows = pd.concat([rows, concentration(counts, pool, rng=of_layers)], axis=1)
     rows["n_atoms"], rows["n_neurons"] = serving.sum(1), counts.sum(1)
     mean = {"network": "mean", **rows[["n_atoms", "n_neurons"]].sum()}
     if served.any():
@@ -385,9 +441,99 @@ def describe(
         found_mean = found[served].mean()
         mean |= _interval(found_mean, draws[:, served].mean(1))
         mean |= _against_null(found_mean, null[:, served].mean(1))
-        mean |= _halves(likeness[:, served].mean(1), rng)
-    rows = rows.assign(**_against_null(found, null), **_halves(likeness, rng))
+        mean |= _halves(likeness[:, served].mean(1), of_mean)
+    rows = rows.assign(**_against_null(found, null), **_halves(likeness, of_halves))
     rows = pd.concat([rows, pd.DataFrame([mean])], ignore_index=True)
     rows["share"] = rows["n_neurons"] / np.sum(pool)
     rows.insert(0, "model", model)
     return rows
+
+
+@dataclass(frozen=True)
+class Organisation:
+    """How one model serves the networks.
+
+    Attributes
+    ----------
+    serves : int array of shape (n_atoms,)
+        The network that each atom serves, -1 for none.
+    counts : int array of shape (n_networks, n_layers)
+        Neurons of each layer that serve each network.
+    pool : int array of shape (n_layers,)
+        Neurons of each layer that have an atom.
+    table : DataFrame
+        Of ``describe``: a row a network, and one for their mean.
+    """
+
+    serves: np.ndarray
+    counts: np.ndarray
+    pool: np.ndarray
+    table: pd.DataFrame
+
+
+def of_model(
+    name,
+    atoms,
+    codes,
+    overlap,
+    bold,
+    networks,
+    confounds,
+    *,
+    n_layers,
+    null_method,
+    percent,
+    level,
+    n_draws,
+    rng,
+):
+    """Functional organisation of one model: who serves what, how alike in people.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    atoms : array of shape (n_times, n_atoms)
+    codes : array of shape (n_atoms, n_neurons)
+        Neurons layer by layer.
+    overlap : Overlap
+        Of ``atoms_in_networks``, on the group's BOLD with the group's networks.
+    bold : prepared.Bold
+    networks : prepared.Networks
+    confounds : prepared.Confounds
+        Removed from BOLD and atoms.
+    n_layers : int
+    null_method : str
+        Of the surrogate atoms, see ``surrogates.draw``.
+    percent : float
+        Share of the voxels that are a network's, see ``overlap_with``.
+    level : float
+        An atom serves a network at p <= level over the networks.
+    n_draws : int
+        Surrogate atoms; each draw is fitted to every subject.
+    rng : numpy Generator
+
+    Returns
+    -------
+    organisation : Organisation
+    """
+    n_networks = len(networks.names)
+    serves = serve(overlap.t, overlap.p <= level)
+    counts, pool = subgroups(codes, serves, n_layers, n_networks)
+    table = describe(
+        bold.subjects,
+        atoms,
+        serves == np.arange(n_networks)[:, None],
+        networks.maps,
+        confounds.basis,
+        _draw(confounds, null_method),
+        reference=bold.group,
+        n_draws=n_draws,
+        rng=rng,
+        percent=percent,
+        counts=counts,
+        pool=pool,
+        names=networks.names,
+        model=name,
+    )
+    return Organisation(serves, counts, pool, table)

@@ -66,6 +66,7 @@ def reliability(
     tr, high_pass : float
         s. Each half of time has a drift of its own.
     rng : numpy Generator
+        Splits of subjects and the nulls of both kinds of halves have a child each.
     run_lengths : sequence of int
         Volumes of each run that the clock is made of, () for one.
     null_method : str
@@ -84,14 +85,15 @@ def reliability(
     parts = [slice(n_times // 2), slice(n_times // 2, None)]
     later = [_z(timecourses[:, part]).mean(0) for part in parts]
     order = np.tile(np.arange(n_subjects), (N_SPLITS, 1))
-    first = rng.permuted(order, axis=1) < n_subjects // 2
+    of_splits, *of_nulls = rng.spawn(3)
+    first = of_splits.permuted(order, axis=1) < n_subjects // 2
     weights = [half / half.sum(1)[:, None] for half in (first, ~first)]
     others = [np.tensordot(w, _z(timecourses), 1).swapaxes(0, 1) for w in weights]
     others = [side.reshape(n_times, -1) for side in others]
     pairs = {"subjects": ([slice(None)] * 2, others), "time": (parts, later)}
     columns = {}
     about = (confounds, tr, high_pass, run_lengths)
-    for name, (parts, sides) in pairs.items():
+    for of_null, (name, (parts, sides)) in zip(of_nulls, pairs.items(), strict=True):
         lengths, bases = zip(*[_stretch(part, *about) for part in parts], strict=True)
         aa, ab, bb = _grams(responses, parts, bases)
         a, b = map(timeseries.residuals, sides, bases)
@@ -102,7 +104,7 @@ def reliability(
         null = []
         for i in range(n_draws):
             one = slice(i % len(r) * n_networks, (i % len(r) + 1) * n_networks)
-            drawn = surrogates.draw_one(coloured[:, one], rng, **options)
+            drawn = surrogates.draw_one(coloured[:, one], of_null, **options)
             drawn = timeseries.residuals(drawn, bases[1])
             null.append(_correlate(left[:, one], drawn, bb))
         columns[f"r_{name}"] = r = r.mean(0)

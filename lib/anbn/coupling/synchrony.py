@@ -5,7 +5,6 @@ neuron's response with a network's time course. The nulls and the thresholds are
 """
 
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -99,10 +98,11 @@ def null(
     rng,
     n_layers=None,
     cut=None,
+    texts=None,
     batch_size=20,
     device="cpu",
 ):
-    """Synchrony with surrogates of the networks' time courses.
+    """Synchrony with surrogates of the networks' time courses, or of the story.
 
     Surrogates pass through the same projection as the data did (see
     ``surrogates.before_projection``), and meet all neurons in one blocked matrix
@@ -115,7 +115,10 @@ def null(
         Both without confounds.
     basis : array of shape (n_times, n_kept)
         Confounds, from ``timeseries.orthonormal``.
-    null_method, run_lengths
+    null_method : {"shift", "phase", "text"}
+        See ``surrogates.draw``; ``text`` is ``text_null``, which takes ``texts``
+        instead of ``responses``.
+    run_lengths
         See ``surrogates.draw``.
     n_draws : int
     rng : numpy Generator
@@ -123,6 +126,8 @@ def null(
         Of the neurons, layer-major; with ``cut`` for ``shares``.
     cut : array of shape (n_networks,), optional
         From ``cut_at``.
+    texts : (activations, H), optional
+        For ``text``, see ``surrogates.other_texts``.
     batch_size : int
         Surrogates a product: 4096 * batch_size * n_networks * 4 bytes.
     device : str
@@ -132,6 +137,11 @@ def null(
     -------
     null : Null
     """
+    if null_method == "text":
+        activations, H = texts
+        return text_null(
+            activations, H, timecourses, basis, n_draws=n_draws, rng=rng, cut=cut
+        )
     timecourses = surrogates.before_projection(timecourses, basis, run_lengths)
     units = unit_rows(responses).to(device)
     n_networks = timecourses.shape[1]
@@ -269,11 +279,16 @@ def subjects(
     basis,
     path,
     *,
+    rng=None,
+    n_draws=200,
+    null_method="shift",
+    run_lengths=(),
+    texts=None,
     level=0.05,
     maxima=None,
     client=None,
-    rng=None,
-    **drawing,
+    batch_size=20,
+    device="cpu",
 ):
     """Synchrony and family-wise threshold of every subject.
 
@@ -286,15 +301,16 @@ def subjects(
     basis : array of shape (n_times, n_kept)
     path : path-like
         Gets the synchrony as ``.npy``, one subject after another.
+    rng : numpy Generator
+        Each subject draws from a child of it, whatever the others do.
+    n_draws, null_method, run_lengths, texts, batch_size, device
+        Of ``null``. Other texts are read once, for all subjects.
     level : float
         Family-wise error, over neurons and networks, in each subject.
     maxima : array of shape (n_subjects, n_draws, n_networks), optional
-        Of nulls that were drawn before, as by ``text_null`` for all subjects at once.
+        Of nulls that were drawn before, in place of ``rng``.
     client : distributed.Client, optional
         See ``workers.each``: a subject at a time on each worker.
-    rng, drawing
-        Of ``null``, which draws if there are no ``maxima``, for one subject after
-        another from the same generator.
 
     Returns
     -------
@@ -303,34 +319,32 @@ def subjects(
     thresholds : array of shape (n_subjects,)
     """
     units, thresholds = unit_rows(responses), []
-    shape = (len(timecourses), len(units), timecourses.shape[2])
+    n_subjects, _, n_networks = timecourses.shape
+    shape = (n_subjects, len(units), n_networks)
+    if maxima is None and null_method == "text":
+        side_by_side = np.hstack([*timecourses])
+        drawn = text_null(*texts, side_by_side, basis, n_draws=n_draws, rng=rng)
+        maxima = drawn.maxima.reshape(-1, n_subjects, n_networks).swapaxes(0, 1)
     if maxima is None:
-        maxima = _generators(rng, *timecourses.shape[:2], **drawing)
+        maxima = rng.spawn(n_subjects)
+    drawing = {
+        "n_draws": n_draws,
+        "null_method": null_method,
+        "run_lengths": run_lengths,
+        "batch_size": batch_size,
+        "device": device,
+    }
     items = zip(timecourses, maxima, strict=True)
     task = partial(_subject, basis=basis, level=level, drawing=drawing)
     found = workers.each(task, items, client, shared=[units])
     with artifacts.atomic(path) as temporary, closing(found):
         mapped = open_memmap(temporary, "w+", np.float32, shape)
-        progress = tqdm(found, "subjects", len(timecourses), mininterval=5)
+        progress = tqdm(found, "subjects", n_subjects, mininterval=5)
         for i, (r, threshold) in enumerate(progress):
             mapped[i] = r
             thresholds.append(threshold)
         mapped.flush()
     return np.load(path, mmap_mode="r"), np.array(thresholds)
-
-
-def _generators(rng, n, n_times, *, n_draws, null_method="shift", run_lengths=(), **_):
-    """What ``rng`` is when it comes to each of n subjects, who draw from it in turn."""
-    for _ in range(n):
-        yield deepcopy(rng)
-        # as many numbers as ``null`` takes, whatever the data
-        surrogates.draw(
-            np.zeros((n_times, 1)),
-            n_draws,
-            null_method=null_method,
-            run_lengths=run_lengths,
-            rng=rng,
-        )
 
 
 def _subject(item, units, *, basis, level, drawing):

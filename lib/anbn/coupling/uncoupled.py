@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from anbn.core.generators import rng_of
 from anbn.coupling import synchrony
 from anbn.stats import timeseries
 
@@ -60,11 +61,13 @@ def false_findings(
     rng,
     n_draws=99,
     level=0.05,
+    null_method="shift",
     run_lengths=(),
     texts=None,
     n_rolls=N_ROLLS,
     names,
-    **drawing,
+    batch_size=20,
+    device="cpu",
 ):
     """How often a null finds coupling with a story that was not heard.
 
@@ -79,10 +82,11 @@ def false_findings(
     timecourses : array of shape (n_data, n_times, n_networks)
         Of the group and of single subjects, say.
     rng : numpy Generator
+        Each version of the story draws from one of its own, made from it.
     n_draws : int
         Draws; with 99 the level .05 is exact.
     level : float
-    run_lengths : sequence of int
+    null_method, run_lengths
         See ``surrogates.draw``.
     texts : (activations, H), optional
         Of ``synchrony.text_null``, in place of ``synchrony.null``.
@@ -90,8 +94,8 @@ def false_findings(
         See ``versions``.
     names : list of str
         Of the data.
-    drawing
-        Other options of ``synchrony.null``.
+    batch_size, device
+        Of ``synchrony.null``.
 
     Returns
     -------
@@ -109,18 +113,26 @@ def false_findings(
         n_layers, n_units = activations.shape[1:]
         # the same number of each layer, as the store is read layer by layer
         activations = activations[..., spread(n_units, max(1, N_NEURONS // n_layers))]
-    rows = []
+    rows, seed = [], int(rng.integers(2**63))
     for version, order in versions(n_times, run_lengths, n_rolls).items():
         basis = timeseries.orthonormal(np.column_stack([drift, confounds[order]]))
         clean = timeseries.residuals(chosen[order], basis)
         brain = timeseries.residuals(side_by_side, basis)
-        of_null = {"n_draws": n_draws, "rng": rng}
+        of_null = {"n_draws": n_draws, "rng": rng_of(seed, version)}
         if texts:
             turned = H.tocsr()[order]
             drawn = synchrony.text_null(activations, turned, brain, basis, **of_null)
         else:
-            of_null |= {"run_lengths": run_lengths, **drawing}
-            drawn = synchrony.null(clean, brain, basis, **of_null)
+            drawn = synchrony.null(
+                clean,
+                brain,
+                basis,
+                null_method=null_method,
+                run_lengths=run_lengths,
+                batch_size=batch_size,
+                device=device,
+                **of_null,
+            )
         largest = np.abs(synchrony.synchrony(clean, brain)).max(0)
         largest = largest.reshape(n_data, n_networks)
         maxima = drawn.maxima.reshape(n_draws, n_data, n_networks)

@@ -25,6 +25,24 @@ class Calibration(NamedTuple):
     samples: np.ndarray  # (n_samples, n_layers, n_neurons), at random tokens
 
 
+def some_text(tokens, n_tokens):
+    """Documents spread over a text, about ``n_tokens`` tokens in all.
+
+    Parameters
+    ----------
+    tokens : DataFrame
+        With ``document``, as ``stores.read_tokens`` of stage 01's corpora.
+    n_tokens : int
+
+    Returns
+    -------
+    tokens : DataFrame
+        Every so many of the documents, whole.
+    """
+    every = max(1, len(tokens) // n_tokens)
+    return tokens[tokens["document"] % every == 0].reset_index(drop=True)
+
+
 def calibrate(language_model, tokens, kinds, *, window, stride, rng, **where):
     """Statistics of neurons over text, in one pass and bounded memory.
 
@@ -83,6 +101,25 @@ def calibrate(language_model, tokens, kinds, *, window, stride, rng, **where):
             every,
         )
     return calibrations
+
+
+def stand_ins(calibrations, silence_to):
+    """What stands where neurons are silenced, for ``to`` of ``intervene.silence``.
+
+    Parameters
+    ----------
+    calibrations : dict of str to Calibration
+        By kind.
+    silence_to : {"zero", "mean", "resample"}
+
+    Returns
+    -------
+    instead : dict of str to array or None
+    """
+    return {
+        kind: {"zero": None, "mean": c.mean, "resample": c.samples}[silence_to]
+        for kind, c in calibrations.items()
+    }
 
 
 def at_special_tokens(language_model, tokens, kind, **where):

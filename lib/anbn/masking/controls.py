@@ -8,6 +8,9 @@ are.
 import numpy as np
 import pandas as pd
 
+from anbn.core.generators import rng_of
+from anbn.masking import pruning
+
 N_NEAREST = 5  # neurons that one may be matched with
 
 
@@ -80,19 +83,18 @@ def matched(mask, quantity, rng, *, among=None):
     return control
 
 
-def draw(mask, quantities, rng, *, n_draws, among=None):
+def draw(mask, quantities, *, name, seed, n_draws, among=None):
     """All controls of a mask.
 
     Parameters
     ----------
     mask : bool array of shape (n_layers, n_neurons)
     quantities : dict of str to array of shape (n_layers, n_neurons)
-        What controls are matched in, see ``matched``: ``variance`` of each neuron over
-        calibration text; ``contribution`` to the residual stream, mean ``|activation|``
-        times the norm of its output weights.
-    rng : numpy Generator
-    n_draws : int
-        Of every control.
+        What controls are matched in, see ``matched``, from ``sizes``.
+    name : str
+        Of the mask.
+    seed, n_draws : int
+        n_draws of every control.
     among : bool array of shape (n_layers, n_neurons), optional
         Neurons that may be drawn, as all that are not massive.
 
@@ -101,14 +103,102 @@ def draw(mask, quantities, rng, *, n_draws, among=None):
     controls : dict of str to list of bool arrays
         ``per layer``, ``uniform``, and one for each quantity.
     """
-    draws = range(n_draws)
     controls = {
-        "per layer": [per_layer(mask, rng, among=among) for _ in draws],
-        "uniform": [uniform(mask, rng, among=among) for _ in draws],
+        "per layer": draw_per_layer(
+            mask, name=name, seed=seed, n_draws=n_draws, among=among
+        ),
+        "uniform": [
+            uniform(mask, rng, among=among)
+            for rng in _generators(name, "uniform", seed, n_draws)
+        ],
     }
-    for name, quantity in quantities.items():
-        controls[name] = [matched(mask, quantity, rng, among=among) for _ in draws]
+    for control, quantity in quantities.items():
+        controls[control] = [
+            matched(mask, quantity, rng, among=among)
+            for rng in _generators(name, control, seed, n_draws)
+        ]
     return controls
+
+
+def draw_per_layer(mask, *, name, seed, n_draws, among=None):
+    """The control ``per layer`` of ``draw`` alone: the same draws."""
+    generators = _generators(name, "per layer", seed, n_draws)
+    return [per_layer(mask, rng, among=among) for rng in generators]
+
+
+def _generators(name, control, seed, n_draws):
+    steps = (f"{name}: {control}, draw {i}" for i in range(n_draws))
+    return [rng_of(seed, step) for step in steps]
+
+
+def random_name(share):
+    """What the published control is called: so many of all neurons, at random."""
+    return f"random {share:.0%}"
+
+
+def of_masks(masks, quantities, *, seed, n_draws, random_share):
+    """All controls of several masks; that of ``networks`` has the published one, too.
+
+    Parameters
+    ----------
+    masks : list of selection.Mask
+    quantities : dict of str to dict
+        See ``draw``, by kind of neuron; a kind that is left out is not matched.
+    seed, n_draws : int
+    random_share : float
+        Of all neurons, for the published control, ``random_name``.
+
+    Returns
+    -------
+    controls : dict of str to dict of str to list of bool arrays
+        By group and control.
+    """
+    drawn = {}
+    for group, kind, mask, among in masks:
+        drawn[group] = draw(
+            mask,
+            quantities.get(kind, {}),
+            name=group,
+            seed=seed,
+            n_draws=n_draws,
+            among=among,
+        )
+        if group == "networks":
+            control, n = random_name(random_share), round(random_share * mask.size)
+            drawn[group][control] = [
+                uniform(mask, rng, n=n)
+                for rng in _generators(group, control, seed, n_draws)
+            ]
+    return drawn
+
+
+def sizes(model, calibrations, *, ids, layers=None):
+    """What controls are matched in, for every kind of neuron.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    calibrations : dict of str to calibration.Calibration
+        By kind.
+    ids : int array of shape (n_tokens,)
+        Text for ``pruning.output_norms``.
+    layers : list of int, optional
+        Layers of the model that rows of the calibrations are; all by default.
+
+    Returns
+    -------
+    quantities : dict of str to dict of str to array of shape (n_layers, n_neurons)
+        ``variance`` over calibration text; ``contribution`` to the residual stream,
+        mean |activation| times the norm of a neuron's output weights; of ``qk``, which
+        has none, the first alone.
+    """
+    rows, quantities = layers or slice(None), {}
+    for kind, usual in calibrations.items():
+        quantities[kind] = {"variance": usual.variance}
+        if kind != "qk":
+            norms = pruning.output_norms(model, kind, ids=ids)[rows]
+            quantities[kind]["contribution"] = usual.mean_abs * norms
+    return quantities
 
 
 def overlap(mask, draws):
@@ -138,6 +228,31 @@ def balance(mask, controls, quantities):
         for name, draws in controls.items()
     }
     return pd.DataFrame(rows).T.rename_axis("control")
+
+
+def balance_of_masks(masks, drawn, quantities):
+    """How alike masks and their controls are, a row a quantity and mask.
+
+    Parameters
+    ----------
+    masks : list of selection.Mask
+    drawn : dict
+        From ``of_masks``.
+    quantities : dict of str to dict
+        By kind.
+
+    Returns
+    -------
+    table : DataFrame
+        ``balance``, a column a control.
+    """
+    tables = {
+        f"{group} ({mask.sum()})": balance(mask, drawn[group], quantities[kind])
+        for group, kind, mask, _ in masks
+    }
+    if not tables:
+        return pd.DataFrame()
+    return pd.concat(tables, names=["mask (neurons)"]).unstack(0).T
 
 
 def _candidates(mask, among):

@@ -16,11 +16,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from anbn.masking import evaluation
 from anbn.stats import inference, matching
 
 SETTING = ("kind", "action", "n", "share", "factor")
 MEASURES = ("nll", "accuracy")
 N_BOOTSTRAP = 2000  # draws of documents and of controls; intervals are of 95 %
+TESTED = ("difference", "low", "high", "effect", "p")
+COMPARISON = ("group", "control", "n_draws", "n_documents", "nll", "damage")
+COMPARISON += ("control_damage", *TESTED, "accuracy")
+COMPARISON += (*(f"accuracy_{name}" for name in TESTED), "p_holm", "p_fwe")
+SPECIFICITY = ("group", "domain", "damage", "control_damage", "profile")
+SPECIFICITY += ("control_profile", *TESTED[:3], "p", "p_holm", "p_fwe")
 
 
 class DamageError(ValueError):
@@ -35,6 +42,66 @@ class Paired(NamedTuple):
     intact: np.ndarray  # (n_documents,)
     n_tokens: np.ndarray  # (n_documents,)
     domain: np.ndarray  # (n_documents,) str
+
+
+class Compared(NamedTuple):
+    """What masks cost, beside their controls."""
+
+    by_document: pd.DataFrame  # a row a mask or draw and document, see the module
+    by_mask: pd.DataFrame  # a row a mask or draw, of ``perplexity``
+    comparisons: pd.DataFrame  # a row a mask and control, of ``compare_all``
+
+    @property
+    def base(self):
+        """Perplexity of the intact model."""
+        rows = self.by_mask
+        return rows.loc[rows["group"] == "intact", "perplexity"].item()
+
+
+def measure_and_compare(
+    language_model,
+    tokens,
+    documents,
+    trials,
+    *,
+    rng,
+    batch_size=8,
+    layers=None,
+    modules=None,
+):
+    """Every trial on every document, and every mask against its controls.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+        With a causal head.
+    tokens, documents : DataFrame
+        From ``holdout.held_out_documents``.
+    trials : list of evaluation.Trial
+        Of masks and their controls, ``evaluation.trials``. Without any, tables hold the
+        intact model alone.
+    rng : numpy Generator
+        Of bootstraps.
+    batch_size : int
+        Documents at a time.
+    layers, modules
+        See ``intervene.intervene``.
+
+    Returns
+    -------
+    compared : Compared
+    """
+    by_document = evaluation.measure(
+        language_model,
+        tokens,
+        documents,
+        trials,
+        batch_size=batch_size,
+        layers=layers,
+        modules=modules,
+    )
+    by_mask = perplexity(by_document, rng=rng)
+    return Compared(by_document, by_mask, compare_all(by_document, rng=rng))
 
 
 def perplexity(table, *, by_domain=False, rng=None):
@@ -61,6 +128,8 @@ def perplexity(table, *, by_domain=False, rng=None):
         ``perplexity``, ``nll``, ``accuracy``, ``n_tokens``.
     """
     keys = [*_setting(table), "group", "control", "draw"] + ["domain"] * by_domain
+    # every mask gets the same documents drawn anew, whatever else is in the table
+    seed = None if rng is None else rng.integers(2**63)
     intact = table[table["group"] == "intact"].drop_duplicates("document")
     intact = intact.set_index("document")["nll"]
     rows = []
@@ -68,15 +137,64 @@ def perplexity(table, *, by_domain=False, rng=None):
         n = part["n_tokens"].to_numpy(float)
         means = {m: np.average(part[m], weights=n) for m in MEASURES}
         row = dict(zip(keys, key, strict=True)) | {"perplexity": np.exp(means["nll"])}
-        if rng is not None and not row["control"]:
+        if seed is not None and not row["control"]:
             domain, own = part["domain"].to_numpy(str), intact[part["document"]]
-            weights = inference.resample(domain, n, N_BOOTSTRAP, rng)
+            same = np.random.default_rng(seed)
+            weights = inference.resample(domain, n, N_BOOTSTRAP, same)
             drawn = weights @ (part["nll"].to_numpy() - own.to_numpy())
             lost = inference.interval(drawn, domain)
             low, high = np.exp(np.average(own, weights=n) + lost)
             row |= {"low": low, "high": high}
         rows.append(row | means | {"n_tokens": int(n.sum())})
     return pd.DataFrame(rows)
+
+
+def with_range(by_mask, group):
+    """Rows of ``perplexity``, the draws of one group as one row for each ``n``.
+
+    Parameters
+    ----------
+    by_mask : DataFrame
+        From ``perplexity``, with ``n``.
+    group : str
+
+    Returns
+    -------
+    rows : DataFrame
+        That group's last: ``perplexity`` is the median over draws, ``low`` and ``high``
+        are their range.
+    """
+    of_draws = by_mask["group"] == group
+    drawn, others = by_mask[of_draws], by_mask[~of_draws].reset_index(drop=True)
+    if not len(drawn):
+        return others
+    over_draws = drawn.groupby("n", as_index=False)["perplexity"]
+    middle = over_draws.agg(perplexity="median", low="min", high="max")
+    middle = middle.assign(group=group, control="")
+    return pd.concat([others, middle], ignore_index=True)
+
+
+def by_share(by_mask, n_neurons):
+    """Perplexity by the share of neurons, a line a mask and control.
+
+    Parameters
+    ----------
+    by_mask : DataFrame
+        From ``perplexity``, with ``n``.
+    n_neurons : int
+        In all.
+
+    Returns
+    -------
+    lines : DataFrame
+        For ``figures.plot_shares``: ``group`` (with its control), ``share``, and over
+        draws the median ``perplexity`` with its range, ``low`` to ``high``.
+    """
+    rows = by_mask[by_mask["group"] != "intact"]
+    control = rows["control"].map(": random {}".format).where(rows["control"] != "", "")
+    rows = rows.assign(group=rows["group"] + control, share=rows["n"] / n_neurons)
+    over_draws = rows.groupby(["group", "share"], sort=False)["perplexity"]
+    return over_draws.agg(perplexity="median", low="min", high="max").reset_index()
 
 
 def compare_all(table, *, rng):
@@ -110,7 +228,7 @@ def compare_all(table, *, rng):
         p is 1/21 at least, so that Holm over two masks finds nothing, whatever the
         effect.
     """
-    setting = _setting(table)
+    setting, seed = _setting(table), rng.integers(2**63)
     intact, masks = table["group"] == "intact", table["group"] != "intact"
     rows, values = [], []
     for key, part in table[masks].groupby(
@@ -120,9 +238,11 @@ def compare_all(table, *, rng):
         less = of_part.get("action") in ("keep", "cut")
         both = pd.concat([table[intact], part])
         for control in filter(None, part["control"].unique()):
-            row, pooled = _compare(both, key[-1], control, less, rng)
+            row, pooled = _compare(both, key[-1], control, less, seed)
             rows.append(of_part | row)
             values.append(pooled)
+    if not rows:
+        return pd.DataFrame(columns=[*setting, *COMPARISON])
     rows = pd.DataFrame(rows)
     family = [c for c in ("kind", "action", "control") if c in rows]
     for _, part in rows.groupby(family, dropna=False):
@@ -131,9 +251,44 @@ def compare_all(table, *, rng):
     return rows
 
 
-def _compare(table, group, control, less, rng):
-    """A row of the table, and nll of mask and draws, larger for what is tested."""
-    seed = rng.integers(2**63)  # the same documents for both measures
+def compare_with_random(table, share_of, *, group="random", rng):
+    """Criteria by which units are cut against random ones, where as many are cut.
+
+    Parameters
+    ----------
+    table : DataFrame
+        See the module. Random scores are the draws of one group.
+    share_of : dict of (str, int) to float
+        Share of all units, by group and ``n``; the same shares are compared.
+    group : str
+        Of the random scores.
+    rng : numpy Generator
+
+    Returns
+    -------
+    rows : DataFrame, a row a criterion and share
+        Of ``compare_all``, with ``share``; none without random scores.
+    """
+    drawn = {
+        share_of[group, n]: rows
+        for n, rows in table[table["group"] == group].groupby("n")
+    }
+    beside = [table[table["group"] == "intact"]]
+    for (criterion, n), share in share_of.items():
+        if criterion != group and share in drawn:
+            own = table[(table["group"] == criterion) & (table["n"] == n)]
+            rest = drawn[share].assign(group=criterion, control=group, n=n)
+            beside += [rows.assign(action="cut") for rows in (own, rest)]
+    rows = compare_all(pd.concat(beside), rng=rng)
+    shares = [share_of[row.group, row.n] for row in rows.itertuples()]
+    return rows.assign(share=np.array(shares, float))
+
+
+def _compare(table, group, control, less, seed):
+    """A row of the table, and nll of mask and draws, larger for what is tested.
+
+    The same seed for all: the same documents for both measures and every mask.
+    """
     results, values = {}, []
     for measure in MEASURES:
         pairs = paired(table, group, control, measure)
@@ -273,24 +428,45 @@ def specificity_all(table, control, *, rng):
         ``damage`` (nats above intact), ``control_damage`` (mean over draws),
         ``profile``, ``control_profile``, ``difference`` of the two with ``low`` and
         ``high``, and ``p``: (1 + #(draws whose profile reaches the mask's)) / (1 +
-        n_draws); ``p_holm`` and ``p_fwe`` over masks x domains, see ``compare_all``.
+        n_draws); ``p_holm`` and ``p_fwe`` over masks x domains, see ``compare_all``. No
+        row where there is one domain alone: it has no other to be compared with.
     """
     groups = table.loc[table["control"] == control, "group"].unique()
-    found = [_specificity(table, group, control, rng) for group in groups]
+    if not len(groups) or table["domain"].nunique() < 2:
+        return pd.DataFrame(columns=SPECIFICITY)
+    seed = rng.integers(2**63)
+    found = [_specificity(table, group, control, seed) for group in groups]
     rows = pd.concat([part for part, _ in found], ignore_index=True)
     values = [column for _, profiles in found for column in profiles.T]
     return rows.assign(p_holm=inference.holm(rows["p"]), p_fwe=inference.max_p(values))
 
 
-def _specificity(table, group, control, rng):
+def stars(special, matrix, *, level=0.05):
+    """Which cells of ``domain_matrix`` are special to their domain.
+
+    Parameters
+    ----------
+    special : DataFrame
+        From ``specificity_all``.
+    matrix : DataFrame of shape (n_masks, n_domains)
+    level : float
+        Of ``p_fwe``.
+
+    Returns
+    -------
+    stars : DataFrame of bool, of shape (n_masks, n_domains)
+    """
+    marked = pd.DataFrame(False, index=matrix.index, columns=matrix.columns)
+    for row in special[special["p_fwe"] <= level].itertuples():
+        marked.loc[row.group, row.domain] = True
+    return marked
+
+
+def _specificity(table, group, control, seed):
     """Rows of one mask, and profiles of it and the draws (1 + n_draws, n_domains)."""
+    rng = np.random.default_rng(seed)
     pairs = paired(table, group, control)
     domains = list(dict.fromkeys(table["domain"].astype(str)))
-    if len(domains) < 2:
-        raise DamageError(
-            "specificity needs two domains or more (evaluation_corpora), found "
-            f"{', '.join(domains)}"
-        )
     inside = [pairs.domain == domain for domain in domains]
     above = np.vstack([pairs.mask, pairs.controls]) - pairs.intact
 

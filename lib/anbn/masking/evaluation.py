@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from anbn.core.generators import rng_of
 from anbn.masking import intervene
-from anbn.models import forward, neurons
+from anbn.models import forward, loading, neurons
 from anbn.text import tokenization
 
 
@@ -26,9 +27,21 @@ class Trial(NamedTuple):
     action: str = "silence"  # see intervene.apply
     options: dict = {}  # of the action, as {"factor": 2.0}
     n: int | None = None  # neurons of the mask this is a control of; None: its own
+    seed: int = 0  # for resampling
 
 
-def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
+def trials(
+    group,
+    kind,
+    mask,
+    drawn=None,
+    *,
+    action="silence",
+    to=None,
+    factor=None,
+    plus=0.0,
+    seed=0,
+):
     """A mask and the draws of its controls as trials.
 
     Parameters
@@ -37,14 +50,42 @@ def trials(group, kind, mask, drawn=None, *, action="silence", options=None):
     mask : bool array of shape (n_layers, n_neurons)
     drawn : dict of str to list of masks, optional
         From ``controls.draw``.
-    action : str
-    options : dict, optional
-        Of the action.
+    action : {"silence", "keep", "amplify"}
+    to : array, optional
+        To silence and keep: what stands where neurons are silenced, zero by default;
+        see ``intervene.silence``.
+    factor, plus : float
+        To amplify.
+    seed : int
+        For resampling, with the names of group, control and draw.
     """
+    options = {"to": to} if factor is None else {"factor": factor, "plus": plus}
     masks = [("", 0, mask)]
     masks += [(c, i, m) for c, ms in (drawn or {}).items() for i, m in enumerate(ms)]
     n = int(np.sum(mask))
-    return [Trial(group, kind, m, c, i, action, options or {}, n) for c, i, m in masks]
+    return [Trial(group, kind, m, c, i, action, options, n, seed) for c, i, m in masks]
+
+
+def trials_of_masks(masks, drawn, instead, *, seed):
+    """Trials that silence every mask, and every draw of its controls.
+
+    Parameters
+    ----------
+    masks : list of selection.Mask
+    drawn : dict of str to dict
+        From ``controls.of_masks``, by group.
+    instead : dict of str to array or None
+        What stands where neurons of a kind are silenced, ``calibration.stand_ins``.
+    seed : int
+        See ``trials``.
+    """
+    return [
+        trial
+        for group, kind, mask, _ in masks
+        for trial in trials(
+            group, kind, mask, drawn[group], to=instead[kind], seed=seed
+        )
+    ]
 
 
 def options_of(trial, language_model):
@@ -52,11 +93,45 @@ def options_of(trial, language_model):
 
     What is not set to zero is left as it is at special tokens, which no calibration
     text holds (``spared`` of ``intervene.intervene``), unless the trial says otherwise.
+    What is resampled hangs on the trial's seed and its names.
     """
     if trial.options.get("to") is None:
         return trial.options
-    spared = tokenization.special_ids(language_model.tokenizer)
-    return {"spared": spared, **trial.options}
+    step = f"stand-ins of {trial.group}, {trial.control}, {trial.draw}, {trial.action}"
+    return {
+        "spared": tokenization.special_ids(language_model.tokenizer),
+        "rng": rng_of(trial.seed, step),
+        **trial.options,
+    }
+
+
+def load_causal(spec, *, device, dtype):
+    """A model that predicts next words, which is how damage is measured.
+
+    Parameters
+    ----------
+    spec, device, dtype
+        See ``loading.load_model``.
+
+    Returns
+    -------
+    language_model : LanguageModel
+        With a causal head.
+
+    Raises
+    ------
+    EvaluationError
+        Without one, or if the model cannot be loaded.
+    """
+    try:
+        return loading.load_model(spec, head="causal", device=device, dtype=dtype)
+    except loading.ModelError as error:
+        raise EvaluationError(
+            f"{error} (What neurons do for a model is measured by its predictions of "
+            "next words, in stages 04 to 04d: the `model` of stage 01 must have a "
+            "causal head, as GPT-2, Llama or SmolLM2 have. For other models leave the "
+            "params files of these stages out.)"
+        ) from error
 
 
 def check_causal(language_model, what):

@@ -15,6 +15,9 @@ import torch
 from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from anbn.core import artifacts
+from anbn.core.generators import rng_of
+from anbn.models import loading
 from anbn.models.forward import forward_windows
 from anbn.models.structure import input_device
 from anbn.networks import decomposition, massive, svd
@@ -26,6 +29,7 @@ KIND, WINDOW = "hidden", 512  # neurons, as published, and tokens they are read 
 LEAST_WORDS = 20  # a correlation over fewer says nothing
 DEAD = 1e-4  # of the median unit's s.d.: below it nothing is going on
 SCORES = ("best", "matched", "pair")
+COLUMNS = ("model", "related", "text", "score", "likeness", "null", "null_95", "p")
 
 
 class FingerprintError(ValueError):
@@ -64,6 +68,28 @@ def excerpts(paths, n_texts, n_words):
             )
         texts += [" ".join(words) for words in long[:n_texts]]
     return texts
+
+
+def two_sets(paths, *, n_fitting, n_compared, n_words):
+    """Texts to find networks in, and others to compare models on.
+
+    Parameters
+    ----------
+    paths : list of path-like
+    n_fitting, n_compared : int
+        Of each corpus.
+    n_words : int
+        Of each text.
+
+    Returns
+    -------
+    fitting, compared : list of str
+        See ``excerpts``.
+    """
+    each = n_fitting + n_compared
+    texts = excerpts(paths, each, n_words)
+    fitting = [text for i, text in enumerate(texts) if i % each < n_fitting]
+    return fitting, [text for i, text in enumerate(texts) if i % each >= n_fitting]
 
 
 def fit_activations(activations, n_networks, *, z_threshold=3.6, device="cpu"):
@@ -215,6 +241,60 @@ def fingerprint(language_model, fitting, texts, n_networks, **options):
     return signals(language_model, texts, weights)
 
 
+def of_models(models, fitting, texts, n_networks):
+    """Fingerprints of several models; which has no networks is a result.
+
+    Parameters
+    ----------
+    models : dict of str to LanguageModel
+    fitting, texts, n_networks
+        See ``fingerprint``.
+
+    Returns
+    -------
+    fingerprints : dict of str to list of arrays
+    left_out : dict of str to str
+        By name, why.
+    """
+    fingerprints, left_out = {}, {}
+    for name, language_model in models.items():
+        try:
+            fingerprints[name] = fingerprint(language_model, fitting, texts, n_networks)
+        except NoNetworksError as error:
+            left_out[name] = str(error)
+    return fingerprints, left_out
+
+
+def of_strangers(specs, fitting, texts, n_networks, *, taken=(), device="auto"):
+    """Fingerprints of models that are loaded one after another.
+
+    Parameters
+    ----------
+    specs : dict of str to (str, int or None)
+        From ``loading.comparisons``.
+    fitting, texts, n_networks
+        See ``fingerprint``.
+    taken : collection of str
+        Names of other models: a stranger of the same name is called "unrelated ...".
+    device : str
+
+    Returns
+    -------
+    fingerprints, left_out : dict
+        See ``of_models``; by names that can be told from each other.
+    """
+    fingerprints, left_out = {}, {}
+    for label, (spec, random_weights) in specs.items():
+        stranger = loading.load_model(
+            spec, device=device, random_weights=random_weights
+        )
+        name = artifacts.slug(label).replace("_", " ")
+        name = f"unrelated {name}" if name in taken else name
+        one, none = of_models({name: stranger}, fitting, texts, n_networks)
+        fingerprints, left_out = fingerprints | one, left_out | none
+    return fingerprints, left_out
+
+
 def _ranks(a, b):
     known = np.isfinite(a).all(1) & np.isfinite(b).all(1)
     if known.sum() < LEAST_WORDS:
@@ -249,7 +329,7 @@ def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
     Parameters
     ----------
     fingerprints : dict of str to list of arrays of shape (n_words, n_networks)
-        Of each model, from ``fingerprint``, for two texts or more, the same for all.
+        Of each model, from ``of_models``, for two texts or more, the same for all.
     reference : str
         The model that others may descend from.
     related : collection of str
@@ -257,25 +337,29 @@ def compare_models(fingerprints, reference, related, *, n_draws=99, rng):
     n_draws : int
         Shifts at random for each text and model.
     rng : numpy Generator
+        One number is drawn. It, a model's name and a text's number decide the shifts.
 
     Returns
     -------
     table : DataFrame, a row a model, text and score
         ``model``, ``related`` (bool), ``text`` (number), ``score``, ``likeness``,
-        ``null`` (mean over shifts), ``null_95`` (their 95th percentile) and ``p``.
+        ``null`` (mean over shifts), ``null_95`` (their 95th percentile) and ``p``. No
+        row without a fingerprint of the reference, or of another model.
     """
+    seed = int(rng.integers(2**63))
     tables = [
-        _against(fingerprints[reference], texts, n_draws, rng).assign(model=name)
+        _against(fingerprints[reference], texts, n_draws, seed, name)
         for name, texts in fingerprints.items()
-        if name != reference
+        if name != reference and reference in fingerprints
     ]
+    if not tables:
+        return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(tables, ignore_index=True)
     table["related"] = table["model"].isin(list(related))
-    first = ["model", "related", "text", "score"]
-    return table[first + [c for c in table if c not in first]]
+    return table[list(COLUMNS)]
 
 
-def _against(ours, theirs, n_draws, rng):
+def _against(ours, theirs, n_draws, seed, name):
     """Rows of ``compare_models`` for one other model."""
     ranks = [_ranks(a, b) for a, b in zip(ours, theirs, strict=True)]
     signed = np.stack([_correlate(a, b) for a, b in ranks])
@@ -285,7 +369,7 @@ def _against(ours, theirs, n_draws, rng):
         pair = np.unravel_index(np.abs(elsewhere).argmax(), elsewhere.shape)
         sign = np.sign(elsewhere[pair])
         found = _scores(signed[i], pair, sign)
-        by = rng.integers(1, len(a), n_draws)
+        by = rng_of(seed, f"{name}, text {i}").integers(1, len(a), n_draws)
         null = [_scores(_correlate(a, np.roll(b, n, 0)), pair, sign) for n in by]
         null = np.reshape(null, (n_draws, len(SCORES)))
         rows.append(
@@ -298,7 +382,8 @@ def _against(ours, theirs, n_draws, rng):
                 "p": matching.p_values(found, null),
             }
         )
-    return pd.concat([pd.DataFrame(row) for row in rows], ignore_index=True)
+    tables = [pd.DataFrame(row) for row in rows]
+    return pd.concat(tables, ignore_index=True).assign(model=name)
 
 
 def _scores(signed, pair, sign):
@@ -429,7 +514,7 @@ def fine_tuned(
     if not n_batches:
         raise FingerprintError(
             f"the text has {len(given)} windows of {window} tokens, expected "
-            f"{batch_size} or more: give more text (calibration_tokens)"
+            f"{batch_size} or more: give more text (tune_tokens)"
         )
     model = copy.deepcopy(language_model.model)
     rng, losses = np.random.default_rng(seed), []

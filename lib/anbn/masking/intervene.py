@@ -116,7 +116,9 @@ def silence(model, mask, kind, *, to=None, rng=None, **where):
         special tokens, and many models keep massive activations at the one that begins
         a text: name them in ``spared``, as ``evaluation.measure`` does.
     rng : numpy Generator
-        For resampling.
+        For resampling. One number is drawn, now. It and all that was read up to a token
+        decide which of the samples that token gets: neither what else is in its batch,
+        nor padding, nor a key-value cache.
     **where
         ``shape``, ``layers``, ``modules``, ``spared`` of ``intervene``.
     """
@@ -135,14 +137,72 @@ def silence(model, mask, kind, *, to=None, rng=None, **where):
         )
     if to.dim() == 2:
         return intervene(model, mask, kind, lambda a, i: to[i], **where)
-    first, drawn = first_layer(mask), {}
+    return _resample(model, mask, kind, to, int(rng.integers(2**63)), where)
 
-    def resample(activations, i):
-        if i == first:  # a new pass: other tokens for all its layers
-            drawn["at"] = rng.integers(len(to), size=activations.shape[:-1])
-        return to[drawn["at"], i]
 
-    return intervene(model, mask, kind, resample, **where)
+@contextmanager
+def _resample(model, mask, kind, to, key, where):
+    with _watch_text(model, key) as read:
+
+        def another(activations, i):
+            at = read["number"] % len(to)  # (batch, position)
+            return to[at.reshape(activations.shape[:-1]), i]
+
+        with intervene(model, mask, kind, another, **where):
+            yield
+
+
+@contextmanager
+def _watch_text(model, key):
+    """A number for every token of a pass, made from a key and all read up to it.
+
+    Yields
+    ------
+    read : dict
+        ``number``: int64 array of shape (batch, position), of the pass that runs.
+    """
+    read = {}
+
+    def see_arguments(_, args, kwargs):
+        cache = kwargs.get("past_key_values")
+        read["goes_on"] = bool(cache is not None and cache.get_seq_length())
+        read["attended"] = kwargs.get("attention_mask")
+
+    def see_ids(_, args, kwargs):
+        ids = next(x for x in (*args, *kwargs.values()) if torch.is_tensor(x))
+        ids = ids.cpu().numpy().astype(np.uint64)
+        attended = read["attended"]
+        if torch.is_tensor(attended) and attended.dim() == 2:
+            attended = attended.cpu().numpy()[:, -ids.shape[1] :] > 0
+        else:
+            attended = np.ones(ids.shape, bool)
+        state = read["state"] if read["goes_on"] else np.full(len(ids), key, np.uint64)
+        numbers = np.empty_like(ids)
+        for t in range(ids.shape[1]):
+            state = np.where(attended[:, t], _scrambled(state ^ ids[:, t]), state)
+            numbers[:, t] = state
+        read["state"] = state
+        read["number"] = (numbers >> np.uint64(1)).astype(np.int64)
+
+    modules = dict.fromkeys([model, model.base_model])  # one may be the other
+    hooks = [
+        m.register_forward_pre_hook(see_arguments, with_kwargs=True) for m in modules
+    ]
+    embedding = model.get_input_embeddings()
+    hooks.append(embedding.register_forward_pre_hook(see_ids, with_kwargs=True))
+    try:
+        yield read
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _scrambled(numbers):
+    """Other uint64 numbers, alike for equal ones: splitmix64 (Steele et al. 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def keep_only(model, mask, kind, **options):

@@ -8,6 +8,8 @@ go; a cut model has fewer weights and less to compute.
 
 import copy
 import itertools
+import tempfile
+import time
 import warnings
 from dataclasses import replace
 
@@ -17,8 +19,9 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
 from anbn.core import artifacts
+from anbn.core.paths import cache_dir
 from anbn.masking import intervene
-from anbn.models import neurons, resizing, wiring
+from anbn.models import neurons, recording, resizing, stores, wiring
 from anbn.models.structure import StructureError, find_layers, find_sites, input_device
 from anbn.networks import svd
 from anbn.stats import timeseries
@@ -243,6 +246,52 @@ def functional(activations, *, documents, n_texts, n_components, random_state):
             z = np.abs(timeseries.zscore(maps)).max(1)
             scores[layer] = np.maximum(scores[layer], z)
     return scores
+
+
+def functional_of_text(
+    language_model,
+    tokens,
+    *,
+    window,
+    stride,
+    n_texts,
+    n_components,
+    random_state,
+):
+    """``functional`` of a model's units over some text, recorded for it alone.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    tokens : DataFrame
+        With ``document``, see ``forward.forward_windows``.
+    window, stride : int
+        Tokens.
+    n_texts, n_components, random_state
+        See ``functional``.
+
+    Returns
+    -------
+    scores : float32 array of shape (n_layers, n_neurons)
+    """
+    kind = "ffn_hidden"
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
+        recording.record(
+            language_model,
+            tokens,
+            f"{folder}/store",
+            kinds=[kind],
+            predictions=False,
+            window=window,
+            stride=stride,
+        )
+        return functional(
+            stores.open_activations(f"{folder}/store", kind),
+            documents=tokens["document"].to_numpy(),
+            n_texts=n_texts,
+            n_components=n_components,
+            random_state=random_state,
+        )
 
 
 def _down_norms(model, order, layers=None):
@@ -506,6 +555,33 @@ def save(language_model, folder):
             if use_cache is False:
                 text.use_cache = False
         language_model.tokenizer.save_pretrained(temporary)
+
+
+def speed(models, ids, *, n_turns):
+    """Tokens a second of some models over one text, in turns.
+
+    Parameters
+    ----------
+    models : dict of str to LanguageModel
+    ids : int array of shape (n_tokens,)
+    n_turns : int
+        Timed passes of each, after one that warms up; their median counts.
+
+    Returns
+    -------
+    speed : dict of str to int
+        Timings: never the same twice.
+    """
+    seconds = {name: [] for name in models}
+    for _ in range(n_turns + 1):
+        for name, language_model in models.items():
+            model = language_model.model
+            given = torch.as_tensor(np.asarray(ids)[None], device=input_device(model))
+            start = time.perf_counter()
+            with torch.inference_mode():
+                model(given).logits[0, -1, -1].item()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: round(len(ids) / np.median(s[1:])) for name, s in seconds.items()}
 
 
 def size(language_model):

@@ -4,6 +4,7 @@ A mask is a bool array (n_layers, n_neurons), True for the neurons it is about.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,122 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from anbn.core import artifacts, params, tables
+from anbn.networks import decomposition, svd
 
 
 class SelectionError(ValueError):
     """A mask does not fit the model, or cannot be made as asked."""
+
+
+class Mask(NamedTuple):
+    """Some neurons of a model, by a name."""
+
+    group: str
+    kind: str  # of neuron
+    neurons: np.ndarray  # bool (n_layers, n_neurons)
+    among: np.ndarray | None = None  # that its controls may hold, alike; None: any
+
+
+def usable(asked, shapes):
+    """Masks that can be compared with other neurons; which cannot is a result.
+
+    Parameters
+    ----------
+    asked : list of Mask
+    shapes : dict of str to (int, int)
+        n_layers, n_neurons of every kind.
+
+    Returns
+    -------
+    masks : list of Mask
+    left_out : dict of str to str
+        By group, why: it holds no neuron, or all there are.
+
+    Raises
+    ------
+    SelectionError
+        If a mask does not fit the model.
+    """
+    masks, left_out = [], {}
+    for mask in asked:
+        _fits(mask.neurons, shapes[mask.kind], mask.group)
+        if mask.neurons.any() and not mask.neurons.all():
+            masks.append(mask)
+        else:
+            left_out[mask.group] = "all neurons" if mask.neurons.any() else "no neuron"
+    return masks, left_out
+
+
+def and_without_massive(masks, massive):
+    """Masks, and after each that holds massive neurons the same without them.
+
+    Its controls hold none either (``among``). A mask of massive neurons alone stays as
+    it is.
+
+    Parameters
+    ----------
+    masks : list of Mask
+    massive : dict of str to bool array of shape (n_layers, n_neurons)
+        By kind, ``massive.massive_neurons``.
+
+    Returns
+    -------
+    masks : list of Mask
+    """
+    every = []
+    for mask in masks:
+        every.append(mask)
+        left = mask.neurons & ~massive[mask.kind]
+        if left.any() and (mask.neurons & massive[mask.kind]).any():
+            name = f"{mask.group}, massive out"
+            every.append(Mask(name, mask.kind, left, ~massive[mask.kind]))
+    return every
+
+
+def write(folder, masks, massive):
+    """Masks as files, for ``read``.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``masks.npz`` (bool arrays), ``masks.parquet`` (of each its ``group``,
+        ``kind``, name of its ``array``, number ``n`` of neurons, and whether it is one
+        ``without_massive`` neurons) and ``massive.npz`` (massive neurons by kind).
+    masks : list of Mask
+    massive : dict of str to bool array of shape (n_layers, n_neurons)
+    """
+    arrays = {f"{artifacts.slug(m.group)}_{m.kind}": m.neurons for m in masks}
+    columns = {
+        "group": [mask.group for mask in masks],
+        "kind": [mask.kind for mask in masks],
+        "array": list(arrays),
+        "n": [int(mask.neurons.sum()) for mask in masks],
+        "without_massive": [mask.among is not None for mask in masks],
+    }
+    artifacts.write_table(folder / "masks.parquet", pd.DataFrame(columns))
+    artifacts.write_arrays(folder / "masks.npz", **arrays)
+    artifacts.write_arrays(folder / "massive.npz", **massive)
+
+
+def read(folder):
+    """Masks that ``write`` wrote.
+
+    Returns
+    -------
+    masks : list of Mask
+    """
+    about = pd.read_parquet(folder / "masks.parquet")
+    arrays = artifacts.read_arrays(folder / "masks.npz")
+    massive = artifacts.read_arrays(folder / "massive.npz")
+    return [
+        Mask(
+            row.group,
+            row.kind,
+            arrays[row.array],
+            ~massive[row.kind] if row.without_massive else None,
+        )
+        for row in about.itertuples()
+    ]
 
 
 def check(mask, shape, name):
@@ -32,6 +145,18 @@ def check(mask, shape, name):
     -------
     mask : bool array of shape (n_layers, n_neurons)
     """
+    _fits(mask, shape, name)
+    if mask.all() or not mask.any():
+        found = "all" if mask.all() else "none"
+        raise SelectionError(
+            f"mask {name!r} holds {found} of {mask.size} neurons: expected one or "
+            "more, and others to compare them with"
+        )
+    return mask
+
+
+def _fits(mask, shape, name):
+    """Raise SelectionError unless a mask is one of these neurons."""
     if mask.shape != tuple(shape):
         raise SelectionError(
             f"mask {name!r} has shape {mask.shape}, expected (layers, neurons) "
@@ -42,33 +167,22 @@ def check(mask, shape, name):
             f"mask {name!r} is of type {mask.dtype}, expected bool: compare weights "
             "with a threshold first"
         )
-    if mask.all() or not mask.any():
-        found = "all" if mask.all() else "none"
-        raise SelectionError(
-            f"mask {name!r} holds {found} of {mask.size} neurons: expected one or "
-            "more, and others to compare them with"
-        )
-    return mask
 
 
-def stable(members, stable, halves):
+def stable(members, stable):
     """Neurons of the networks that come back in other documents.
 
     Parameters
     ----------
     members : bool array of shape (n_networks, n_layers, n_neurons)
     stable : bool array of shape (n_networks,)
-        As stage 02 found them, see ``stability.Stability``.
-    halves : array of shape (n_networks,)
-        How alike each is in halves of the documents, |r|; NaN where it was not judged.
+        As stage 02b found them, see ``stability.Stability``.
+
+    Returns
+    -------
+    mask : bool array of shape (n_layers, n_neurons)
+        Empty if no network is: that is a result.
     """
-    if not stable.any():
-        raise SelectionError(
-            "sources: 'stable' needs a network that stage 02 found stable, which takes "
-            "4 documents or more. There is none: halves of the documents agree by |r| "
-            f"of {np.round(halves, 2)}. Name more text in stage 01, or leave 'stable' "
-            "out"
-        )
     return members[stable].any(0)
 
 
@@ -83,20 +197,21 @@ def of_domain(members, means, q, domain):
     q : Series of shape (n_networks,)
         Of the test that the domains differ, from the same; 0.05 at most.
     domain : str
+
+    Returns
+    -------
+    mask : bool array of shape (n_layers, n_neurons)
+        Empty if no network does: that is a result.
     """
+    if not len(members):
+        return members.any(0)
     if domain not in means:
         hint = params.did_you_mean(domain, list(means))
         raise SelectionError(
             f"no domain {domain!r}{hint}. There are {tables.some(means)}."
         )
     favourite = means.idxmax(axis=1).to_numpy()
-    differ = q.to_numpy() <= 0.05
-    chosen = (favourite == domain) & differ
-    if not chosen.any():
-        others = tables.some(sorted(set(favourite[differ])))
-        raise SelectionError(
-            f"no network answers most to {domain!r} with q <= 0.05, but to {others}"
-        )
+    chosen = (favourite == domain) & (q.to_numpy() <= 0.05)
     return members[chosen].any(0)
 
 
@@ -135,7 +250,7 @@ def coupled(arrays, names, network, *, by, level, share):
     arrays, by, level, share
         See ``beyond``.
     names : list of str
-        Of the brain networks, ``names.json`` of stage 02.
+        Of the brain networks, ``names.json`` of stage 03.
     network : str
         Empty for the one with the most coupled neurons; the largest |synchrony| decides
         between equals, and by "top", which gives each network as many.
@@ -146,6 +261,8 @@ def coupled(arrays, names, network, *, by, level, share):
     mask : bool array of shape (n_layers, n_neurons)
         Empty if no neuron is: that is a result.
     """
+    if not names:
+        return "no brain network", np.zeros(arrays["synchrony"].shape[:2], bool)
     every = beyond(arrays, by=by, level=level, share=share)
     if not network:
         largest = np.abs(arrays["synchrony"]).max((0, 1))
@@ -170,6 +287,29 @@ def highest(scores, n):
     flat = np.zeros(scores.size, bool)
     flat[np.argsort(-scores, axis=None, kind="stable")[:n]] = True
     return flat.reshape(scores.shape)
+
+
+def of_components(activations, n, *, z_threshold, random_state):
+    """Neurons of networks that are fitted anew, as the published ones are.
+
+    Parameters
+    ----------
+    activations : array or DataArray of shape (n_tokens, n_layers, n_neurons)
+        Of a store, ``stores.open_activations``.
+    n : int
+        Components of an independent component analysis.
+    z_threshold : float
+        See ``decomposition.threshold``.
+    random_state : int
+
+    Returns
+    -------
+    mask : bool array of shape (n_layers, n_neurons)
+        Neurons of any component.
+    """
+    z = decomposition.ica(svd.reduce(activations, n), random_state=random_state)
+    members = decomposition.threshold(z.networks, z_threshold)
+    return members.any(0).reshape(activations.shape[1:])
 
 
 def from_file(path, shape):

@@ -28,6 +28,7 @@ import pandas as pd
 
 from anbn.core import params, paths, tables
 from anbn.masking import behaviour
+from anbn.stats import inference
 
 # "=" of the reference: |a - b| <= ATOL + RTOL |b|, in bits
 RTOL, ATOL = 1e-5, 1e-3
@@ -268,6 +269,30 @@ def accuracy(results):
     """
     groups = results.groupby(["suite", "circuit"], sort=False)["correct"]
     return groups.agg(n_items="size", accuracy="mean").reset_index()
+
+
+def both_ways(language_model, suites, *, before):
+    """Score of every suite, sentences read after some text and alone.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    suites : dict of str to Suite
+    before : str
+        See ``score``.
+
+    Returns
+    -------
+    table : DataFrame, a row a suite
+        ``suite``, ``circuit``, ``n_items``, ``accuracy`` after ``before``, ``accuracy
+        alone``, and ``low`` and ``high``: 95 % interval of ``accuracy`` for other items
+        (``inference.wilson``).
+    """
+    table = accuracy(score(language_model, suites, before=before))
+    alone = accuracy(score(language_model, suites))
+    table["accuracy alone"] = alone["accuracy"]
+    low, high = inference.wilson(table["accuracy"], table["n_items"])
+    return table.assign(low=low, high=high)
 
 
 def _read(path, n_items):

@@ -42,7 +42,9 @@ def prepare(suites, documents, labels, *, before, n_choices, rng):
     n_choices : int
         Of a multiple-choice question.
     rng : numpy Generator
+        One child of it draws choices, another one shuffles prompts.
     """
+    of_choices, of_prompts = rng.spawn(2)
     agreement = [s for n, s in suites.items() if n.startswith(("number", "reflexive"))]
     pairs = [behaviour.pairs_from_suite(suite) for suite in agreement]
     columns = ["set", "item", "condition", "good", "bad"]
@@ -50,9 +52,9 @@ def prepare(suites, documents, labels, *, before, n_choices, rng):
     return Tasks(
         suites,
         pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=columns),
-        behaviour.continuations(documents, n_choices=n_choices, rng=rng),
+        behaviour.continuations(documents, n_choices=n_choices, rng=of_choices),
         behaviour.domain_prompts(
-            documents[~shown], labels, examples=documents[shown], rng=rng
+            documents[~shown], labels, examples=documents[shown], rng=of_prompts
         ),
         list(dict.fromkeys(labels.values())),
         before,
@@ -123,6 +125,35 @@ def under(language_model, tasks, trials, **where):
         [r.assign(group=t.group, control=t.control, draw=t.draw) for t, r in found],
         ignore_index=True,
     )
+
+
+def say(language_model, prompt, trials, *, max_new_tokens=16, **where):
+    """How the intact model, and the model under every trial, continue a prompt.
+
+    Parameters
+    ----------
+    language_model : LanguageModel
+    prompt : str
+    trials : list of evaluation.Trial
+    max_new_tokens : int
+        Tokens, each the likeliest.
+    **where
+        ``layers``, ``modules`` of ``intervene.intervene``.
+
+    Returns
+    -------
+    said : dict of str to str
+        By ``intact``, mask, or ``mask: control``.
+    """
+    options = {"max_new_tokens": max_new_tokens, "chat_template": False}
+    said = {"intact": behaviour.generate(language_model, [prompt], **options)[0]}
+    model = language_model.model
+    for trial in trials:
+        name = f"{trial.group}: {trial.control}".removesuffix(": ")
+        changed = {**options_of(trial, language_model), **where}
+        with intervene.apply(model, trial.mask, trial.kind, trial.action, **changed):
+            said[name] = behaviour.generate(language_model, [prompt], **options)[0]
+    return said
 
 
 def summary(results):

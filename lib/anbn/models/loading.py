@@ -186,8 +186,9 @@ def load_model(
         spread = {"device_map": device, "offload_folder": _offload_folder()}
     options = {"dtype": getattr(torch, dtype)}
     if random_weights is not None:
-        torch.manual_seed(random_weights)
-        model = model_class.from_config(config, **options, **LOCAL_CODE)
+        with torch.random.fork_rng([]):  # what others draw goes on as it would
+            torch.default_generator.manual_seed(random_weights)
+            model = model_class.from_config(config, **options, **LOCAL_CODE)
     else:
         options |= spread
         model, missing, of_head = _pretrained(spec, folder, model_class, options)

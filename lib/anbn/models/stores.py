@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 import zarr
 
-from anbn.core import artifacts
+from anbn.core import artifacts, blocks
 
 TOKEN_BLOCK = 512  # rows of a chunk
 TASK_BYTES = 2**24  # read by one task of dask
@@ -261,3 +261,24 @@ def _open(path, kind):
     layers = max(1, TASK_BYTES // (array.nbytes // array.size * np.prod(array.chunks)))
     chunks = {"token": array.chunks[0], "layer": int(layers)}
     return xr.open_zarr(path / GROUP, consolidated=False, chunks=chunks)[kind]
+
+
+def write_statistics(file, path, kinds):
+    """Write mean and variance of every neuron over the tokens of a store.
+
+    Parameters
+    ----------
+    file : Path
+        Gets ``mean_<kind>`` and ``variance_<kind>``, float64 arrays of shape
+        (n_layers, n_neurons), as npz.
+    path : path-like
+        The store.
+    kinds : list of str
+    """
+    arrays = {}
+    for kind in kinds:
+        activations = open_activations(path, kind)
+        mean, variance = blocks.moments(activations)
+        arrays[f"mean_{kind}"] = mean.reshape(activations.shape[1:])
+        arrays[f"variance_{kind}"] = variance.reshape(activations.shape[1:])
+    artifacts.write_arrays(file, **arrays)

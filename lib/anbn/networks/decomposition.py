@@ -5,7 +5,7 @@
 
 import tempfile
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel
@@ -36,34 +36,40 @@ class Decomposition:
     timecourses: np.ndarray  # (n_samples, n_networks), unit variance
     explained: np.ndarray  # (n_networks,), share of the matrix's variance
     stability: object = None  # stability.Stability, where it was asked for
+    how: dict = field(default_factory=dict, repr=False)  # arguments of ``decompose``
 
     def only(self, kept):
         """Some of the networks (bool array of shape (n_networks,))."""
-        return Decomposition(
-            self.networks[kept],
-            self.timecourses[:, kept],
-            self.explained[kept],
-            self.stability and self.stability.of(kept),
+        return replace(
+            self,
+            networks=self.networks[kept],
+            timecourses=self.timecourses[:, kept],
+            explained=self.explained[kept],
+            stability=self.stability and self.stability.of(kept),
         )
 
     def only_stable(self):
-        """Without the networks that are not stable.
+        """Without the networks that are not stable, which may leave none.
 
-        Raises
-        ------
-        ValueError
-            If none is stable. Where stability cannot be judged, all are left.
+        Where stability cannot be judged, all are left.
         """
-        if self.stability.reason:
-            return self
-        if not self.stability.stable.any():
-            raise ValueError(
-                "no network is stable: halves of the data agree by |r| of at most "
-                f"{self.stability.halves.max():.2f}, and where nothing is shared by up "
-                f"to {self.stability.limit:.2f}. Set only_stable: false, or ask for "
-                "another number of networks (see scan)"
-            )
-        return self.only(self.stability.stable)
+        return self if self.stability.reason else self.only(self.stability.stable)
+
+    def refit(self, data, **changed):
+        """Networks of other data found in the same way, or with something changed.
+
+        Parameters
+        ----------
+        data : array or DataArray of shape (n_samples, ...), or list of such
+        **changed
+            Arguments of ``decompose`` in the place of those that these networks were
+            found with. Stability is judged only where ``whose`` is among them.
+
+        Returns
+        -------
+        decomposition : Decomposition
+        """
+        return decompose(data, **{**self.how, "whose": None, **changed})
 
 
 def in_order(weights, timecourses, explained):
@@ -222,12 +228,7 @@ def threshold(networks, value, *, by="z", two_sided=False):
     -------
     members : bool array of shape (n_networks, n_units)
     """
-    most, such = {"z": (np.inf, 3.6), "percent": (100, 1), "fdr": (1, 0.05)}[by]
-    if by != "z" and not 0 < value < most:
-        raise ParamError(
-            f"membership_threshold is {value}: as membership {by} it must lie between "
-            f"0 and {most}, such as {such}"
-        )
+    check_membership(value, by=by)
     z = np.asarray(networks, float)
     size = np.abs(z) if two_sided else z
     if by == "z":
@@ -235,7 +236,20 @@ def threshold(networks, value, *, by="z", two_sided=False):
     if by == "percent":
         least = np.quantile(size, 1 - value / 100, axis=1, keepdims=True)
         return (size >= least) & (size > 0)
-    return np.stack([_fdr_members(row, value, two_sided) for row in z])
+    members = np.zeros(z.shape, bool)
+    for row, of_network in zip(z, members, strict=True):
+        of_network[:] = _fdr_members(row, value, two_sided)
+    return members
+
+
+def check_membership(value, *, by):
+    """Raise ParamError if the threshold of ``threshold`` is none for what it is."""
+    most, such = {"z": (np.inf, 3.6), "percent": (100, 1), "fdr": (1, 0.05)}[by]
+    if by != "z" and not 0 < value < most:
+        raise ParamError(
+            f"membership_threshold is {value}: as membership {by} it must lie between "
+            f"0 and {most}, such as {such}"
+        )
 
 
 def check_number(parameter, n_networks, n_tokens, remedy="raise corpus_tokens"):
@@ -315,13 +329,16 @@ def decompose(
     Returns
     -------
     decomposition : Decomposition
-        Without networks that are empty, such as atoms that no unit takes part in.
+        Without networks that are empty, such as atoms that no unit takes part in. It
+        knows how it was made, see ``Decomposition.refit``.
 
     Raises
     ------
     ValueError
         Unknown method, or more networks than the data can have.
     """
+    # all arguments, before anything else has a name here
+    how = {name: value for name, value in locals().items() if name != "data"}
     if method not in BRAIN_METHODS:
         raise ValueError(
             f"method must be one of {', '.join(BRAIN_METHODS)}, found {method!r}"
@@ -364,7 +381,7 @@ def decompose(
         options = {"keep": keep, "standardise": standardise, "device": device}
         reduction = svd.reduce(data, n_networks, random_state=random_state, **options)
         found = of_reduction(reduction, random_state)
-    found = found.only(np.ptp(found.networks, axis=1) > 0)
+    found = replace(found.only(np.ptp(found.networks, axis=1) > 0), how=how)
     if whose is None:
         return found
     judged = stability.judge(

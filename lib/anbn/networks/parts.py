@@ -235,12 +235,12 @@ def samples(gathered, counts, rng):
     data : list of float32 arrays of shape (n_samples, n_units)
         One each time that a part was drawn.
     """
-    data = []
-    for part, count in zip(gathered.parts, counts, strict=True):
+    data, own_of = [], rng.spawn(len(counts))  # a part's noise is its own
+    for part, count, own in zip(gathered.parts, counts, own_of, strict=True):
         if count:
             held = (part.z**2).sum(0) / len(part.u)
             lost = np.sqrt((part.variance - held).clip(min=0)).astype(np.float32)
-            noise = rng.standard_normal((len(part.u), len(lost)), dtype=np.float32)
+            noise = own.standard_normal((len(part.u), len(lost)), dtype=np.float32)
             x = part.mean.astype(np.float32) + part.u @ part.z + noise * lost
             data.extend([x] * int(count))
     return data
@@ -254,8 +254,8 @@ def permuted(parts, layer, rng):
     are, and only which units they are does not.
     """
     found = []
-    for part in parts:
-        order = np.lexsort((rng.random(len(layer)), layer))
+    for part, own in zip(parts, rng.spawn(len(parts)), strict=True):
+        order = np.lexsort((own.random(len(layer)), layer))
         mean, variance = part.mean[order], part.variance[order]
         found.append(Part(mean, variance, part.u, part.z[:, order]))
     return found
@@ -272,11 +272,15 @@ def redrawn(parts, mask, n, rng):
     ------
     parts : list of Part
     """
-    options = {"rng": rng, "ranks": False}
-    maps = [
-        [list(spatial_null.surrogates(row, mask, n, **options)) for row in part.z]
-        for part in parts
-    ]
+    maps = []
+    for part, of_part in zip(parts, rng.spawn(len(parts)), strict=True):
+        pairs = zip(part.z, of_part.spawn(len(part.z)), strict=True)
+        maps.append(
+            [
+                list(spatial_null.surrogates(row, mask, n, rng=own, ranks=False))
+                for row, own in pairs
+            ]
+        )
     for i in range(n):
         found = []
         for part, drawn in zip(parts, maps, strict=True):

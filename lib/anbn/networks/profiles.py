@@ -97,7 +97,8 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_draws=1000):
         documents["corpus"].iloc[found].to_numpy(str), return_inverse=True
     )
     n_tokens = np.bincount(at)
-    totals = np.stack([np.bincount(at, column) for column in z.T], 1)
+    totals = np.zeros((len(found), z.shape[1]))
+    np.add.at(totals, at, z)
 
     def domain_means(domain):
         belongs = np.eye(len(names))[:, domain]
@@ -108,7 +109,7 @@ def domain_selectivity(timecourses, tokens, documents, *, rng, n_draws=1000):
     means, observed = domain_means(domain)
     index = pd.RangeIndex(z.shape[1], name="network")
     tests = dict.fromkeys(("eta_squared", "p", "q"), np.nan)
-    if 1 < len(names) < len(found):
+    if 1 < len(names) < len(found) and z.shape[1]:
         null = [domain_means(rng.permutation(domain))[1] for _ in range(n_draws)]
         p = matching.p_values(observed, null)
         tests = {"eta_squared": observed, "p": p, "q": stats.false_discovery_control(p)}
@@ -163,6 +164,8 @@ def feature_correlations(timecourses, features, document, *, rng, n_draws=1000):
         columns=["network", "feature"],
     ).assign(r=observed.T.ravel(), p=p.T.ravel(), q=np.nan)
     tested = table["p"].notna()
+    if not tested.any():
+        return table
     table.loc[tested, "q"] = stats.false_discovery_control(table.loc[tested, "p"])
     return table
 

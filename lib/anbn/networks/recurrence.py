@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
+from anbn.networks import decomposition
 from anbn.stats import matching
 
 PUBLISHED_IOU = 0.2  # Liu et al. 2025
@@ -40,6 +41,98 @@ def iou(a, b):
     return (both / np.maximum(either, 1)).astype(float)
 
 
+def domains(tokens, documents):
+    """Where each domain of text stands among the tokens of the corpora.
+
+    Parameters
+    ----------
+    tokens : DataFrame
+        Column ``document``; the documents of a domain follow one another.
+    documents : DataFrame
+        Column ``corpus``: the domain.
+
+    Returns
+    -------
+    domains : dict of str to slice
+        Of tokens.
+    """
+    names = documents["corpus"].to_numpy()[tokens["document"]]
+    rows = {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
+    return {name: slice(int(r[0]), int(r[-1]) + 1) for name, r in rows.items()}
+
+
+def slices(domains, n_tokens):
+    """Each domain cut into stretches of tokens, across its documents.
+
+    Parameters
+    ----------
+    domains : dict of str to slice
+    n_tokens : int
+        Of a slice; a shorter domain is one slice, what is left at an end is in none.
+
+    Returns
+    -------
+    slices : dict of str to slice
+        Called by domain and number.
+    """
+    found = {}
+    for name, domain in domains.items():
+        step = min(n_tokens, domain.stop - domain.start)
+        starts = range(domain.start, domain.stop + 1 - step, step)
+        found |= {f"{name} {i}": slice(at, at + step) for i, at in enumerate(starts)}
+    return found
+
+
+def members_of_parts(
+    networks, activations, parts, *, membership_threshold, membership, two_sided=False
+):
+    """Networks of parts of the text, each found as those of all text were.
+
+    Parameters
+    ----------
+    networks : decomposition.Decomposition
+        Of all text.
+    activations : array or DataArray of shape (n_tokens, n_layers, n_neurons)
+    parts : dict of str to slice
+        Of tokens, as from ``slices`` or ``domains``.
+    membership_threshold, membership, two_sided
+        ``value``, ``by`` and ``two_sided`` of ``decomposition.threshold``.
+
+    Returns
+    -------
+    members : dict of str to bool array of shape (n_networks, n_layers, n_neurons)
+        A part may have fewer networks than were asked for.
+    """
+    found = {}
+    for name, rows in parts.items():
+        weights = networks.refit(activations[rows]).networks
+        found[name] = decomposition.threshold(
+            weights, membership_threshold, by=membership, two_sided=two_sided
+        ).reshape(len(weights), *activations.shape[1:])
+    return found
+
+
+def shuffled(members, rng):
+    """Networks of other neurons: as many in each layer, drawn at random.
+
+    Parameters
+    ----------
+    members : bool array of shape (n_networks, n_layers, n_neurons)
+    rng : numpy Generator
+
+    Returns
+    -------
+    members : bool array of the same shape
+        Every layer of every network has a permutation of its own.
+    """
+    drawn = np.zeros_like(members)
+    for network, other, own in zip(
+        members, drawn, rng.spawn(len(members)), strict=True
+    ):
+        other[:] = own.permuted(network, axis=1)
+    return drawn
+
+
 def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     """Count the individual networks in which each template comes back.
 
@@ -47,7 +140,7 @@ def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     ----------
     templates : bool array of shape (n_templates, n_layers, n_neurons)
         Networks of all text.
-    individuals : bool array of shape (n_individuals, n_networks, n_layers, n_neurons)
+    individuals : bool array of shape (..., n_layers, n_neurons)
         Networks of slices of the text.
     min_iou : float
         A match is an intersection over union of more; 0.2 is the published value
@@ -56,7 +149,7 @@ def recurrence(templates, individuals, *, min_iou=PUBLISHED_IOU):
     Returns
     -------
     counts : int array of shape (n_templates,)
-        Of ``n_individuals * n_networks``. Several networks of one slice may match.
+        Of all individual networks. Several of one slice may match.
     """
     overlap = iou(templates, individuals.reshape(-1, *templates.shape[1:]))
     return (overlap > min_iou).sum(1)
@@ -81,7 +174,7 @@ def recurrence_null(templates, individuals, *, n_draws, rng, min_iou=PUBLISHED_I
     -------
     null : int array of shape (n_draws, n_templates)
     """
-    flat = individuals.reshape(-1, templates[0].size)
+    flat = individuals.reshape(-1, int(np.prod(templates.shape[1:])))
     individual_sizes = flat.sum(1)
     sizes = templates.sum((1, 2))
     # only the few neurons of a template are looked up: quicker than a matrix product
@@ -114,14 +207,16 @@ def member_agreement(a, b):
     Returns
     -------
     mean : float
-        Over pairs. It is above 0 for any two sets: compare it with that of shuffled
-        neurons.
+        Over pairs; NaN if a set is empty. It is above 0 for any two sets: compare it
+        with that of shuffled neurons.
     """
     return _paired_mean(iou(a, b))
 
 
 def _paired_mean(similarity):
-    """Mean of the best one-to-one assignment."""
+    """Mean of the best one-to-one assignment; NaN if there is nothing to assign."""
+    if not similarity.size:
+        return np.nan
     return similarity[linear_sum_assignment(similarity, maximize=True)].mean()
 
 

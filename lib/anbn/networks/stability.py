@@ -182,7 +182,7 @@ def judge(
         first = data[0] if isinstance(data, list) else data
         shape = first.shape[1:] if len(first.shape) == 3 else (1, networks.shape[1])
         layer = np.repeat(np.arange(shape[0]), shape[1])[used]
-        nulls = (parts.permuted(each, layer, rng) for _ in range(n_null_sets))
+        nulls = (parts.permuted(each, layer, own) for own in rng.spawn(n_null_sets))
     else:
         nulls = parts.redrawn(each, mask, n_null_sets, rng)
     gather = partial(parts.gather, scaled=standardise)
@@ -193,9 +193,11 @@ def judge(
     for i, null in enumerate(tqdm(map(gather, nulls), "null data sets", mininterval=5)):
         own = seed + 1 + i
         whole = fit(null, np.ones(len(null), int), own)
-        null_halves.append(_halves(whole, null, fit, n_halves, own).max())
+        agreed = _halves(whole, null, fit, n_halves, own)
+        null_halves.append(agreed.max(initial=0.0))
         if i < N_INDEX:
-            null_index.append(_index(whole, null, fit, n_bootstrap, own).max())
+            agreed = _index(whole, null, fit, n_bootstrap, own)
+            null_index.append(agreed.max(initial=0.0))
     reason = "" if len(null_halves) > 1 else "without null data sets (n_null_sets)"
     return Stability(index, agree, np.array(null_index), np.array(null_halves), reason)
 
@@ -223,31 +225,82 @@ def _halves(networks, gathered, fit, n_halves, seed):
     return refit_agreement(networks, pairs)
 
 
-def scan(decompose, sizes):
+def scan(found, data, sizes):
     """Stability and explained variance over numbers of networks.
 
     Parameters
     ----------
-    decompose : callable
-        Takes ``n_networks``, gives a Decomposition with stability.
+    found : decomposition.Decomposition
+        With stability; its networks are looked for again in other numbers.
+    data : array, DataArray or list
+        That it was found in.
     sizes : list of int
 
     Returns
     -------
     table : DataFrame
         Index ``n_networks``; columns ``explained`` (share of variance by all networks
-        together), ``index`` and ``halves`` (means over networks), ``limit`` (of halves,
-        where documents or people share nothing), ``n_stable``.
+        together), ``index`` and ``halves`` (means over networks, NaN without any),
+        ``limit`` (of halves, where documents or people share nothing), ``n_stable``.
     """
     rows = {}
     for n in sizes:
-        found = decompose(n_networks=n)
+        other = found.refit(data, n_networks=n, whose=found.how["whose"])
         rows[n] = {
-            "explained": found.explained.sum(),
-            "index": found.stability.index.mean(),
-            "halves": found.stability.halves.mean(),
-            "limit": found.stability.limit,
-            "n_stable": int(found.stability.stable.sum()),
+            "explained": other.explained.sum(),
+            "index": _mean(other.stability.index),
+            "halves": _mean(other.stability.halves),
+            "limit": other.stability.limit,
+            "n_stable": int(other.stability.stable.sum()),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.rename_axis("n_networks")
+
+
+def variants(found, data, massive):
+    """What massive neurons do to networks: with them, without, and standardised.
+
+    Parameters
+    ----------
+    found : decomposition.Decomposition
+        With stability. The variant that it is itself is not fitted again.
+    data : array or DataArray of shape (n_samples, n_layers, n_neurons)
+        That it was found in.
+    massive : bool array of shape (n_layers, n_neurons)
+
+    Returns
+    -------
+    table : DataFrame
+        A row a variant; of its networks how many are ``stable``, were ``found`` and
+        ``asked for``; means, least and limits of the agreement of draws and of halves
+        (see ``Stability``); ``variance explained (%)``, of the variance of the neurons
+        used.
+    """
+    rest, rows = ~np.ravel(massive), {}
+    for name, keep, standardise in (
+        ("massive neurons in", None, False),
+        ("massive neurons left out", rest, False),
+        ("every neuron standardised", None, True),
+    ):
+        other, used = found, np.ones_like(rest) if keep is None else keep
+        before = np.ones_like(rest) if found.how["keep"] is None else found.how["keep"]
+        if found.how["standardise"] != standardise or (used != np.ravel(before)).any():
+            changed = {"keep": keep, "standardise": standardise}
+            other = found.refit(data, **changed, whose=found.how["whose"])
+        judged = other.stability
+        rows[name] = {
+            "stable": int(judged.stable.sum()),
+            "found": len(judged.halves),
+            "asked for": found.how["n_networks"],
+            "draws, mean |r|": _mean(judged.index),
+            "halves, mean |r|": _mean(judged.halves),
+            "halves, least |r|": min(judged.halves, default=np.nan),
+            "draws, limit": judged.index_limit,
+            "halves, limit": judged.limit,
+            "variance explained (%)": 100 * other.explained.sum(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _mean(values):
+    return float(values.mean()) if len(values) else np.nan

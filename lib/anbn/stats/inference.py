@@ -296,17 +296,18 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng):
     scored : bool array of shape (n_voxels,)
         Voxels that count.
     rng : numpy Generator
-        Of the bootstrap over subjects.
+        Of the bootstrap over subjects, which draws the same ones for every model.
 
     Returns
     -------
     table : DataFrame, a row a model and one for the ceiling
-        ``group`` (mean over draws) and its ``share`` of the ceiling, ``n_draws`` and
+        ``group`` (mean over draws) and its ``share`` of the ceiling (NaN where subjects
+        share nothing), ``n_draws`` and
         the 95 % interval ``group_low`` to ``group_high`` over them (Student's t; NaN
         for one); ``subjects`` (mean), its 95 % interval ``low`` to ``high`` over
         subjects, and its share ``subjects_share``.
     """
-    rows = {}
+    rows, seed = {}, int(rng.integers(2**63))
     for name, values in [*scores.items(), ("noise ceiling", ceiling[None])]:
         draws = values[:, scored].mean(1)
         n, mean = len(draws), draws.mean()
@@ -316,10 +317,10 @@ def score_table(scores, of_subjects, ceiling, ceilings, scored, *, rng):
         rows[name] |= {"group_low": mean - half, "group_high": mean + half}
     for name, values in [*of_subjects.items(), ("noise ceiling", ceilings)]:
         each = values[:, scored].mean(1)
-        low, high = bootstrap_interval(each, rng=rng)
+        low, high = bootstrap_interval(each, rng=np.random.default_rng(seed))
         rows[name] |= {"subjects": each.mean(), "low": float(low), "high": float(high)}
     table = pd.DataFrame(rows).T
-    top = table.loc["noise ceiling"]
+    top = table.loc["noise ceiling"].where(table.loc["noise ceiling"] > 0)
     shares = table["group"] / top["group"], table["subjects"] / top["subjects"]
     table.insert(1, "share", shares[0])
     return table.assign(subjects_share=shares[1])
@@ -338,6 +339,7 @@ def subjects_needed(maps, *, rng, n_draws=50, target=0.8):
     ----------
     maps : array of shape (n_subjects, n_voxels)
     rng : numpy Generator
+        Each size of a group has a child.
     n_draws : int
     target : float
         r that is enough, below 1.
@@ -356,8 +358,9 @@ def subjects_needed(maps, *, rng, n_draws=50, target=0.8):
     centred = maps - maps.mean(1, keepdims=True)
     gram = (centred @ centred.T).astype(float)  # all that means of subjects need
     rows = []
-    for size in sizes:
-        r = [_between(gram, rng.permutation(len(maps)), size) for _ in range(n_draws)]
+    for size, of_size in zip(sizes, rng.spawn(len(sizes)), strict=True):
+        orders = [of_size.permutation(len(maps)) for _ in range(n_draws)]
+        r = [_between(gram, order, size) for order in orders]
         rows.append((size, np.mean(r), *np.percentile(r, [2.5, 97.5])))
     table = pd.DataFrame(rows, columns=["n", "r", "low", "high"])
     n, r = sizes[-1], table["r"].iloc[-1]

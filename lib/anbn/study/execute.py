@@ -49,8 +49,9 @@ def run_stage(study, stage, values, expected):
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
     from traitlets.config import Config
+
+    from anbn.study import page
 
     # A kernel of the user's home must not shadow the one of this environment.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
@@ -80,13 +81,14 @@ def run_stage(study, stage, values, expected):
                 stderr_file=log,
                 cwd=str(project_root()),
             )
-        html, _ = HTMLExporter(exclude_input_prompt=True).from_filename(str(running))
+        manifest = artifacts.read_manifest(out)
+        html = page.write_out(nbformat.read(running, as_version=4), manifest)
         with artifacts.atomic(out / "notebook.html") as temporary:
             temporary.write_text(html, encoding="utf-8")
         os.replace(running, out / "notebook.ipynb")
         artifacts.write_manifest(
             out,
-            artifacts.read_manifest(out)
+            manifest
             | {"fingerprint": expected, "seconds": round(time.perf_counter() - start)}
             | {"html": artifacts.sha256(out / "notebook.html")},
         )

@@ -9,6 +9,7 @@ parameters for it.
 
 import ast
 import functools
+from string import ascii_lowercase as LETTERS
 
 from anbn.core.params import ParamError
 from anbn.core.paths import project_root, stage_number
@@ -105,6 +106,27 @@ def _called(node):
     if isinstance(node.func, ast.Attribute):
         return node.func.attr
     return node.func.id if isinstance(node.func, ast.Name) else None
+
+
+def called(name, there):
+    """Stages that a short or full name asks for.
+
+    Parameters
+    ----------
+    name : str
+        ``"03"`` for all of that number (03 and 03b), ``"03b"`` or a full name for one.
+    there : list of str
+        Stages that the study has: a number asks for no others beside its own.
+
+    Returns
+    -------
+    stages : list of str
+        None, if nothing is called so.
+    """
+    every = names()
+    own = [stage for stage in every if name in (stage, stage_number(stage))]
+    beside = [s for s in there if stage_number(s).rstrip(LETTERS) == name]
+    return [stage for stage in every if stage in own + beside]
 
 
 def of_study(study):

@@ -223,13 +223,14 @@ def make_report(folder):
 def _wanted(study, given, parser):
     """Full names of the stages asked for, by number or name; all without any."""
     every = notebooks.names()
+    there, asked = notebooks.of_study(study), []
     for name in given:
-        if not any(name in (stage, stage_number(stage)) for stage in every):
+        called = notebooks.called(name, there)
+        if not called:
             numbers = " ".join(map(stage_number, every))
             parser.error(f"no stage {name!r}; stages are {numbers}")
-    if not given:
-        return notebooks.of_study(study)
-    return [s for s in every if s in given or stage_number(s) in given]
+        asked += called
+    return [stage for stage in every if stage in asked] if given else there
 
 
 def main(arguments=None):

@@ -13,7 +13,8 @@ LOW = {
         "n_draws_subject": "each subject's null",
     },
     "04_key_neuron_masking": {"n_draws": "the controls of a mask"},
-    "05_cutting_out": {"n_draws": "random scores"},
+    "02b_model_networks": {"n_draws_null": "recurrence and other nulls"},
+    "04c_cutting_out": {"n_draws": "random scores"},
 }
 ENOUGH = 100
 DOCUMENTS = 10  # below which an interval over documents says little

@@ -50,7 +50,7 @@ def cells_of(out):
 def title_and_question(cells):
     """Title of a notebook, without its number, and the question under it, as HTML."""
     paragraphs = cells[0].source.strip().split("\n\n")
-    title = re.sub(r"^#+\s*(?:\d+\s+)?", "", paragraphs[0].strip())
+    title = re.sub(r"^#+\s*(?:\d+[a-z]?\s+)?", "", paragraphs[0].strip())
     question = [p for p in paragraphs[1:] if not p.startswith(("|", "Cost"))]
     return title, to_html(question[0] if question else "")
 

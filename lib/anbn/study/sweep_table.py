@@ -20,16 +20,17 @@ RESULTS = "results.parquet"
 # Shown first, where they vary, and what each is read against: drawn in its figure. All
 # others come after, in the order of the table; perplexities are read against the base.
 FIRST = {
-    "03:encoding_r_mean": r"03:(noise_ceiling_mean|encoding_r_.*)",
+    "03b:encoding_r_mean": r"03b:(noise_ceiling_mean|encoding_r_.*)",
     "03:max_synchrony": "03:fwe_threshold",
+    "03b:n_networks_predicted": "",
     "03:n_significant_neurons": "",
     "03:planted_networks_found": "03:planted_networks_total",
     "03:false_networks_found": "",
     "04:ppl_masked_networks": "04:ppl_(base|masked_(matched|uniform)_random)",
-    "05:ppl_cut": "05:ppl_(base|random)",
+    "04c:ppl_cut": "04c:ppl_(base|random)",
     "02:isc_mean": "",
     "02:n_networks_brain": "02:n_networks_labelled",
-    "02:n_networks_model": "02:n_networks_model_stable",
+    "02b:n_networks_model": "02b:n_networks_model_stable",
     "01:perplexity": "",
 }
 
@@ -209,7 +210,7 @@ def outcomes(table, chosen=(), most=6):
 
 def references(outcome, columns):
     """Columns that a summary number is read against, in the same unit."""
-    base = re.fullmatch("(0[45]:ppl_).*", outcome)
+    base = re.fullmatch("(04[a-z]?:ppl_).*", outcome)
     wanted = FIRST.get(outcome) or (base[1] + "base" if base else "")
     return [c for c in columns if re.fullmatch(wanted, c) and c != outcome][:5]
 
@@ -245,7 +246,11 @@ def linked(table, start):
 
     if columns:
         shown["notebooks"] = [
-            " ".join(link(row[c], c[-2:]) for c in columns if pd.notna(row[c]))
+            " ".join(
+                link(row[c], c.removeprefix("notebook_"))
+                for c in columns
+                if pd.notna(row[c])
+            )
             for _, row in table.iterrows()
         ]
     shown = shown.rename(columns=html.escape)

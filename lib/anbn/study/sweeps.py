@@ -46,7 +46,14 @@ class Sweep:
 
 
 def of_study(study, stages):
-    """A study as a sweep with one point: stages wanted, and those that they read."""
+    """A study as a sweep with one point: stages wanted, and those that they read.
+
+    Raises
+    ------
+    ParamError
+        Also of a file that is of no notebook, or of one that is no more.
+    """
+    params.check_files(study)
     reads = notebooks.needed(study, stages)
     values = {stage: params.read(study, stage) for stage in reads}
     return Sweep(study, study, reads, [Point(study, values, {})], [], {}, True)
@@ -88,6 +95,7 @@ def read(name, study=None):
             + params.did_you_mean(study, params.studies())
             + f". Studies here: {', '.join(params.studies())}."
         )
+    params.check_files(study)
     reads = notebooks.needed(study, _stages(spec.get("stages"), study, path))
     base = {stage: params.read(study, stage) for stage in reads}
     fixed = _overrides(spec.get("set", {}), reads, f"{path}: set")
@@ -153,11 +161,19 @@ def _stages(given, study, path):
     if given is None:
         return there
     given = _filled(given, f"{path}: stages")
-    return [_stage(one, there, f"{path}: stages of {study}") for one in given]
+    found = []
+    for one in given:
+        _stage(one, there, f"{path}: stages of {study}")
+        found += notebooks.called(_number(one), there)
+    return list(dict.fromkeys(found))
+
+
+def _number(name):
+    return f"{name:02d}" if isinstance(name, int) else str(name)
 
 
 def _stage(name, there, source):
-    number = f"{name:02d}" if isinstance(name, int) else str(name)
+    number = _number(name)
     for stage in notebooks.names():
         if number in (stage, stage_number(stage)):
             if stage in there:
@@ -174,7 +190,7 @@ def _stage(name, there, source):
 
 
 def _parameter(key, reads, source):
-    """(stage, declared parameter) of a key such as `03_an_bn_coupling.n_atoms`."""
+    """(stage, declared parameter) of a key such as `02_fbn_extraction.seed`."""
     stage, dot, name = str(key).partition(".")
     if not dot:
         raise ParamError(

@@ -182,14 +182,14 @@ def synthetic_timing(words, rng):
     words : DataFrame
         Column ``word``.
     rng : numpy Generator
+        Words have two numbers each, in their order: a longer text begins alike.
     """
     vowels = words["word"].str.count(r"[aeiouyAEIOUYäöüéèàâêîôû0-9]+").clip(lower=1)
-    duration = SYLLABLE * vowels.to_numpy() * rng.lognormal(0, 0.2, len(words))
+    slower, longer = rng.lognormal(0, 0.2, (len(words), 2)).T
+    duration = SYLLABLE * vowels.to_numpy() * slower
     stop = words["word"].str.contains(r"[.!?。！？]\W*$|--|—").to_numpy()
     comma = words["word"].str.contains(r"[,;:，、；：]\W*$").to_numpy() & ~stop
-    pause = (PAUSE_STOP * stop + PAUSE_COMMA * comma) * rng.lognormal(
-        0, 0.2, len(words)
-    )
+    pause = (PAUSE_STOP * stop + PAUSE_COMMA * comma) * longer
     onset = np.r_[0.0, np.cumsum(duration + pause)[:-1]]
     return words.assign(onset=onset, offset=onset + duration)
 
