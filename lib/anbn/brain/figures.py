@@ -75,8 +75,9 @@ def plot_lag_profile(lags, correlations, names, ax=None):
     if not correlations.size:
         return style.nothing(ax)
     ax = style.axes_of(ax, 9, 3.6)
-    largest = np.abs(np.nan_to_num(correlations)).max(0)
+    largest = np.fmax.reduce(np.abs(correlations), axis=0)
     order = np.argsort(-largest, kind="stable")
+    order = order[np.isfinite(largest[order])]
     named = order[:MOST_LINES]
     for k in order[MOST_LINES:]:
         ax.plot(lags, correlations[:, k], color="0.8", lw=1, zorder=1)

@@ -449,15 +449,17 @@ def plot_synchrony_by_layer(synchrony, layers, threshold, maxima, names, ax=None
     if not synchrony.size:
         return style.nothing(ax, "neurons or networks")
     ax = axes_of(ax, 9.5, 4.2)
-    largest = np.abs(np.nan_to_num(synchrony))
-    by_layer = largest.reshape(len(layers), -1, synchrony.shape[1]).max(1)
+    by_layer = np.abs(synchrony).reshape(len(layers), -1, synchrony.shape[1])
+    by_layer = np.fmax.reduce(by_layer, axis=1)  # NaN only where nothing is known
+    largest = np.fmax.reduce(by_layer, axis=0)
     if maxima.size:
         low, high = np.nanpercentile(np.nanmax(maxima, axis=1), [5, 95])
         label = "null, largest of all\n(5-95 %)"
         ax.axhspan(low, high, color="0.9", zorder=0, label=label)
     if np.isfinite(threshold):
         ax.axhline(threshold, color="k", ls="--", lw=1, label="family-wise threshold")
-    order = np.argsort(-by_layer.max(0), kind="stable")
+    order = np.argsort(-largest, kind="stable")
+    order = order[np.isfinite(largest[order])]
     for k in order[MOST_LINES:]:
         ax.plot(layers, by_layer[:, k], color="0.75", lw=0.8, marker=".", ms=3)
     named = order[:MOST_LINES]

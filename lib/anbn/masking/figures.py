@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.colors import SymLogNorm
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -55,7 +56,10 @@ def plot_against_controls(table, base, ax=None):
     controls = list(dict.fromkeys(drawn["control"]))
     per_mask = max(0.45, 0.16 * (len(controls) + 1.6))
     most, n_masks = int((style.HIGHEST - 2.2) / per_mask), len(masks)
-    masks = masks[masks["perplexity"].rank(ascending=False, method="first") <= most]
+    place = masks["perplexity"].rank(
+        ascending=False, method="first", na_option="bottom"
+    )
+    masks = masks[place <= most]
     ax = axes_of(ax, 11, max(2.8, per_mask * len(masks) + 2))
     # the mask on top of its place, its controls below
     places = np.linspace(0.3, -0.3, len(controls) + 1)
@@ -79,7 +83,8 @@ def plot_against_controls(table, base, ax=None):
         colour = COLOURS[k % len(COLOURS)]
         ax.plot([], [], ".-", color=colour, label=f"{control}:\ndraws, median")
     ax.axvline(0, color="0.4", ls=":", label=f"intact ({base:.1f})")
-    nats = np.log(table["perplexity"] / base)
+    nats = pd.concat([table["perplexity"], masks["low"], masks["high"]])
+    nats = np.log(nats / base)
     nats = nats[np.isfinite(nats)]
     low = 1.2 * min(nats.min(), 0) - 0.03
     high = 1.4 * max(nats.max(), 0) + 0.03
@@ -193,10 +198,12 @@ def plot_suites(scores, ax=None):
     for i, (name, model) in enumerate(zip(names, scores, strict=True)):
         # rings: equal scores stay visible inside one another
         size = 9 - 5 * i / max(len(scores.columns) - 1, 1)
+        known = scores[model].notna().to_numpy()
         ax.scatter(
-            scores[model], rows.y, rows.sized(size, size / 4) ** 2,
+            scores[model][known], rows.y[known], rows.sized(size, size / 4)[known] ** 2,
             marker="osD^vP*X"[i % 8], ec=COLOURS[i % 10], fc="none",
-            lw=rows.sized(1.6, 0.6), label=f"{name} (mean {scores[model].mean():.2f})",
+            lw=rows.sized(1.6, 0.6)[known],
+            label=f"{name} (mean {scores[model].mean():.2f})",
         )  # fmt: skip
     rows.name(ax)
     ax.set(xlabel="accuracy (share of items)", xlim=(-0.03, 1.03))
