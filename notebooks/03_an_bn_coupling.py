@@ -137,6 +137,8 @@ n_units = n_neurons // n_layers
 layers = recording["layers"] or list(range(n_layers))
 print(f"responses: {clock.n_used} volumes x {n_neurons:,} {kind} neurons")
 print(f"time courses: {n_networks} networks of {n_subjects} subjects{note}")
+if not n_networks:
+    print("stage 02 left no network: there is nothing to follow, and nothing to draw")
 
 # %% [markdown]
 # ## Compute: synchrony
@@ -225,11 +227,12 @@ print(f"neurons beyond it: {significant.any(1).sum():,} of {n_neurons:,}")
 # ## Look: which networks have neurons that follow them
 
 # %%
-ax = coupling_figures.plot_synchrony_by_layer(
-    coupling_r, layers, threshold, null.maxima, names
-)
-ax.set_title(f"The most synchronous neuron of each layer, confounds removed{note}")
-artifacts.write_figure(out, "synchrony_by_layer", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_synchrony_by_layer(
+        coupling_r, layers, threshold, null.maxima, names
+    )
+    ax.set_title(f"The most synchronous neuron of each layer, confounds removed{note}")
+    artifacts.write_figure(out, "synchrony_by_layer", ax.figure)
 by_network = pd.DataFrame(
     {
         "largest |r|, drift removed": np.abs(without_drift).max(0),
@@ -276,9 +279,12 @@ subject_r, subject_thresholds = synchrony.subjects(
     rng=rng_of(seed, "null of single subjects"),
 )
 subject_largest = np.stack([np.abs(one).max(0) for one in subject_r])
-ax = coupling_figures.plot_subject_synchrony(subject_largest, subject_thresholds, names)
-ax.set_title(f"The most synchronous neuron of every subject{note}")
-artifacts.write_figure(out, "subject_synchrony", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_subject_synchrony(
+        subject_largest, subject_thresholds, names
+    )
+    ax.set_title(f"The most synchronous neuron of every subject{note}")
+    artifacts.write_figure(out, "subject_synchrony", ax.figure)
 
 # %% [markdown]
 # Single subjects are noisier than their mean (grey band: their thresholds). A network in
@@ -302,9 +308,10 @@ halves = reliability.reliability(
     names=names,
     rng=rng_of(seed, "reliability"),
 )
-ax = coupling_figures.plot_reliability(halves)
-ax.set_title(f"Does synchrony come back?{note}")
-artifacts.write_figure(out, "reliability", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_reliability(halves)
+    ax.set_title(f"Does synchrony come back?{note}")
+    artifacts.write_figure(out, "reliability", ax.figure)
 halves.round(3)
 
 # %% [markdown]
@@ -345,15 +352,16 @@ of_networks = anchors.global_networks(
 )
 
 # %%
-ax = coupling_figures.plot_beside_null(
-    of_networks,
-    "share",
-    "share of the neurons whose\nbest network this is",
-    p="p_familywise",
-    level=level,
-)
-ax.set_title(f"Neurons that follow this network best{note}")
-artifacts.write_figure(out, "anchors", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_beside_null(
+        of_networks,
+        "share",
+        "share of the neurons whose\nbest network this is",
+        p="p_familywise",
+        level=level,
+    )
+    ax.set_title(f"Neurons that follow this network best{note}")
+    artifacts.write_figure(out, "anchors", ax.figure)
 _, best_neuron, is_mutual = anchors.anchors(coupling_r)
 best = pd.DataFrame(
     {
@@ -404,9 +412,10 @@ least_p_few = surrogates.least_p(
     n_times=clock.n_used,
     run_lengths=clock.runs,
 )
-axes = coupling_figures.plot_depth_profiles(depth, [*names, "surrogates, mean"])
-axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
-artifacts.write_figure(out, "anchor_depths", axes[0].figure)
+if n_networks:
+    axes = coupling_figures.plot_depth_profiles(depth, [*names, "surrogates, mean"])
+    axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
+    artifacts.write_figure(out, "anchor_depths", axes[0].figure)
 depth_p = pd.DataFrame(p_of_depth, names).clip(lower=least_p_few)
 print("p of the mean depth of the top neurons, family-wise over networks:")
 depth_p.round(3)
@@ -491,9 +500,10 @@ answers = meaning.feature_effects(
 )
 
 # %%
-ax = coupling_figures.plot_feature_effects(answers, level=level)
-ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
-artifacts.write_figure(out, "feature_effects", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_feature_effects(answers, level=level)
+    ax.set_title(f"What the top {top:.0%} of neurons answer to{note}")
+    artifacts.write_figure(out, "feature_effects", ax.figure)
 driving = meaning.top_words(
     activations, tokens, words, chosen_neurons, coupling_r, n=8, names=names
 )
@@ -528,10 +538,11 @@ coupled = explorer.Coupling(
     mask=brain.mask,
     note=note,
 )
-network, neuron = coupled.best
-figure = explorer.plot_neuron(coupled, network, neuron)
-artifacts.write_figure(out, "explorer", figure)
-explorer.explore(coupled, figure)
+if n_networks:
+    network, neuron = coupled.best
+    figure = explorer.plot_neuron(coupled, network, neuron)
+    artifacts.write_figure(out, "explorer", figure)
+explorer.explore(coupled, figure) if n_networks else None
 
 # %% [markdown]
 # The words are those at the neuron's highest activations, whatever the network does then;
@@ -606,6 +617,7 @@ least_p_half = surrogates.least_p(
     n_draws_subject, null_method=turning, n_times=clock.n_used // 2
 )
 n_q = n_neurons * (n_networks if fdr_over == "all" else 1)
+least_p_q = 1 / null.counts.sum(1).min() if n_networks else 1.0
 subjects_found = int((subject_largest >= subject_thresholds[:, None]).any(1).sum())
 reliable_found = int((halves["familywise_time"] <= level).sum())
 effects_p = answers[["familywise_surrogate", "familywise_shift"]].max(axis=1)
@@ -616,7 +628,7 @@ rows = [
     (
         "neurons, q",
         n_draws,
-        1 / null.counts.sum(1).min(),
+        least_p_q,
         n_q,
         (q <= level).any(1).sum(),
     ),
@@ -675,38 +687,48 @@ for name, table in tables.items():
 n_found = int(significant.any(1).sum())
 networks_found = np.array(names, object)[significant.any(0)].tolist()
 shown = ", ".join(networks_found[:4]) + (", ..." if len(networks_found) > 4 else "")
-if n_found:
+largest_r = float(np.abs(coupling_r).max(initial=0))
+if not n_networks:
+    lead = f"Stage 02 left no network for {n_neurons:,} neurons to follow."
+elif n_found:
     lead = (
         f"Neurons that follow a brain network beyond chance: {n_found:,} of "
-        f"{n_neurons:,}, in {len(networks_found)} of {n_networks} networks ({shown})"
+        f"{n_neurons:,}, in {len(networks_found)} of {n_networks} networks ({shown})."
     )
 else:
-    lead = f"No neuron of {n_neurons:,} follows a brain network, of {n_networks}"
-too_often = int(unheard["found"].sum()) > uncoupled.interval(len(unheard), level)[1]
-finding = (
-    f"{lead}; the largest |r| with the mean of {n_subjects} subjects"
-    f"{' (simulated)' if has_truth else ''} is {np.abs(coupling_r).max():.2f}, the "
-    f"family-wise threshold {threshold:.2f} ({null_method} null, {n_draws} draws). A "
-    f"neuron passes in {subjects_found} of {n_subjects} single subjects, and in the "
-    f"other half of the story neurons of {reliable_found} of {n_networks} networks "
-    f"come back."
-)
-if too_often:
-    print("the null finds too much in a story that was not heard: see above")
-    trusted = f"{finding} {uncoupled.verdict(unheard, level)}"
-else:
-    trusted = finding
-print(trusted)
+    lead = f"No neuron of {n_neurons:,} follows a brain network, of {n_networks}."
+of_chance = ""
+if n_networks:
+    of_chance = (
+        f" The largest |r| with the mean of {n_subjects} subjects is {largest_r:.2f}, "
+        f"the family-wise threshold {threshold:.2f} ({null_method} null, {n_draws} "
+        f"draws); a neuron passes in {subjects_found} of {n_subjects} single subjects, "
+        f"and neurons of {reliable_found} networks come back in the other half of the "
+        f"story."
+    )
+of_null = ""
+if int(unheard["found"].sum()) > uncoupled.interval(len(unheard), level)[1]:
+    of_null = f" {uncoupled.verdict(unheard, level)}"
+finding = f"{lead}{of_chance}{of_null}{' BOLD is simulated.' if has_truth else ''}"
+print(finding)
 
 # %%
-summary = {
+of_coupling = {}
+if n_networks:
+    of_coupling = {
+        "fwe_threshold": threshold,
+        "max_synchrony": largest_r,
+        "unheard_found": int(unheard["found"].sum()),
+        "unheard_total": len(unheard),
+    }
+of_counts = {
     "n_significant_neurons": n_found,
-    "fwe_threshold": threshold,
-    "max_synchrony": float(np.abs(coupling_r).max()),
     "n_layers_beyond_share": int((layer_p <= level).sum()),
-    "unheard_found": int(unheard["found"].sum()),
-    "unheard_total": len(unheard),
-} | of_truth
+}
 artifacts.finish_stage(
-    out, summary, params=settings, simulated=manifest02["simulated"], finding=trusted
+    out,
+    of_counts | of_coupling | of_truth,
+    params=settings,
+    simulated=manifest02["simulated"],
+    finding=finding,
 )

@@ -138,6 +138,10 @@ print(
     f"{n_subjects} subjects, {n_voxels:,} {unit_of_brain}, {n_networks} networks{note}"
 )
 print(f"models: {', '.join(depths)}")
+if not n_networks:
+    print(
+        "stage 02 left no network: voxels or regions are predicted, nothing is served"
+    )
 
 # %% [markdown]
 # The noise ceiling is what a perfect model could score in the test sets, given how much
@@ -365,14 +369,15 @@ if fresh:  # does any architecture that hears the words do as well?
         random_state=seed,
     )
     encoding_gain = encoding_gain.assign(gain_random=of_fresh.r - gained["r_base"])
-ax = coupling_figures.plot_beside_null(
-    encoding_gain.set_index("network"),
-    "gain",
-    "gain in held-out\ncorrelation (r)",
-    level=level,
-)
-ax.set_title(f"Networks that the model predicts beyond word timing{note}")
-artifacts.write_figure(out, "encoding_gain", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_beside_null(
+        encoding_gain.set_index("network"),
+        "gain",
+        "gain in held-out\ncorrelation (r)",
+        level=level,
+    )
+    ax.set_title(f"Networks that the model predicts beyond word timing{note}")
+    artifacts.write_figure(out, "encoding_gain", ax.figure)
 encoding_gain.round(3)
 
 # %% [markdown]
@@ -461,14 +466,15 @@ for name in shown_depths:
 of_model = in_cores["model"]
 
 # %%
-ax = coupling_figures.plot_overlap(
-    of_model.t,
-    of_model.p_familywise <= level,
-    names=names,
-    threshold=of_model.threshold,
-)
-ax.set_title(f"Atoms in the networks' cores{note}", loc="right")
-artifacts.write_figure(out, "atoms_in_networks", ax.figure)
+if n_networks:
+    ax = coupling_figures.plot_overlap(
+        of_model.t,
+        of_model.p_familywise <= level,
+        names=names,
+        threshold=of_model.threshold,
+    )
+    ax.set_title(f"Atoms in the networks' cores{note}", loc="right")
+    artifacts.write_figure(out, "atoms_in_networks", ax.figure)
 pd.DataFrame(
     {"p, all atoms together": of_model.p_networks, "q": of_model.q_networks}, names
 ).round(3)
@@ -556,13 +562,14 @@ for name in shown_depths:
     print(f"{name}: {n_serving} of {n_atoms} atoms serve a network")
 
 # %%
-axes = coupling_figures.plot_subgroups(
-    {name: one.counts for name, one in organised.items()},
-    {name: one.pool for name, one in organised.items()},
-    names,
-)
-axes[0].figure.suptitle(f"Neurons that serve each network{note}")
-artifacts.write_figure(out, "subgroups", axes[0].figure)
+if n_networks:
+    axes = coupling_figures.plot_subgroups(
+        {name: one.counts for name, one in organised.items()},
+        {name: one.pool for name, one in organised.items()},
+        names,
+    )
+    axes[0].figure.suptitle(f"Neurons that serve each network{note}")
+    artifacts.write_figure(out, "subgroups", axes[0].figure)
 
 # %% [markdown]
 # A column is a layer; the one at the right is the share over all layers, what every layer
@@ -572,12 +579,13 @@ artifacts.write_figure(out, "subgroups", axes[0].figure)
 organisation_table = pd.concat(
     [one.table for one in organised.values()], ignore_index=True
 )
-axes = coupling_figures.plot_organisation(
-    organisation_table,
-    {name: diversity[name]["effective_atoms"] for name in shown_depths},
-)
-axes[0].figure.suptitle(f"Diversity and consistency{note}")
-artifacts.write_figure(out, "organisation", axes[0].figure)
+if n_networks:
+    axes = coupling_figures.plot_organisation(
+        organisation_table,
+        {name: diversity[name]["effective_atoms"] for name in shown_depths},
+    )
+    axes[0].figure.suptitle(f"Diversity and consistency{note}")
+    artifacts.write_figure(out, "organisation", axes[0].figure)
 organisation_table[organisation_table["network"] == "mean"].round(3)
 
 # %% [markdown]
@@ -735,13 +743,15 @@ controls = {
 beside = [f"{said} {means[k]:.2f}" for k, said in controls.items() if k in means]
 lead = (
     f"Atoms and word timing predict the mean of {n_subjects} "
-    f"subjects{' (simulated)' if has_truth else ''} in held-out time at "
+    f"subjects in held-out time at "
     f"r = {means['model + word rate']:.2f}, word timing alone at "
     f"{means['word rate']:.2f} ({', '.join(beside)}; ceiling "
     f"{means['noise ceiling']:.2f}; means of {scored.sum():,} {unit_of_brain} "
     f"{where_scored})."
 )
-if predicted_names:
+if not n_networks:
+    of_gain = "Stage 02 left no network to gain"
+elif predicted_names:
     shown = ", ".join(predicted_names[:4]) + (
         ", ..." if len(predicted_names) > 4 else ""
     )
@@ -755,6 +765,7 @@ else:
 finding = (
     f"{lead} {of_gain} beyond {n_draws_encoding} rolled stories (family-wise); "
     f"{of_atoms} ({level * n_atoms:.1f} expected by chance)."
+    f"{' BOLD is simulated.' if has_truth else ''}"
 )
 print(finding)
 

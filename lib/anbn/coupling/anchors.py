@@ -43,7 +43,9 @@ def anchors(synchrony):
         Whether the network is that neuron's best, too.
     """
     size = np.abs(synchrony)
-    best_network = np.where(size.any(1), size.argmax(1), -1)
+    best_network = np.full(len(size), -1)
+    if size.shape[1]:
+        best_network = np.where(size.any(1), size.argmax(1), -1)
     best_neuron = strongest_neurons(synchrony, 1)[0]
     return best_network, best_neuron, best_network[best_neuron] == range(size.shape[1])
 
@@ -157,7 +159,8 @@ def depth_profile(synchrony, n_layers, *, top=0.01):
     """
     neurons = strongest_neurons(synchrony, max(1, round(top * len(synchrony))))
     layer = neurons // (len(synchrony) // n_layers)
-    of_layer = np.stack([np.bincount(k, minlength=n_layers) for k in layer.T])
+    of_layer = [np.bincount(k, minlength=n_layers) for k in layer.T]
+    of_layer = np.array(of_layer).reshape(-1, n_layers)
     edges, bins = np.arange(n_layers + 1) / n_layers, np.arange(N_BINS + 1) / N_BINS
     high = np.minimum(edges[1:, None], bins[1:])
     overlap = np.maximum(high - np.maximum(edges[:-1, None], bins[:-1]), 0) * n_layers
@@ -193,7 +196,8 @@ def depth_beside_chance(responses, timecourses, null, n_layers, *, top=0.01):
     found = depth_profile(found, n_layers, top=top)
     centres = (np.arange(N_BINS) + 0.5) / N_BINS
     p = inference.two_sided_max_p(found @ centres, null @ centres)
-    return np.vstack([found, null.mean((0, 1))]), p
+    by_chance = null.mean((0, 1)) if null.size else np.full(N_BINS, np.nan)
+    return np.vstack([found, by_chance]), p
 
 
 def between_models(
@@ -249,8 +253,9 @@ def between_models(
             depth = depth_profile(r, n_layers, top=top)
             best = strongest_neurons(r, max(1, round(top * len(r))))
             sign = np.sign(np.take_along_axis(r, best, 0)) / len(best)
-            pairs = zip(sign.T, best.T, strict=True)
-            signals = np.stack([signs @ unit[some] for signs, some in pairs], 1)
+            signals = np.empty((unit.shape[1], brain.shape[1]), np.float32)
+            for k, some in enumerate(best.T):
+                signals[:, k] = sign[:, k] @ unit[some]
             each.append((signals, depth.T, matching.correlate(clean.T, signals.T)))
         return [_same(a, b) for a, b in zip(*each, strict=True)]
 

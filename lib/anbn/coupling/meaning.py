@@ -287,6 +287,7 @@ def _contrasts(r, signs, members):
         squares = np.square(x).sum(2) - n * inside**2 - rest * outside**2
         variance = np.maximum(squares, 0) / max(member.shape[1] - 2, 1)
         found.append(np.stack([inside, outside, variance]) @ weights)
+    found = np.reshape(found, (len(members), 3, len(r)))
     inside, outside, variance = np.moveaxis(found, 1, 0)
     return inside, outside, np.sqrt(variance)
 
@@ -294,7 +295,10 @@ def _contrasts(r, signs, members):
 def _dealt(r, signs, coupled, rng, n_draws):
     """Differences with labels dealt anew; (n_draws, n_networks, n_features)."""
     n_units = coupled.shape[2]
-    counts, weights = map(np.stack, zip(*map(_weights, coupled), strict=True))
+    pairs = [_weights(member) for member in coupled]
+    counts, weights = (
+        np.reshape([pair[i] for pair in pairs], coupled.shape[:2]) for i in (0, 1)
+    )
     null, seed = np.zeros((n_draws, len(coupled), len(r))), int(rng.integers(2**63))
     for layer, n in enumerate(counts.T):
         of_layer = rng_of(seed, f"layer {layer}")
@@ -315,7 +319,7 @@ def _as_many(synchrony, coupled):
     """The neurons of largest |synchrony|, of each network as many as are coupled."""
     n = coupled.sum((1, 2))
     members = np.zeros((len(coupled), len(synchrony)), bool)
-    best = strongest_neurons(synchrony, max(1, n.max()))
+    best = strongest_neurons(synchrony, max(1, n.max(initial=0)))
     for member, neurons, some in zip(members, best.T, n, strict=True):
         member[neurons[:some]] = True
     return members.reshape(coupled.shape)

@@ -181,17 +181,19 @@ def atoms_in_networks(
     )
     rows = {}
     for measure, values in observed.items():
-        size, highest = np.abs(values).max(), np.abs(null[measure]).max((1, 2))
+        size = np.abs(values).max(initial=0)
+        highest = np.abs(null[measure]).max((1, 2), initial=0)
         p = float(matching.p_values(size, highest))
         row = {"largest": size, "null_95": np.quantile(highest, 0.95), "p": p}
         rows[measure] = row
+    highest_t = np.abs(null["t"]).max((1, 2), initial=0)
     p, familywise = p_values(observed["t"], null["t"])
     of_networks, q = network_p_values(observed["t"], null["t"])
     return Overlap(
         t=observed["t"],
         p=p,
         p_familywise=familywise,
-        threshold=float(np.quantile(np.abs(null["t"]).max((1, 2)), 1 - level)),
+        threshold=float(np.quantile(highest_t, 1 - level)),
         p_networks=of_networks,
         q_networks=q,
         largest=pd.DataFrame(rows).T,
@@ -224,8 +226,9 @@ def p_values(observed, null):
         n_draws).
     """
     size, null = np.abs(observed), np.abs(null)
-    most = null.max(2, keepdims=True), null.max((1, 2), keepdims=True)
-    return tuple(matching.p_values(size, highest) for highest in most)
+    of_atom = null.max(2, keepdims=True, initial=0)
+    of_all = of_atom.max(1, keepdims=True)
+    return matching.p_values(size, of_atom), matching.p_values(size, of_all)
 
 
 def network_p_values(observed, null):
@@ -256,6 +259,8 @@ def serve(strength, significant):
     for none.
     """
     size = np.where(significant, np.abs(strength), -1.0)
+    if not size.shape[1]:
+        return np.full(len(size), -1)
     return np.where(significant.any(1), size.argmax(1), -1)
 
 
@@ -282,7 +287,9 @@ def subgroups(codes, serves, n_layers, n_networks):
         best = np.where(size > largest, k, best)
         largest = np.maximum(size, largest)
     by_layer = np.where(best >= 0, serves[best], -1).reshape(n_layers, -1)
-    counts = np.stack([(by_layer == k).sum(1) for k in range(n_networks)])
+    counts = np.zeros((n_networks, n_layers), int)
+    for k in range(n_networks):
+        counts[k] = (by_layer == k).sum(1)
     return counts, (best >= 0).reshape(n_layers, -1).sum(1)
 
 

@@ -89,7 +89,7 @@ def reliability(
     first = of_splits.permuted(order, axis=1) < n_subjects // 2
     weights = [half / half.sum(1)[:, None] for half in (first, ~first)]
     others = [np.tensordot(w, _z(timecourses), 1).swapaxes(0, 1) for w in weights]
-    others = [side.reshape(n_times, -1) for side in others]
+    others = [side.reshape(n_times, N_SPLITS * n_networks) for side in others]
     pairs = {"subjects": ([slice(None)] * 2, others), "time": (parts, later)}
     columns = {}
     about = (confounds, tr, high_pass, run_lengths)
@@ -98,7 +98,8 @@ def reliability(
         aa, ab, bb = _grams(responses, parts, bases)
         a, b = map(timeseries.residuals, sides, bases)
         left = ab.T @ a / np.sqrt((a * (aa @ a)).sum(0))
-        r = _correlate(left, b, bb).reshape(-1, n_networks)
+        n_splits = N_SPLITS if name == "subjects" else 1
+        r = _correlate(left, b, bb).reshape(n_splits, n_networks)
         options = {"null_method": null_method, "run_lengths": lengths[1]}
         coloured = surrogates.before_projection(b, bases[1], lengths[1])
         null = []

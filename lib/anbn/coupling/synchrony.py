@@ -175,7 +175,7 @@ def _meet(units, brain, counts, buffer, n_layers=None, cut=None):
         beyond = torch.zeros(n_layers, brain.shape[1], device=units.device)
         layer = torch.arange(len(units), device=units.device) * n_layers // len(units)
         limits = torch.as_tensor(cut, dtype=torch.float32, device=units.device)
-        limits = limits.repeat(brain.shape[1] // len(limits))
+        limits = limits.repeat(brain.shape[1] // max(len(limits), 1))
     for begin in range(0, len(units), N_ROWS):
         block = units[begin : begin + N_ROWS]
         r = torch.mm(block, brain, out=buffer[: len(block), : brain.shape[1]]).abs_()
@@ -194,7 +194,7 @@ def _histograms(r, n_networks):
     """Counts of |r| for each network, whose columns come in turn."""
     # float32 products may exceed 1 in the last digit
     bins = (r * N_BINS).long().clamp_(max=N_BINS - 1)
-    bins += N_BINS * (torch.arange(r.shape[1], device=r.device) % n_networks)
+    bins += N_BINS * (torch.arange(r.shape[1], device=r.device) % max(n_networks, 1))
     counts = torch.bincount(bins.ravel(), minlength=n_networks * N_BINS)
     return counts.reshape(n_networks, N_BINS).cpu()
 
@@ -370,7 +370,10 @@ def familywise_threshold(maxima, *, level=0.05, by_network=False):
     Returns
     -------
     threshold : float, or array of shape (n_networks,)
+        Infinity where there are no networks.
     """
+    if not maxima.shape[1] and not by_network:
+        return float("inf")
     highest = np.sort(maxima if by_network else maxima.max(1), axis=0)
     # the data count as one draw: (1 + n) draws
     rank = int(np.ceil((1 - level) * (len(highest) + 1))) - 1
@@ -396,9 +399,11 @@ def familywise_p(synchrony, maxima, *, by_network=False):
     """
     size = np.abs(np.asarray(synchrony))
     if not by_network:
-        return _reached(size, maxima.max(1))
-    columns = zip(np.moveaxis(size, -1, 0), maxima.T, strict=True)
-    return np.stack([_reached(one, null) for one, null in columns], -1)
+        return _reached(size, maxima.max(1, initial=0))
+    p = np.empty(size.shape)
+    for k, null in enumerate(maxima.T):
+        p[..., k] = _reached(size[..., k], null)
+    return p
 
 
 def _reached(size, null):
@@ -446,7 +451,8 @@ def layer_shares(synchrony, n_layers, cut):
     shares : array of shape (n_layers, n_networks)
     """
     size = np.abs(np.asarray(synchrony))
-    return (size >= cut).reshape(n_layers, -1, size.shape[1]).mean(1)
+    n_units = len(size) // n_layers
+    return (size >= cut).reshape(n_layers, n_units, size.shape[1]).mean(1)
 
 
 def false_discovery_q(synchrony, counts, *, over="network"):

@@ -137,7 +137,7 @@ def false_findings(
         largest = largest.reshape(n_data, n_networks)
         maxima = drawn.maxima.reshape(n_draws, n_data, n_networks)
         for i, name in enumerate(names):
-            p = float(synchrony.familywise_p(largest[i].max(), maxima[:, i]))
+            p = float(synchrony.familywise_p(largest[i].max(initial=0), maxima[:, i]))
             own = synchrony.familywise_p(largest[i], maxima[:, i], by_network=True)
             own = int((own <= level).sum())
             rows.append((version, name, p, p <= level, own, n_networks))

@@ -108,6 +108,8 @@ def max_p(values):
     -------
     p : array of shape (n_masks,)
     """
+    if not len(values):
+        return np.empty(0)
     n = min(map(len, values))
     pooled = np.stack([v[:n] for v in values])
     middle, spread = pooled.mean(1, keepdims=True), pooled.std(1, keepdims=True)
