@@ -12,6 +12,10 @@ LOW = {
         "n_draws": "the group's null",
         "n_draws_subject": "each subject's null",
     },
+    "03b_functional_organisation": {
+        "n_draws": "atoms in the networks' cores",
+        "n_draws_encoding": "the gain over rolled stories",
+    },
     "04_key_neuron_masking": {"n_draws": "the controls of a mask"},
     "02b_model_networks": {"n_draws_null": "recurrence and other nulls"},
     "04c_cutting_out": {"n_draws": "random scores"},
