@@ -141,7 +141,9 @@ def encoding_map(size):
 @case(coupling.plot_surface)
 def surface(size):
     if size.holes:
-        yield coupling.plot_surface(maps(size, 1)[0], mask(), "gain, t")
+        yield coupling.plot_surface(
+            maps(size, 1)[0], mask(), "gain, t (simulated BOLD)"
+        )
 
 
 @case(coupling.plot_subject_synchrony)

@@ -42,7 +42,7 @@ def plot_subject_synchrony(largest, thresholds, names, ax=None):
         (~beyond, "0.6", "below it"),
     ):
         ax.scatter(
-            largest[passed], y[passed], size[passed],
+            largest[passed], y[passed], size[passed] if passed.any() else 30,
             color=colour, lw=0, label=label, rasterized=True,
         )  # fmt: skip
     low, high = np.nanmin(thresholds), np.nanmax(thresholds)
@@ -52,7 +52,6 @@ def plot_subject_synchrony(largest, thresholds, names, ax=None):
     else:
         ax.axvline(low, color="0.8", lw=3, zorder=0, label=label)
     rows.name(ax)
-    ax.set_xlim(left=0)
     ax.set_xlabel("largest |synchrony| (r)")
     legend_beside(ax, title=f"{n} subject{'s' * (n > 1)}")
     return ax
@@ -75,10 +74,13 @@ def plot_beside_null(table, value, label, ax=None, *, p="p", level=0.05):
     rows.marks(ax, table["null_95"], "k", "null, 95 %")
     passed = (table[p] <= level).to_numpy()
     highest = np.fmax(np.fmax(observed, table["null_95"].to_numpy(float)), 0)
+    size = rows.sized(60, 4)[passed] if passed.any() else 60
+    label_of_stars = (
+        f"p at most {level:g}, family-wise:\n{passed.sum()} of {len(table)}"
+    )
     ax.scatter(
-        highest[passed], rows.y[passed], rows.sized(60, 4)[passed],
-        color="k", marker="$*$", zorder=3, label=f"p at most {level:g}, family-wise:\n"
-        f"{passed.sum()} of {len(table)}",
+        highest[passed], rows.y[passed], size,
+        color="k", marker="$*$", zorder=3, label=label_of_stars,
     )  # fmt: skip
     # room for the stars
     ax.margins(x=0.06)
@@ -433,9 +435,9 @@ def plot_surface(values, mask, label):
         )
     sides = "left, lateral", "right, lateral", "left, medial", "right, medial"
     for ax, side in zip(figure.axes, sides, strict=False):
-        ax.set_title(side, fontsize=9)
+        ax.set_title(side, fontsize=9, y=0.86)  # below the figure's own
     bar = figure.axes[-1]
-    bar.set_ylabel(label, rotation=0, ha="right", va="center")
+    bar.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     return figure
 
 
@@ -525,5 +527,7 @@ def plot_score_distribution(
     ax.set_yticks(range(1, len(spread) + 1), labels, parse_math=False)
     ax.axvline(0, color="0.5", lw=0.8)
     ax.xaxis.set_major_locator(MaxNLocator(7))
-    ax.set_xlabel(f"{label}: quartiles, 5-95 % of {len(spread[-1])} places")
+    ax.set_xlabel(
+        f"{label}:\nquartiles and 5-95 % of {len(spread[-1])} voxels or regions"
+    )
     return ax

@@ -108,7 +108,9 @@ def plot_recurrence(counts, null, n_individual, ax=None):
     ax.bar(x, counts, color=COLOURS[0], width=0.7, label="found")
     if len(null):
         high, label = np.nanpercentile(null, 95, axis=0), "null, 95 %"
-        ax.hlines(high, x - 0.45, x + 0.45, color="k", lw=2.5, label=label)
+        ends = x - 0.45, x + 0.45
+        # at 0, too, it is seen whole
+        ax.hlines(high, *ends, color="k", lw=2.5, label=label, clip_on=False)
     ax.set(xlabel="model network", ylim=(0, None), xlim=(-0.7, len(counts) - 0.3))
     ax.set_ylabel(f"matches among {n_individual}\nnetworks of slices")
     style.whole_numbers(ax.xaxis)
