@@ -80,7 +80,7 @@ def plot_beside_null(table, value, label, ax=None, *, p="p", level=0.05):
     )
     ax.scatter(
         highest[passed], rows.y[passed], size,
-        color="k", marker="$*$", zorder=3, label=label_of_stars,
+        color="k", marker=(6, 2), zorder=3, label=label_of_stars,
     )  # fmt: skip
     # room for the stars
     ax.margins(x=0.06)
