@@ -46,9 +46,10 @@ def inputs():
             raise ParamError(f"{path}: {error}") from error
         if not begun:
             continue
-        if begun != [path.stem]:
+        other = next((stage for stage in begun if stage != path.stem), None)
+        if other:
             raise ParamError(
-                f"{path} begins the stage {begun[0]!r}: a stage is called like its "
+                f"{path} begins the stage {other!r}: a stage is called like its "
                 f"file. Write begin_stage(study, {path.stem!r})."
             )
         number = stage_number(path.stem)
