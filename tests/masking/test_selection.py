@@ -32,23 +32,23 @@ NAMES = ["Visual", "Language", "Auditory"]
 def test_networks(members):
     chosen = selection.stable(members, np.array([True, False, True]))
     assert np.array_equal(chosen, members[0] | members[2])
-    means = pd.DataFrame({"wiki": [1.0, 0.2, 0.9], "code": [-1.0, 0.8, 0.1]})
-    chosen = selection.of_domain(members, means, pd.Series([0.01, 0.01, 0.3]), "wiki")
+    answers = pd.DataFrame(
+        {"mean wiki": [1.0, 0.2, 0.9], "mean code": [-1.0, 0.8, 0.1]}
+    )
+    answers["q"] = [0.01, 0.01, 0.3]
+    chosen = selection.of_domain(members, answers, "wiki")
     assert np.array_equal(chosen, members[0])  # the third favours it, but by chance
 
 
 def test_no_network_of_a_kind_is_a_result(members):
     assert not selection.stable(members, np.zeros(3, bool)).any()
-    means, q = (
-        pd.DataFrame({"wiki": [1.0] * 3, "code": [0.0] * 3}),
-        pd.Series([0.01] * 3),
-    )
-    assert not selection.of_domain(members, means, q, "code").any()
+    answers = pd.DataFrame({"mean wiki": [1.0] * 3, "mean code": 0.0, "q": 0.01})
+    assert not selection.of_domain(members, answers, "code").any()
     # stage 02b found no network at all
     none, nothing = members[:0], np.zeros(0, bool)
     for chosen in (
         selection.stable(none, nothing),
-        selection.of_domain(none, pd.DataFrame(), q[:0], "code"),
+        selection.of_domain(none, answers[:0], "code"),
     ):
         assert chosen.shape == SHAPE and not chosen.any()
 
@@ -140,11 +140,7 @@ def test_highest(rng):
 
 
 def test_what_cannot_be_chosen_is_told(members, arrays):
-    means, q = (
-        pd.DataFrame({"wiki": [1.0] * 3, "code": [0.0] * 3}),
-        pd.Series([0.01] * 3),
-    )
-
+    answers = pd.DataFrame({"mean wiki": [1.0] * 3, "mean code": 0.0, "q": 0.01})
     for message, call in [
         (r"'mine' has shape \(4, 9\), .* \(4, 10\)", np.ones((4, 9), bool)),
         ("'mine' is of type float64, expected bool", np.ones(SHAPE)),
@@ -152,7 +148,7 @@ def test_what_cannot_be_chosen_is_told(members, arrays):
         ("'mine' holds all of 40 neurons", np.ones(SHAPE, bool)),
         (
             r"'cod' \(did you mean 'code'\?\)",
-            lambda: selection.of_domain(members, means, q, "cod"),
+            lambda: selection.of_domain(members, answers, "cod"),
         ),
         (
             r"no brain networks .*'Languag' \(did",
