@@ -178,9 +178,7 @@ print(
 of_domain = []
 if "domain" in sources:
     answers = pd.read_parquet(extracted / "data" / "model.parquet")
-    means = answers.filter(like="mean ")
-    means.columns = means.columns.str.removeprefix("mean ")
-    chosen = selection.of_domain(members, means, answers["q"], domain)
+    chosen = selection.of_domain(members, answers, domain)
     of_domain.append(selection.Mask(f"networks of {domain}", kind, chosen))
 
 # %% [markdown]

@@ -1,6 +1,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -49,3 +50,19 @@ def test_activations_that_overflow(llama, text, rng):
     options = {"window": 16, "stride": 16, "rng": rng}
     with pytest.raises(ValueError, match=r"hidden activations hold NaN .* float32"):
         calibration.calibrate(broken, tokens, ["hidden"], **options)
+
+
+def test_some_text_is_whole_documents_spread_over_it():
+    tokens = pd.DataFrame({"id": range(100), "document": np.repeat(range(10), 10)})
+    some = calibration.some_text(tokens, 50)
+    assert some["document"].unique().tolist() == [0, 2, 4, 6, 8]
+    assert some.groupby("document").size().eq(10).all()
+    assert len(calibration.some_text(tokens, 1000)) == 100
+
+
+def test_what_stands_where_neurons_are_silenced(rng):
+    mean, samples = rng.random((1, 24)), rng.random((5, 1, 24))
+    usual = {"hidden": calibration.Calibration(*[mean] * 5, mean[:, 0], samples)}
+    assert calibration.stand_ins(usual, "zero") == {"hidden": None}
+    assert calibration.stand_ins(usual, "mean")["hidden"] is mean
+    assert calibration.stand_ins(usual, "resample")["hidden"] is samples

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from anbn.masking import controls
+from anbn.masking import calibration, controls, pruning, selection
 
 
 @pytest.fixture
@@ -15,7 +15,9 @@ def test_controls_are_matched(sizes, rng):
     mask[3, np.argsort(sizes[3])[-60:-20]] = True
     among = sizes < np.sort(sizes.ravel())[-5]
     quantities = {"variance": sizes, "contribution": 1 / sizes}
-    drawn = controls.draw(mask, quantities, rng, n_draws=20, among=among)
+    drawn = controls.draw(
+        mask, quantities, name="mine", seed=0, n_draws=20, among=among
+    )
     assert list(drawn) == ["per layer", "uniform", "variance", "contribution"]
     for name, draws in drawn.items():
         assert len(draws) == 20 and (draws[0] != draws[1]).any()
@@ -70,17 +72,54 @@ def test_too_few_neurons_are_named(rng):
         controls.uniform(mask, rng, among=among)
 
 
-def test_draws_repeat_with_their_seed(sizes):
-    mask = sizes > np.quantile(sizes, 0.9)
-    a, b = (
-        controls.draw(mask, {"variance": sizes}, np.random.default_rng(3), n_draws=2)
-        for _ in range(2)
-    )
-    assert all(
-        np.array_equal(x, y)
-        for name in a
-        for x, y in zip(a[name], b[name], strict=True)
-    )
+def equal(a, b):
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
+
+
+def test_a_draw_hangs_on_its_own_name_alone(sizes, rng):
+    mask, other = (sizes > np.quantile(sizes, share) for share in (0.9, 0.8))
+    among = sizes < np.quantile(sizes, 0.99)
+    masks = [
+        selection.Mask("other", "ffn_out", other),
+        selection.Mask("networks", "hidden", mask),
+        selection.Mask("networks, massive out", "hidden", mask & among, among),
+    ]
+    quantities = {"ffn_out": {"variance": sizes}, "hidden": {"variance": sizes}}
+    options = {"seed": 3, "random_share": 0.1}
+    every = controls.of_masks(masks, quantities, n_draws=4, **options)
+    assert list(every["networks"]) == ["per layer", "uniform", "variance", "random 10%"]
+    assert list(every["other"]) == ["per layer", "uniform", "variance"]
+    assert {m.sum() for m in every["networks"]["random 10%"]} == {120}
+    # fewer draws, fewer masks, another order, nothing matched: the same ones
+    fewer = controls.of_masks(masks[:0:-1], {}, n_draws=2, **options)
+    for group, drawn in fewer.items():
+        assert set(drawn) == set(every[group]) - {"variance"}
+        for name, draws in drawn.items():
+            assert equal(draws, every[group][name][:2])
+    alone = controls.draw_per_layer(mask, name="networks", seed=3, n_draws=4)
+    assert equal(alone, every["networks"]["per layer"])
+    for other in ({"seed": 4, "name": "networks"}, {"seed": 3, "name": "network"}):
+        drawn = controls.draw_per_layer(mask, n_draws=4, **other)
+        assert not equal(drawn, alone)
+    table = controls.balance_of_masks(masks, every, quantities)
+    row = table.loc[("variance", f"networks ({mask.sum()})")]
+    expected = controls.balance(mask, every["networks"], quantities["hidden"])
+    assert row["per layer"] == expected.loc["per layer", "variance"]
+    assert controls.balance_of_masks([], {}, {}).empty
+
+
+def test_sizes_of_some_layers(llama, rng):
+    values = rng.random((1, 24)).astype(np.float32)
+    usual = calibration.Calibration(*[values] * 5, values[:, 0], values[None])
+    ids = np.arange(1, 9)
+    usual = {"hidden": usual, "qk": usual, "attn_out": usual}
+    found = controls.sizes(llama.model, usual, ids=ids, layers=[1])
+    assert [list(found[k]) for k in ("hidden", "qk")] == [
+        ["variance", "contribution"],
+        ["variance"],
+    ]
+    norms = pruning.output_norms(llama.model, "attn_out", ids=ids)[[1]]
+    np.testing.assert_allclose(found["attn_out"]["contribution"], values * norms)
 
 
 def test_published_control_is_a_share_without_the_mask(rng):

@@ -238,10 +238,91 @@ def test_what_was_not_measured_alike_is_refused(rng, change, message):
         damage.compare_all(table, rng=rng)
 
 
-def test_specificity_needs_domains(rng):
-    table = table_of(rng, {"a": 1.0}, n_draws=3)
-    with pytest.raises(damage.DamageError, match=r"evaluation_corpora.*found wiki"):
-        damage.specificity_all(table[table["domain"] == "wiki"], "per layer", rng=rng)
+def test_nothing_to_compare_leaves_empty_tables(rng):
+    table = table_of(rng, {"a": 1.0}, n_draws=3, n=5)
+    one = table[table["domain"] == "wiki"]
+    special = damage.specificity_all(one, "per layer", rng=rng)
+    whole = damage.specificity_all(table, "per layer", rng=rng)
+    assert len(special) == 0 and set(special) == set(whole)
+    matrix = damage.domain_matrix(one)
+    assert damage.stars(special, matrix).to_numpy().tolist() == [[False]]
+    intact = table[table["group"] == "intact"]
+    found = damage.compare_all(intact, rng=rng)
+    assert len(found) == 0 and set(found) == set(damage.compare_all(table, rng=rng))
+    assert damage.by_share(damage.perplexity(intact), 100).empty
+
+
+def test_a_mask_has_the_same_intervals_whatever_is_beside_it(rng):
+    """To the last bit, but for what is corrected over masks."""
+    table = table_of(rng, {"a": 0.6, "b": 0.1}, n_draws=5)
+    other = pd.concat([table[table["group"] == g] for g in ("intact", "b")])
+    both, alone = (
+        damage.compare_all(t, rng=np.random.default_rng(1)).set_index("group")
+        for t in (table, other)
+    )
+    columns = [c for c in both if c not in ("p_holm", "p_fwe")]
+    assert both.loc["b", columns].equals(alone.loc["b", columns])
+    both, alone = (
+        damage.perplexity(t, rng=np.random.default_rng(1)).set_index(["group", "draw"])
+        for t in (table, other)
+    )
+    columns = ["low", "high"]
+    assert both.loc["b"].equals(alone.loc["b"])
+    both, alone = (
+        damage.specificity_all(t, "per layer", rng=np.random.default_rng(1))
+        for t in (table, other)
+    )
+    columns = ["low", "high", "p", "difference"]
+    np.testing.assert_array_equal(
+        both.loc[both["group"] == "b", columns], alone[columns]
+    )
+
+
+def test_stars_are_the_special_cells(rng):
+    effects = {"special": 0.3} | {f"null {k}": None for k in range(4)}
+    table = table_of(rng, effects, n_each=8, special=["math"], sd=0.05)
+    special = damage.specificity_all(table, "per layer", rng=rng)
+    stars = damage.stars(special, damage.domain_matrix(table))
+    assert np.argwhere(stars).tolist() == [[0, DOMAINS.index("math")]]
+
+
+def test_lines_by_share(rng):
+    few, many = (table_of(rng, {"a": n / 10}, n_draws=5, n=n) for n in (5, 20))
+    table = pd.concat([few, many[many["group"] != "intact"]])
+    each = damage.perplexity(table)
+    lines = damage.by_share(each, 100).set_index(["group", "share"])
+    assert lines.index.tolist() == [
+        ("a", 0.05),
+        ("a: random per layer", 0.05),
+        ("a", 0.2),
+        ("a: random per layer", 0.2),
+    ]
+    draws = each[(each["control"] != "") & (each["n"] == 20)]["perplexity"]
+    row = lines.loc[("a: random per layer", 0.2)]
+    assert row["perplexity"] == draws.median()
+    assert (row["low"], row["high"]) == (draws.min(), draws.max())
+
+
+def test_criteria_beside_random_scores(rng):
+    """Random scores are the draws of a group; shares that were not drawn are left."""
+    table = table_of(rng, {"good": 0.0}, n_draws=5, n=10)
+    intact, good = (table[table["group"] == name] for name in ("intact", "good"))
+    drawn = good[good["control"] != ""].assign(group="random", control="", n=12)
+    good = good[good["control"] == ""]
+    bare = pd.concat([intact, good, good.assign(n=30)])
+    table = pd.concat([bare, drawn])
+    share_of = {("good", 10): 0.1, ("good", 30): 0.3, ("random", 12): 0.1}
+    (row,) = damage.compare_with_random(table, share_of, rng=rng).itertuples()
+    assert (row.group, row.control, row.n, row.share) == ("good", "random", 10, 0.1)
+    assert row.n_draws == 5 and row.p == 1 / 6
+    lines = damage.with_range(damage.perplexity(table), "random")
+    assert lines["group"].tolist() == ["intact", "good", "good", "random"]
+    values = damage.perplexity(drawn.assign(control="x"))["perplexity"]
+    last = lines.iloc[-1]
+    assert last["perplexity"] == pytest.approx(np.median(values))
+    assert (last["low"], last["high"]) == pytest.approx((values.min(), values.max()))
+    assert len(damage.with_range(damage.perplexity(bare), "random")) == 3
+    assert len(damage.compare_with_random(bare, {("good", 10): 0.1}, rng=rng)) == 0
 
 
 def test_interval_of_many_documents_is_the_percentiles(rng):

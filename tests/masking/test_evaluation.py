@@ -4,9 +4,9 @@ import pytest
 import torch
 from families import FAMILIES, make
 
-from anbn.masking import evaluation, intervene
+from anbn.masking import controls, damage, evaluation, intervene, selection
 from anbn.masking.evaluation import Trial
-from anbn.models import forward, neurons
+from anbn.models import forward, loading, neurons
 from anbn.models.loading import LanguageModel
 from anbn.models.structure import find_blocks
 
@@ -45,9 +45,7 @@ def test_models_that_predict_nothing_are_refused(llama, bert, tokens, documents)
         evaluation.by_document(bert, tokens)
     tokens = tokens.assign(id=tokens["id"] % len(llama.tokenizer))
     every = np.ones((2, 24), bool)
-    loud = evaluation.trials(
-        "loud", "hidden", every, action="amplify", options={"factor": 1e38}
-    )
+    loud = evaluation.trials("loud", "hidden", every, action="amplify", factor=1e38)
     with pytest.raises(evaluation.EvaluationError, match="first under mask 'loud' in"):
         evaluation.measure(llama, tokens, documents, loud)
 
@@ -121,6 +119,44 @@ def test_table_of_trials(tokenizer, tokens, documents, rng):
         )
 
 
+@pytest.mark.parametrize("name", CAUSAL)
+def test_stand_ins_hang_on_document_and_position(name, tokenizer, tokens, documents):
+    """Not on what is in a batch, its padding, or other trials."""
+    language_model, rng = on(name, tokenizer), np.random.default_rng(5)
+    shape = neurons.count_neurons(language_model.model, "ffn_out")
+    samples = rng.normal(size=(50, *shape)).astype(np.float32)
+    masks = [rng.random(shape) < 0.3 for _ in range(3)]
+    drawn = {"per layer": masks[1:]}
+    trials = evaluation.trials("a", "ffn_out", masks[0], drawn, to=samples, seed=1)
+    keep = {"action": "keep", "to": samples, "seed": 1}
+    trials += evaluation.trials("a", "ffn_out", masks[0], **keep)
+
+    def nll(trials, **options):
+        given = language_model, tokens, documents, trials
+        found = evaluation.measure(*given, **options).query("group != 'intact'")
+        return found["nll"].to_numpy().reshape(len(trials), -1)
+
+    alone, together = nll(trials, batch_size=1), nll(trials, batch_size=16)
+    np.testing.assert_allclose(alone, together, rtol=1e-5)
+    np.testing.assert_array_equal(nll(trials[1:2], batch_size=1)[0], alone[1])
+    other = evaluation.trials("b", "ffn_out", masks[0], to=samples, seed=1)
+    assert (np.abs(nll(other, batch_size=1)[0] - alone[0]) > 1e-4).any()
+
+
+def test_the_same_document_gets_the_same_stand_ins(tokenizer, tokens, documents, rng):
+    language_model = on("llama", tokenizer)
+    mask = rng.random((3, 24)) < 0.5
+    samples = rng.normal(size=(50, 3, 24)).astype(np.float32)
+    trials = evaluation.trials("a", "ffn_out", mask, to=samples, seed=1)
+    every = evaluation.measure(language_model, tokens, documents, trials)
+    last = evaluation.measure(
+        language_model, tokens[tokens["document"] > 2], documents, trials
+    )
+    both = every.merge(last, on=["group", "document"])
+    assert len(both) == 4
+    np.testing.assert_allclose(both["nll_x"], both["nll_y"], rtol=1e-5)
+
+
 def test_masks_of_some_layers(tokenizer, tokens, documents, rng):
     language_model = on("qwen2", tokenizer)
     mask = rng.random((1, 40)) < 0.5
@@ -131,3 +167,38 @@ def test_masks_of_some_layers(tokenizer, tokens, documents, rng):
     trials = [Trial("one", "ffn_hidden", whole)]
     wanted = evaluation.measure(language_model, tokens, documents, trials)
     pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+
+
+def test_models_without_a_causal_head_are_told_what_is_needed(monkeypatch):
+    def refuse(*_, head, **__):
+        raise loading.ModelError(f"it has no {head} head.")
+
+    monkeypatch.setattr(loading, "load_model", refuse)
+    with pytest.raises(
+        evaluation.EvaluationError, match=r"no causal head\. .*stage 01"
+    ):
+        evaluation.load_causal("bert", device="cpu", dtype="float32")
+
+
+def test_measured_and_compared_in_one(tokenizer, tokens, documents, rng):
+    language_model = on("llama", tokenizer)
+    masks = [
+        selection.Mask("a", "ffn_out", rng.random((3, 24)) < 0.3),
+        selection.Mask("b", "ffn_hidden", rng.random((3, 40)) < 0.3),
+    ]
+    drawn = controls.of_masks(masks, {}, seed=0, n_draws=3, random_share=0.1)
+    instead = {"ffn_out": None, "ffn_hidden": np.zeros((3, 40), np.float32)}
+    trials = evaluation.trials_of_masks(masks, drawn, instead, seed=0)
+    assert len(trials) == 2 * 7 and trials[7].n == masks[1].neurons.sum()
+    given = language_model, tokens, documents
+    found = damage.measure_and_compare(*given, trials, rng=rng, batch_size=2)
+    pd.testing.assert_frame_equal(
+        found.by_document, evaluation.measure(*given, trials, batch_size=2)
+    )
+    each = damage.perplexity(found.by_document)
+    assert found.base == each["perplexity"][0]
+    np.testing.assert_array_equal(found.by_mask["perplexity"], each["perplexity"])
+    assert found.comparisons["control"].tolist() == ["per layer", "uniform"] * 2
+    nothing = damage.measure_and_compare(*given, [], rng=rng)
+    assert nothing.base == pytest.approx(found.base) and len(nothing.by_mask) == 1
+    assert nothing.comparisons.empty

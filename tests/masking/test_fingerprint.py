@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse, stats
@@ -227,7 +228,7 @@ def test_windows_keep_to_documents_and_come_once(llama, tokens, monkeypatch):
 
 
 def test_what_cannot_be_fine_tuned(llama, tokens):
-    with pytest.raises(FingerprintError, match=r"1 windows of 16 .*calibration_tokens"):
+    with pytest.raises(FingerprintError, match=r"1 windows of 16 .*tune_tokens"):
         fingerprint.fine_tuned(llama, tokens.iloc[:20], **STEPS)
     broken = fingerprint.noised(llama, 0, np.random.default_rng(0))
     broken.model.lm_head.weight[0] = torch.inf
@@ -284,6 +285,54 @@ def test_likeness_is_that_of_scipy(rng):
     ]
     best = table.loc[(0, "best"), "likeness"]
     assert best == pytest.approx(np.max(rho, axis=1).mean())
+
+
+def test_a_models_null_is_the_same_whatever_is_beside_it(fingerprints):
+    def null(names):
+        some = {name: fingerprints[name] for name in names}
+        rng = np.random.default_rng(2)
+        table = fingerprint.compare_models(some, "ours", ["near"], rng=rng)
+        return table[table["model"] == "other"].reset_index(drop=True)
+
+    every, alone = null(fingerprints), null(["ours", "other"])
+    pd.testing.assert_frame_equal(every, alone, check_exact=True)
+
+
+def test_models_without_networks_are_left_out(llama, rng, monkeypatch):
+    fitting, texts = some_texts(rng, 5), some_texts(rng, 4)
+
+    def without(model, *_):
+        raise fingerprint.NoNetworksError("it has none")
+
+    monkeypatch.setattr(fingerprint, "fingerprint", without)
+    given = fitting, texts, 3
+    found, left_out = fingerprint.of_models({"itself": llama}, *given)
+    assert found == {} and left_out == {"itself": "it has none"}
+    table = fingerprint.compare_models(found, "itself", [], rng=rng)
+    assert len(table) == 0 and list(table) == list(fingerprint.COLUMNS)
+    monkeypatch.setattr(fingerprint.loading, "load_model", lambda *_, **__: llama)
+    monkeypatch.setattr(fingerprint, "fingerprint", lambda *_: [1])
+    specs = {"cut": ("there/cut", None), "a/b": ("a/b", None), "random": ("x", 0)}
+    found, left_out = fingerprint.of_strangers(specs, *given, taken=["cut"])
+    assert list(found) == ["unrelated cut", "a b", "random"] and left_out == {}
+
+
+def test_texts_to_fit_on_and_to_compare_on(tmp_path):
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for path in paths:
+        documents = [f"{path.stem}{i} " + "word " * 50 for i in range(6)]
+        path.write_text("\n\n".join(documents))
+    sizes = {"n_fitting": 2, "n_compared": 3, "n_words": 20}
+    fitting, compared = fingerprint.two_sets(paths, **sizes)
+    assert [text.split()[0] for text in fitting] == ["a0", "a1", "b0", "b1"]
+    assert [text.split()[0] for text in compared] == [
+        "a2",
+        "a3",
+        "a4",
+        "b2",
+        "b3",
+        "b4",
+    ]
 
 
 def test_likeness_of_too_few_words(rng):

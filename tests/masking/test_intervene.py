@@ -49,6 +49,59 @@ def test_resampling_gives_each_token_another_token(llama, rng):
     assert set(shown[1, 0, :, 5]) <= set(samples[:, 1, 5])
 
 
+@pytest.mark.parametrize("name", CAUSAL)
+def test_resampling_is_the_same_with_a_cache_and_beside_padding(name):
+    """What stands in hangs on all that was read, whatever the pass it was read in."""
+    model, rng = make(name), np.random.default_rng(1)
+    shape = neurons.count_neurons(model, "attn_out")
+    mask = rng.random(shape) < 0.5
+    samples = rng.normal(size=(50, *shape)).astype(np.float32)
+
+    def silenced():
+        rng = np.random.default_rng(2)
+        return intervene.silence(model, mask, "attn_out", to=samples, rng=rng)
+
+    row = IDS[:1]
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    options["attention_mask"] = torch.ones_like(row)
+    with silenced(), torch.inference_mode():
+        fast = model.generate(row, use_cache=True, **options)
+        slow = model.generate(row, use_cache=False, **options)
+        alone = model(row).logits[0]
+        padded = torch.cat([row, torch.zeros_like(row[:, :3])], 1)
+        both = torch.cat([padded, padded.flip(1)])
+        attended = torch.ones_like(both)
+        attended[0, -3:] = 0
+        beside = model(both, attention_mask=attended).logits[0, : row.shape[1]]
+        again = model(row).logits[0]
+    assert torch.equal(fast, slow)
+    assert torch.equal(alone, again)
+    torch.testing.assert_close(beside, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_stand_ins_of_tokens_after_padding(llama, rng):
+    kind, mask = "ffn_hidden", np.ones((2, 40), bool)
+    samples = rng.normal(size=(50, 2, 40)).astype(np.float32)
+    row = torch.arange(1, 8)[None]
+    left = torch.cat([torch.zeros_like(row[:, :4]), row], 1)
+    attended = (torch.arange(11) >= 4).long()[None]
+    found = []
+    for ids, mask_of_ids in ((row, None), (left, attended)):
+        seen = []
+        with (
+            torch.inference_mode(),
+            intervene.silence(
+                llama.model, mask, kind, to=samples, rng=np.random.default_rng(3)
+            ),
+            neurons.capture(llama.model, [kind], lambda *a, s=seen: s.append(a[2])),
+        ):
+            llama.model(ids, attention_mask=mask_of_ids)
+        found.append(torch.stack([one.reshape(-1, 40)[-7:] for one in seen]))
+    assert torch.equal(*found)
+    hooks = [m for m in llama.model.modules() if m._forward_pre_hooks]
+    assert not hooks
+
+
 def test_amplify_multiplies_and_adds(llama, rng):
     kind, mask = "ffn_out", rng.random((2, 24)) < 0.4
     plain = captured(llama.model, [kind], SHORT)[kind][0]

@@ -7,8 +7,9 @@ from scipy import stats
 from sklearn.decomposition import FastICA
 
 from anbn.masking import pruning
-from anbn.models import neurons
+from anbn.models import forward, neurons
 from anbn.models.structure import StructureError
+from anbn.text import tokenization
 
 DENSE = [name for name in families.FAMILIES if name != "mixtral"]
 
@@ -259,3 +260,23 @@ def test_functional_against_scikit_learn(planted_activations):
         pruning.functional(
             planted_activations, **options, n_components=250, random_state=3
         )
+
+
+def test_functional_scores_of_text_are_those_of_its_activations(llama, text):
+    tokens = tokenization.tokenize(llama.tokenizer, text).iloc[:120]
+    tokens = tokens.assign(document=np.repeat(range(6), 20))
+    options = {"n_texts": 3, "n_components": 4, "random_state": 0}
+    found = pruning.functional_of_text(llama, tokens, window=32, stride=16, **options)
+    passes = forward.forward_windows(
+        llama, tokens, kinds=["ffn_hidden"], window=32, stride=16
+    )
+    values = [r.activations["ffn_hidden"].numpy().swapaxes(0, 1).copy() for r in passes]
+    documents = tokens["document"].to_numpy()
+    stored = np.concatenate(values).astype(np.float16)
+    expected = pruning.functional(stored, documents=documents, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_speed_is_in_tokens_a_second(llama):
+    speed = pruning.speed({"a": llama, "b": llama}, np.arange(1, 9), n_turns=2)
+    assert list(speed) == ["a", "b"] and all(value > 0 for value in speed.values())

@@ -30,12 +30,78 @@ NAMES = ["Visual", "Language", "Auditory"]
 
 
 def test_networks(members):
-    halves = np.array([0.9, 0.3, 0.8])
-    chosen = selection.stable(members, np.array([True, False, True]), halves)
+    chosen = selection.stable(members, np.array([True, False, True]))
     assert np.array_equal(chosen, members[0] | members[2])
-    means = pd.DataFrame({"wiki": [1.0, 0.2, 0.9], "code": [-1.0, 0.8, 0.1]})
-    chosen = selection.of_domain(members, means, pd.Series([0.01, 0.01, 0.3]), "wiki")
+    answers = pd.DataFrame(
+        {"mean wiki": [1.0, 0.2, 0.9], "mean code": [-1.0, 0.8, 0.1]}
+    )
+    answers["q"] = [0.01, 0.01, 0.3]
+    chosen = selection.of_domain(members, answers, "wiki")
     assert np.array_equal(chosen, members[0])  # the third favours it, but by chance
+
+
+def test_no_network_of_a_kind_is_a_result(members):
+    assert not selection.stable(members, np.zeros(3, bool)).any()
+    answers = pd.DataFrame({"mean wiki": [1.0] * 3, "mean code": 0.0, "q": 0.01})
+    assert not selection.of_domain(members, answers, "code").any()
+    # stage 02b found no network at all
+    none, nothing = members[:0], np.zeros(0, bool)
+    for chosen in (
+        selection.stable(none, nothing),
+        selection.of_domain(none, answers[:0], "code"),
+    ):
+        assert chosen.shape == SHAPE and not chosen.any()
+
+
+def test_empty_masks_are_left_out_and_wrong_ones_refused(members):
+    some, every = members[0], np.ones(SHAPE, bool)
+    asked = [
+        selection.Mask("some", "ffn_out", some),
+        selection.Mask("none", "ffn_out", ~every),
+        selection.Mask("all", "ffn_out", every),
+    ]
+    masks, left_out = selection.usable(asked, {"ffn_out": SHAPE})
+    assert [mask.group for mask in masks] == ["some"]
+    assert left_out == {"none": "no neuron", "all": "all neurons"}
+    assert selection.usable([], {}) == ([], {})
+    with pytest.raises(SelectionError, match="'some' has shape"):
+        selection.usable(asked, {"ffn_out": (4, 9)})
+
+
+def test_masks_without_massive_neurons_follow_the_whole_ones(tmp_path, members):
+    massive = {"ffn_out": members[1], "hidden": np.zeros(SHAPE, bool)}
+    whole = [
+        selection.Mask("a b", "ffn_out", members[0] | members[1]),
+        selection.Mask("massive", "ffn_out", members[1]),
+        selection.Mask("c", "hidden", members[2]),
+    ]
+    masks = selection.and_without_massive(whole, massive)
+    groups = [mask.group for mask in masks]
+    assert groups == ["a b", "a b, massive out", "massive", "c"]
+    assert np.array_equal(masks[1].neurons, members[0] & ~members[1])
+    assert np.array_equal(masks[1].among, ~members[1])
+    # the whole ones are as they were: the same again
+    again = selection.and_without_massive(whole, massive)
+    assert [mask.group for mask in again] == groups
+    selection.write(tmp_path, masks, massive)
+    for mask, read in zip(masks, selection.read(tmp_path), strict=True):
+        assert mask[:2] == read[:2]
+        np.testing.assert_array_equal(mask.neurons, read.neurons)
+        assert (mask.among is None) == (read.among is None)
+    assert "a_b_massive_out_ffn_out" in np.load(tmp_path / "masks.npz")
+    selection.write(tmp_path, [], massive)
+    assert selection.read(tmp_path) == []
+
+
+def test_neurons_of_components_fitted_anew(rng):
+    maps = np.zeros((3, 400))
+    for i in range(3):
+        maps[i, 20 * i : 20 * i + 9] = 1
+    activations = rng.normal(size=(500, 3)) @ maps + 0.05 * rng.normal(size=(500, 400))
+    found = selection.of_components(
+        activations.reshape(500, 4, 100), 3, z_threshold=1.96, random_state=0
+    )
+    np.testing.assert_array_equal(found, maps.any(0).reshape(4, 100))
 
 
 def coupled(arrays, network, by, names=NAMES):
@@ -60,6 +126,9 @@ def test_few_and_no_coupled_neurons(arrays):
     assert not coupled(arrays, "Visual", "fwe")[1].any()
     arrays["q"][2, :5, 0] = 0.02
     assert coupled(arrays, "", "fdr")[0] == "Visual"
+    none = {name: values[..., :0] for name, values in arrays.items() if values.ndim}
+    _, mask = coupled(none, "", "fdr", [])
+    assert mask.shape == SHAPE and not mask.any()
 
 
 def test_highest(rng):
@@ -71,28 +140,15 @@ def test_highest(rng):
 
 
 def test_what_cannot_be_chosen_is_told(members, arrays):
-    means, q = (
-        pd.DataFrame({"wiki": [1.0] * 3, "code": [0.0] * 3}),
-        pd.Series([0.01] * 3),
-    )
-    none, halves = np.zeros(3, bool), np.array([0.9, 0.3, np.nan])
-
+    answers = pd.DataFrame({"mean wiki": [1.0] * 3, "mean code": 0.0, "q": 0.01})
     for message, call in [
         (r"'mine' has shape \(4, 9\), .* \(4, 10\)", np.ones((4, 9), bool)),
         ("'mine' is of type float64, expected bool", np.ones(SHAPE)),
         ("'mine' holds none of 40 neurons", np.zeros(SHAPE, bool)),
         ("'mine' holds all of 40 neurons", np.ones(SHAPE, bool)),
         (
-            r"^sources: 'stable' .* \|r\| of \[0.9 0.3 nan\]. .* leave 'stable' out",
-            lambda: selection.stable(members, none, halves),
-        ),
-        (
             r"'cod' \(did you mean 'code'\?\)",
-            lambda: selection.of_domain(members, means, q, "cod"),
-        ),
-        (
-            "most to 'code' with q <= 0.05, but to wiki",
-            lambda: selection.of_domain(members, means, q, "code"),
+            lambda: selection.of_domain(members, answers, "cod"),
         ),
         (
             r"no brain networks .*'Languag' \(did",

@@ -293,6 +293,19 @@ def test_score_follows_the_masking_context(llama, tmp_path):
     assert syntaxgym.region_surprisal(llama, suites) == intact
 
 
+def test_sentences_are_scored_after_a_text_and_alone(llama, tmp_path):
+    written(tmp_path, name="number_a")
+    written(tmp_path, name="npz_b", n=2)
+    suites = syntaxgym.load_suites(tmp_path)
+    table = syntaxgym.both_ways(llama, suites, before="one ").set_index("suite")
+    for column, before in (("accuracy", "one "), ("accuracy alone", "")):
+        every = syntaxgym.score(llama, suites, before=before)
+        means = every.groupby("suite")["correct"].mean()
+        assert table[column].to_dict() == means.to_dict()
+    assert table["n_items"].to_dict() == {"npz_b": 2, "number_a": 3}
+    assert ((table["low"] < table["accuracy"]) | (table["accuracy"] == 0)).all()
+
+
 def test_accuracy_and_score_are_means_over_items_then_suites():
     rows = [("a", "x", i, i < 1) for i in range(4)] + [("b", "y", 0, True)]
     results = pd.DataFrame(rows, columns=["suite", "circuit", "item", "correct"])

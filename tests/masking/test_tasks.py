@@ -88,6 +88,17 @@ def test_tasks_under_masks(llama, battery, quick, rng):
     np.testing.assert_array_equal(found["correct"][-n:], alone["correct"])
 
 
+def test_what_is_said_under_masks(llama, rng):
+    mask = rng.random((2, 24)) < 0.5
+    trials = [Trial("half", "ffn_out", mask), Trial("half", "ffn_out", ~mask, "rest")]
+    said = tasks.say(llama, "one two", trials, max_new_tokens=4)
+    assert list(said) == ["intact", "half", "half: rest"]
+    options = {"max_new_tokens": 4, "chat_template": False}
+    with intervene.silence(llama.model, ~mask, "ffn_out"):
+        assert [said["half: rest"]] == behaviour.generate(llama, ["one two"], **options)
+    assert [said["intact"]] == behaviour.generate(llama, ["one two"], **options)
+
+
 def test_summary_weighs_suites_alike_and_parses_apart():
     rows = [("SyntaxGym", "x", c) for c in (1, 1, 1, 0)]
     rows += [("SyntaxGym", "y", 0)]

@@ -186,16 +186,15 @@ def stable(members, stable):
     return members[stable].any(0)
 
 
-def of_domain(members, means, q, domain):
+def of_domain(members, answers, domain):
     """Neurons of the networks that answer to one domain of text more than to others.
 
     Parameters
     ----------
     members : bool array of shape (n_networks, n_layers, n_neurons)
-    means : DataFrame of shape (n_networks, n_domains)
-        Mean response to each domain, from ``profiles.domain_selectivity``.
-    q : Series of shape (n_networks,)
-        Of the test that the domains differ, from the same; 0.05 at most.
+    answers : DataFrame, a row a network
+        ``model.parquet`` of stage 02b: mean response to each domain, as ``mean wiki``,
+        and ``q`` of the test that the domains differ, which must be 0.05 at most.
     domain : str
 
     Returns
@@ -205,13 +204,15 @@ def of_domain(members, means, q, domain):
     """
     if not len(members):
         return members.any(0)
+    means = answers.filter(like="mean ")
+    means.columns = [name.removeprefix("mean ") for name in means]
     if domain not in means:
         hint = params.did_you_mean(domain, list(means))
         raise SelectionError(
             f"no domain {domain!r}{hint}. There are {tables.some(means)}."
         )
     favourite = means.idxmax(axis=1).to_numpy()
-    chosen = (favourite == domain) & (q.to_numpy() <= 0.05)
+    chosen = (favourite == domain) & (answers["q"].to_numpy() <= 0.05)
     return members[chosen].any(0)
 
 
