@@ -64,6 +64,11 @@ class Size:
         return values
 
     @property
+    def few(self):
+        """Whether variants of a figure are drawn, too: once is enough."""
+        return self.n == 6
+
+    @property
     def models(self):
         return MODELS[: self.n_models]
 
@@ -111,8 +116,8 @@ def word_rate(size):
 
 @case(brain.plot_maps)
 def plot_maps(size):
-    if size.n in (14, 100):
-        return  # as of 400 and 6, and it takes seconds
+    if size in (SIZES["six"], SIZES["fourteen"], SIZES["hundred"]):
+        return  # as of the others, and it takes seconds
     found = maps(size, size.n)
     titles = [f"{name}\nr = 0.31, p = 0.012" for name in size.names()]
     yield brain.plot_maps(found, mask(), titles, title="Networks (simulated BOLD)")
@@ -160,7 +165,8 @@ def beside_null(size):
     table["p"] = np.where(table["gain"] > 0.5, 0.01, 0.5)
     label = "gain in held-out\ncorrelation (r)"
     yield coupling.plot_beside_null(table, "gain", label)
-    yield coupling.plot_beside_null(table.assign(p=0.9), "gain", label)
+    if size.few:
+        yield coupling.plot_beside_null(table.assign(p=0.9), "gain", label)
 
 
 @case(coupling.plot_uncoupled)
@@ -179,7 +185,8 @@ def reliability(size):
     columns = [f"{x}_{of}" for of in halves for x in ("r", "null", "p")]
     table = pd.DataFrame(size.values(6, size.n).T, size.names(), columns)
     yield coupling.plot_reliability(table)
-    yield coupling.plot_reliability(table.assign(r_subjects=np.nan))
+    if size.few:
+        yield coupling.plot_reliability(table.assign(r_subjects=np.nan))
 
 
 @case(coupling.plot_depth_profiles)
@@ -207,7 +214,8 @@ def feature_effects(size):
 def overlap(size):
     t = 5 * size.values(64, size.n)
     yield coupling.plot_overlap(t, t > 3, size.names(), threshold=3)
-    yield coupling.plot_overlap(t, t > 30, size.names(), threshold=30)
+    if size.few:
+        yield coupling.plot_overlap(t, t > 30, size.names(), threshold=30)
 
 
 @case(coupling.plot_subgroups)
@@ -233,7 +241,8 @@ def organisation(size):
     diversity = {model: 20 + 3.0 * i for i, model in enumerate(size.models)}
     yield coupling.plot_organisation(table, diversity)[0]
     none = table.assign(consistency=np.nan, low=np.nan, high=np.nan)
-    yield coupling.plot_organisation(none, diversity)[0]
+    if size.few:
+        yield coupling.plot_organisation(none, diversity)[0]
 
 
 @case(coupling.plot_subjects_needed)
@@ -243,7 +252,8 @@ def subjects_needed(size):
     table = pd.DataFrame({"n": n, "r": r, "low": r - 0.1, "high": r + 0.1})
     table["predicted"] = r
     yield coupling.plot_subjects_needed(table, 80.0)
-    yield coupling.plot_subjects_needed(table, np.inf)
+    if size.few:
+        yield coupling.plot_subjects_needed(table, np.inf)
 
 
 @case(coupling.plot_synchrony_by_layer)
@@ -302,7 +312,8 @@ def stability(size):
     judged = Stability(size.rng.random(size.n), size.rng.random(size.n), *null)
     reason = "halves need four documents, subjects or runs, and there are only two"
     unknown = Stability(*[np.full(size.n, np.nan)] * 2, reason=reason)
-    yield networks.plot_stability({"brain (subjects) (simulated BOLD)": judged})[0]
+    if size.few:
+        yield networks.plot_stability({"brain (subjects) (simulated BOLD)": judged})[0]
     sides = {"model (documents)": judged, "brain (runs) (simulated BOLD)": unknown}
     yield networks.plot_stability(sides)[0]
 
@@ -326,7 +337,8 @@ def profiles(size):
     features = pd.DataFrame(size.values(4, size.n).T, columns=meaning.FEATURES[:4])
     labels = [f"{k}: extraordinary, $x$, incomprehensible, no" for k in range(size.n)]
     yield networks.plot_profiles(domains, features, labels)[0]
-    yield networks.plot_profiles(domains, features[[]], labels)[0]
+    if size.few:
+        yield networks.plot_profiles(domains, features[[]], labels)[0]
 
 
 @case(networks.plot_connectivity)
@@ -340,7 +352,8 @@ def connectivity(size):
     matrices = {"brain (simulated BOLD)": matrix, "model": some}
     called = {"brain (simulated BOLD)": names, "model": names[: len(some)]}
     yield networks.plot_connectivity(matrices, called)[0]
-    yield networks.plot_connectivity({"model": some}, called)[0]
+    if size.few:
+        yield networks.plot_connectivity({"model": some}, called)[0]
 
 
 @case(networks.plot_layer_histogram)
@@ -348,7 +361,8 @@ def layer_histogram(size):
     counts = size.rng.integers(0, 500, (size.n, size.n_layers))
     yield networks.plot_layer_histogram(counts)
     layers = 3 * np.arange(size.n_layers)
-    yield networks.plot_layer_histogram(counts, layers=layers)
+    if size.few:
+        yield networks.plot_layer_histogram(counts, layers=layers)
 
 
 @case(models.plot_raster)
@@ -363,7 +377,8 @@ def raster(size):
         },
     )
     yield models.plot_raster(data, n_tokens=24, n_neurons=40)
-    yield models.plot_raster(data, n_tokens=400, n_neurons=400)
+    if size.n == 400:
+        yield models.plot_raster(data, n_tokens=400, n_neurons=400)
 
 
 @case(models.plot_layer_variance)
@@ -432,7 +447,8 @@ def shares(size):
     columns = ["perplexity", "low", "high"]
     table = table.assign(accuracy=table["perplexity"] / 100)
     table[columns] /= 100
-    yield masking.plot_shares(table, 0.8, value="accuracy")
+    if size.few:
+        yield masking.plot_shares(table, 0.8, value="accuracy")
 
 
 @case(masking.plot_suites)
@@ -449,7 +465,8 @@ def amplify(size):
     table = masks(size, min(size.n, 4))
     table = pd.concat([table.assign(factor=f) for f in factors])
     yield masking.plot_amplify(table, 20.0)
-    yield masking.plot_amplify(table[table["factor"] > 0], 20.0)
+    if size.few:
+        yield masking.plot_amplify(table[table["factor"] > 0], 20.0)
 
 
 @case(masking.plot_likeness)
@@ -478,7 +495,7 @@ def paths(n):
 def swept(size):
     """Results of sweeps over a number, over models, and over both."""
     numbers = [8 * (k + 1) for k in range(size.n)]
-    n = min(size.n, 50)  # means over thousands of points take seconds
+    n = min(size.n, 42)  # means over thousands of points take seconds
     for outcome, varied in (
         (SCORE, {ATOMS: numbers}),
         (LOSS, {KINDS: paths(size.n)}),
@@ -493,7 +510,8 @@ def swept(size):
 
 @case(study.plot_sweep)
 def sweep(size):
-    if size.n:  # a sweep has a point
+    # a sweep has a point; those left out are as the others, and take seconds
+    if size.n and size not in (SIZES["six"], SIZES["hundred"]):
         for table, varied, outcome in swept(size):
             design = sweep_table.design(table, varied)
             yield study.plot_sweep(table, outcome, design.parameters)
