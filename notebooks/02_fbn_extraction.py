@@ -359,7 +359,7 @@ else:
 # %%
 if shared and brain.mask is not None:
     ax = brain_figures.plot_encoding_map(
-        intersubject.correlation(series).mean(0), brain.mask
+        intersubject.correlation(series).mean(0), brain.mask, label="r"
     )
     ax.set_title(
         f"Inter-subject correlation (r) of every voxel, mean of {n_people} subjects{note}"

@@ -401,7 +401,7 @@ if subject_weights == "own":  # else the subjects share their prediction
     print(f"{unit_of_brain} above word rate {(beyond & (gain_t > 0)).sum()}, below")
     print(f"{(beyond & (gain_t < 0)).sum()}, of {n_voxels}, family-wise")
 if mask is not None:
-    ax = brain_figures.plot_encoding_map(gain_t, mask)
+    ax = brain_figures.plot_encoding_map(gain_t, mask, label="t")
     ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
     artifacts.write_figure(out, "encoding_map", ax.figure)
     figure = coupling_figures.plot_surface(gain_t, mask, f"gain, t{note}")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from anbn.brain import template_images
 from anbn.brain.template_images import TemplateError
-from anbn.core import downloads
+from anbn.core import downloads, style
 from anbn.core.params import did_you_mean
 from anbn.core.paths import resolve
 from anbn.stats import matching, spatial_null, timeseries
@@ -281,10 +281,10 @@ def fits(labels_by_set, *, level):
     Returns
     -------
     fits : DataFrame
-        A row a set (by the end of its path) and network: ``template``, ``r``, ``dice``
+        A row a set (by a short name) and network: ``template``, ``r``, ``dice``
         and ``p``, rounded.
     """
-    short = [str(spec).split("/")[-1][:24] for spec in labels_by_set]
+    short = style.model_names([str(spec) for spec in labels_by_set])
     tables = labels_by_set.values()
     every = pd.concat(tables, keys=short, names=["templates", "network"])
     beyond = every[every["p"].astype(float) <= level]
