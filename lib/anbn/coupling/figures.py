@@ -437,6 +437,7 @@ def plot_surface(values, mask, label):
     for ax, side in zip(figure.axes, sides, strict=False):
         ax.set_title(side, fontsize=9, y=0.86)  # below the figure's own
     bar = figure.axes[-1]
+    bar.set_xticks([-top, 0, top], [f"{-top:.2g}", "0", f"{top:.2g}"])
     bar.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     return figure
 
