@@ -521,14 +521,14 @@ if networks_of_brain is not None:
         n_stable = int(judged.stable.sum())
         summary["n_networks_brain_stable"] = n_stable
         sentences.append(
-            f"{n_stable} of {n_brain_networks} asked for are stable: they come back in "
-            f"other {drawn} beyond what {drawn} that share nothing reach."
+            f"{n_stable} of {n_brain_networks} asked for are stable, that is, come back "
+            f"in other {drawn} beyond what {drawn} that share nothing reach."
         )
 if labels is not None:
     n_labelled = int((labels["label"] == labels["template"]).sum())
     summary["n_networks_labelled"] = n_labelled
     sentences.append(
-        f"{n_labelled} of {n_networks} have a name: they fit a template better than "
+        f"{n_labelled} of {n_networks} have a name, that is, fit a template better than "
         f"random maps do (r >= {min_template_r:g}, p <= {level:g})."
     )
 if shared and n_networks:

@@ -420,8 +420,8 @@ else:
     n_stable = int(judged.stable.sum())
     summary["n_networks_model_stable"] = n_stable
     sentences.append(
-        f"{n_stable} of {n_model_networks} asked for are stable: they come back in other "
-        "documents beyond what documents that share nothing reach."
+        f"{n_stable} of {n_model_networks} asked for are stable, that is, come back in "
+        "other documents beyond what documents that share nothing reach."
     )
 if n_networks:
     n_selective = int((selective["q"] <= 0.05).sum())

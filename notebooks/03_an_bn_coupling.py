@@ -416,7 +416,15 @@ if n_networks:
     axes = coupling_figures.plot_depth_profiles(depth, [*names, "surrogates, mean"])
     axes[0].figure.suptitle(f"Where the top {top:.0%} of neurons lie{note}")
     artifacts.write_figure(out, "anchor_depths", axes[0].figure)
-depth_p = pd.DataFrame(p_of_depth, names).clip(lower=least_p_few)
+depth_p = pd.DataFrame(p_of_depth, names)
+for name in depth_p:  # other models have no null of other text
+    least = surrogates.least_p(
+        n_draws_subject,
+        null_method=null_method if name == "model" else turning,
+        n_times=clock.n_used,
+        run_lengths=clock.runs,
+    )
+    depth_p[name] = depth_p[name].clip(lower=least)
 print("p of the mean depth of the top neurons, family-wise over networks:")
 depth_p.round(3)
 
@@ -700,7 +708,7 @@ else:
 of_chance = ""
 if n_networks:
     of_chance = (
-        f" The largest |r| with the mean of {n_subjects} subjects is {largest_r:.2f}, "
+        f" The largest |r| with the mean of all subjects is {largest_r:.2f}, "
         f"the family-wise threshold {threshold:.2f} ({null_method} null, {n_draws} "
         f"draws); a neuron passes in {subjects_found} of {n_subjects} single subjects, "
         f"and neurons of {reliable_found} networks come back in the other half of the "

@@ -161,7 +161,7 @@ scored = reliable if reliable.any() else np.ones(n_voxels, bool)
 if reliable.any():
     where_scored = f"where the ceiling is at least {min_ceiling:g}"
 else:
-    where_scored = f"everywhere, as no ceiling reaches {min_ceiling:g}"
+    where_scored = f"everywhere, as no known ceiling reaches {min_ceiling:g}"
 print(f"{scored.sum():,} of {n_voxels:,} {unit_of_brain} are scored: {where_scored}")
 print(f"noise ceiling, mean of these: {ceiling[scored].mean():.2f}")
 
@@ -400,14 +400,14 @@ if subject_weights == "own":  # else the subjects share their prediction
     beyond = gain_p <= level
     print(f"{unit_of_brain} above word rate {(beyond & (gain_t > 0)).sum()}, below")
     print(f"{(beyond & (gain_t < 0)).sum()}, of {n_voxels}, family-wise")
-if mask is not None:
+if mask is not None and n_subjects > 1:
     ax = brain_figures.plot_encoding_map(gain_t, mask, label="t")
     ax.set_title(f"Gain of atoms over word rate, t over subjects{note}", fontsize=11)
     artifacts.write_figure(out, "encoding_map", ax.figure)
     figure = coupling_figures.plot_surface(gain_t, mask, f"gain, t{note}")
     artifacts.write_figure(out, "encoding_surface", figure)
 else:
-    print("regions have no mask: no map to draw")
+    print("no map over subjects: regions have no mask, and one subject no t")
 
 # %% [markdown]
 # t over subjects shows where the gain is alike in people. It speaks for other subjects, not
@@ -417,7 +417,7 @@ else:
 # agree.
 
 # %%
-if subject_weights == "own":  # the group's weights are fitted to both groups at once
+if subject_weights == "own" and n_subjects > 3:  # the group's fit both groups at once
     curve, needed = inference.subjects_needed(
         scores.people["model + word rate"], rng=rng_of(seed, "groups of subjects")
     )
@@ -432,7 +432,8 @@ seen = {
     "Noise ceiling, r": ceiling,
 }
 if mask is not None:
-    shown_views = {name: seen[name] for name in list(seen)[:n_views]}
+    known = {name: seen[name] for name in seen if np.isfinite(seen[name]).any()}
+    shown_views = {name: known[name] for name in list(known)[:n_views]}
     display(views.write_views(out, shown_views, mask, note=note))
 
 # %% [markdown]
@@ -741,13 +742,13 @@ controls = {
     "model shifted + word rate": "rolled",
 }
 beside = [f"{said} {means[k]:.2f}" for k, said in controls.items() if k in means]
+if n_subjects > 1:
+    beside.append(f"noise ceiling {means['noise ceiling']:.2f}")
 lead = (
-    f"Atoms and word timing predict the mean of {n_subjects} "
-    f"subjects in held-out time at "
-    f"r = {means['model + word rate']:.2f}, word timing alone at "
-    f"{means['word rate']:.2f} ({', '.join(beside)}; ceiling "
-    f"{means['noise ceiling']:.2f}; means of {scored.sum():,} {unit_of_brain} "
-    f"{where_scored})."
+    f"Atoms and word timing predict the mean of {n_subjects} subject(s) in held-out "
+    f"time at r = {means['model + word rate']:.2f}, word timing alone at "
+    f"{means['word rate']:.2f} ({', '.join(beside)}; means of {scored.sum():,} "
+    f"{unit_of_brain} {where_scored})."
 )
 if not n_networks:
     of_gain = "Stage 02 left no network to gain"
@@ -783,9 +784,14 @@ summary = {
     "encoding_r_people_wordrate": table.loc["word rate", "subjects"],
     "n_networks_predicted": n_predicted,
 }
+known_numbers = {  # of a single subject there is no ceiling
+    name: value
+    for name, value in (encoded | summary | of_truth).items()
+    if np.isfinite(value)
+}
 artifacts.finish_stage(
     out,
-    encoded | summary | of_truth,
+    known_numbers,
     params=settings,
     simulated=manifest02["simulated"],
     finding=finding,

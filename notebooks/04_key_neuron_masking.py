@@ -452,7 +452,7 @@ sentences = [
 ]
 finding = f"Silencing costs, over {over}: {'; '.join(sentences)}."
 if not sentences:
-    finding = "Neither networks nor coupled neurons were found: none were silenced."
+    finding = "No source gave a mask of networks or coupled neurons to silence."
 if left_out:
     reasons = "; ".join(f"{group}, {why}" for group, why in left_out.items())
     finding += f" Left out: {reasons}."

@@ -206,3 +206,25 @@ def test_a_file_of_no_notebook_is_named(tmp_path, monkeypatch):
 def test_shipped_studies_have_files_of_notebooks_only():
     for study in params.studies():
         params.check_files(study)
+
+
+def test_notebooks_that_were_one_are_told_apart(tmp_path, monkeypatch):
+    files = {
+        "03_an_bn_coupling": "delays: [1, 2]\nn_draws: 200\nlevel: 0.01\nkind: qk\n",
+        "03b_functional_organisation": "level: 0.02\n",
+        "04_key_neuron_masking": "",
+    }
+    study_of(tmp_path, monkeypatch, files)
+    missing, *others = params.apart("mine")[::-1]
+    assert missing.endswith(
+        "04b_keep_amplify_tasks.yaml: 04b_keep_amplify_tasks is not run"
+    )
+    assert others == [
+        "delays is [1, 2] in 03_an_bn_coupling.yaml; 03b_functional_organisation.yaml "
+        "leaves it at [0]"
+    ]
+
+
+def test_shipped_studies_set_nothing_apart():
+    for study in ("quickstart", "alice", "ci", "key_neurons", "volumes"):
+        assert params.apart(study) == []

@@ -208,3 +208,11 @@ def test_two_models_agree_beyond_what_the_shared_story_gives(rng):
     null = [agreement(pair) for pair in zip(*drawn, strict=True)]
     expected = np.percentile(null, 95, axis=0)
     np.testing.assert_allclose(table["null_signals"], expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_subject_has_no_halves_of_subjects(rng):
+    responses, rate = mixed(rng, smooth(rng, 130, 4), 50), smooth(rng, 130, 1)
+    table = measured(responses, smooth(rng, 130, 3)[None], rate, rng=rng)
+    assert table.filter(like="_subjects").isna().all(axis=None)
+    assert table.filter(like="_time").notna().all(axis=None)

@@ -371,3 +371,10 @@ def test_sets_are_encoded_as_one_by_one(data, rng, tmp_path, subject_weights):
     encoding.write_scores(file, {"model + word rate": found.group["rate"]}, ceiling=[1])
     with np.load(file) as written:
         assert sorted(written) == ["ceiling", "model_word_rate"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_subject_has_no_ceiling(data):
+    group, single = encoding.ceilings([data[1]], **PLAIN)
+    assert group.shape == (12,) and np.isnan(group).all()
+    assert single.shape == (1, 12) and np.isnan(single).all()

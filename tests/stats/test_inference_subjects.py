@@ -148,3 +148,8 @@ def test_an_interval_does_not_depend_on_the_models_before_it(rng):
         )["low"]
 
     assert low_of("abc")["b"] == low_of("b")["b"] == low_of("cb")["b"]
+
+
+def test_a_single_subject_agrees_with_nobody(rng):
+    found, draws = inference.subject_agreement(np.ones((1, 3, 9), bool), rng=rng, n=7)
+    assert np.isnan(found).all() and draws.shape == (1, 3) and np.isnan(draws).all()

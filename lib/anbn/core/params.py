@@ -381,6 +381,37 @@ def check_files(study):
         )
 
 
+def apart(study):
+    """How a study sets notebooks apart that share parameters, once one, in words.
+
+    Returns
+    -------
+    notes : list of str
+        A line for each notebook that has no file beside that of its first part, and for
+        each parameter that is set in one of two files and left alone in the other.
+    """
+    folder, notes = project_root() / "params" / study, []
+    for first, others in SPLIT.items():
+        if not (folder / f"{first}.yaml").is_file():
+            continue
+        given = load_yaml(folder / f"{first}.yaml") or {}
+        for other in others:
+            path = folder / f"{other}.yaml"
+            if not path.is_file():
+                notes.append(f"no file {path}: {other} is not run")
+                continue
+            of_other = load_yaml(path) or {}
+            for name, parameter in declared(other).items():
+                left = name in given and name not in of_other
+                if left and name not in EXECUTION_KNOBS:
+                    if given[name] != parameter.default:
+                        notes.append(
+                            f"{name} is {short(given[name])} in {first}.yaml; "
+                            f"{other}.yaml leaves it at {short(parameter.default)}"
+                        )
+    return notes
+
+
 def _new_place(stage, name):
     """Where a key of a notebook that is gone belongs, in words."""
     if name in REPLACED.get(stage, {}):

@@ -363,8 +363,12 @@ def ceilings(
     single : array of shape (n_subjects, n_voxels)
         Of each subject: r with the mean of the others, divided by the ceiling of that
         mean, as a model may know better than it; 0 where subjects do not correlate.
+        Both are NaN for a single subject: nobody is there to share anything with.
     """
     n_times = len(subjects[0])
+    if len(subjects) < 2:
+        unknown = np.full(subjects[0].shape[1:], np.nan)
+        return unknown, unknown[None]
     run = run_of(n_times, runs)
     rho, single = [], []
     for _, test in contiguous_folds(n_times, n_folds, gap_volumes(gap, tr), runs):

@@ -60,7 +60,7 @@ def reliability(
     ----------
     responses : array of shape (n_times, n_neurons)
     timecourses : array of shape (n_subjects, n_times, n_networks)
-        Of two subjects or more; a half's is the mean of its z-scored subjects.
+        A half's is the mean of its z-scored subjects.
     confounds : array of shape (n_times, n_confounds)
         Beside drift: word rate and such. (n_times, 0) for none.
     tr, high_pass : float
@@ -78,8 +78,8 @@ def reliability(
     -------
     table : DataFrame, a row a network
         ``r_subjects``, ``null_subjects`` (95th percentile), ``p_subjects`` (one-sided),
-        ``familywise_subjects`` (over networks, ``inference.max_p``), and the same for
-        ``time``.
+        ``familywise_subjects`` (over networks, ``inference.max_p``), NaN for a single
+        subject, and the same for ``time``.
     """
     n_subjects, n_times, n_networks = timecourses.shape
     parts = [slice(n_times // 2), slice(n_times // 2, None)]
@@ -87,13 +87,17 @@ def reliability(
     order = np.tile(np.arange(n_subjects), (N_SPLITS, 1))
     of_splits, *of_nulls = rng.spawn(3)
     first = of_splits.permuted(order, axis=1) < n_subjects // 2
-    weights = [half / half.sum(1)[:, None] for half in (first, ~first)]
-    others = [np.tensordot(w, _z(timecourses), 1).swapaxes(0, 1) for w in weights]
+    halves = [half / np.maximum(half.sum(1), 1)[:, None] for half in (first, ~first)]
+    others = [np.tensordot(w, _z(timecourses), 1).swapaxes(0, 1) for w in halves]
     others = [side.reshape(n_times, N_SPLITS * n_networks) for side in others]
     pairs = {"subjects": ([slice(None)] * 2, others), "time": (parts, later)}
     columns = {}
     about = (confounds, tr, high_pass, run_lengths)
     for of_null, (name, (parts, sides)) in zip(of_nulls, pairs.items(), strict=True):
+        if name == "subjects" and n_subjects < 2:
+            told = (f"{what}_subjects" for what in ("r", "null", "p", "familywise"))
+            columns |= dict.fromkeys(told, np.full(n_networks, np.nan))
+            continue
         lengths, bases = zip(*[_stretch(part, *about) for part in parts], strict=True)
         aa, ab, bb = _grams(responses, parts, bases)
         a, b = map(timeseries.residuals, sides, bases)

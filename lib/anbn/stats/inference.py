@@ -261,7 +261,7 @@ def subject_agreement(members, *, rng, n=2000):
     Returns
     -------
     agreement : array of shape (n_networks,)
-        NaN for a network without voxels.
+        NaN for a network without voxels, and for a single subject.
     draws : array of shape (n_draws, n_networks)
         The same for subjects drawn with replacement, without the rare draws of one
         subject alone.
@@ -272,7 +272,9 @@ def subject_agreement(members, *, rng, n=2000):
     pairs = n_subjects**2 - (counts**2).sum(1)
     counts, pairs = counts[pairs > 0], pairs[pairs > 0]
     found = np.full(members.shape[1], np.nan)
-    draws = np.full((len(counts), len(found)), np.nan)
+    draws = np.full((max(len(counts), 1), len(found)), np.nan)
+    if n_subjects < 2:
+        return found, draws
     for k in np.flatnonzero(members.any((0, 2))):
         likeness = matching.dice(members[:, k], members[:, k])
         np.fill_diagonal(likeness, 0)

@@ -278,6 +278,9 @@ def _main(options, parser):
         parser.error("give a study, or --sweep")
     else:
         wanted = _wanted(options.study, options.stages, parser)
+        if not options.stages:
+            for note in params.apart(options.study):
+                print(f"note: {note}")
         sweep = sweeps.of_study(options.study, wanted)
         if options.scheduler == "local":
             jobs = jobs or 1  # without jobs or a scheduler no cluster is started

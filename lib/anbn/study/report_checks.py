@@ -14,9 +14,11 @@ LOW = {
     },
     "03b_functional_organisation": {
         "n_draws": "atoms in the networks' cores",
+        "n_draws_atoms": "subjects' own networks and their consistency",
         "n_draws_encoding": "the gain over rolled stories",
     },
     "04_key_neuron_masking": {"n_draws": "the controls of a mask"},
+    "04b_keep_amplify_tasks": {"n_draws": "the controls of what is kept and amplified"},
     "02b_model_networks": {"n_draws_null": "recurrence and other nulls"},
     "04c_cutting_out": {"n_draws": "random scores"},
 }
