@@ -435,11 +435,20 @@ def test_descent_of_a_tiny_model(llama, rng):
 def test_figures_show_what_they_are_given(table, rng):
     rows = table[table["score"] == "matched"]
     ax = figures.plot_likeness(rows)
-    names = [label.get_text() for label in ax.get_xticklabels()]
-    assert names == ["near", "far", "other", "another"]
-    dots = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == 6]
-    for name, drawn in zip(names, dots, strict=True):
-        np.testing.assert_array_equal(drawn, rows["likeness"][rows["model"] == name])
+    places = {
+        label.get_text(): y
+        for label, y in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True)
+    }
+    assert set(places) == {"near", "far", "other", "another"}
+    related = [places[name] for name in ("near", "far")]
+    assert min(np.abs(places["other"] - related)) >= 1
+    dots = np.vstack(
+        [one.get_offsets() for one in ax.collections if len(one.get_offsets()) > 6]
+    )
+    for name, y in places.items():
+        drawn = dots[np.abs(dots[:, 1] - y) < 0.5, 0]
+        expected = rows["likeness"][rows["model"] == name]
+        np.testing.assert_allclose(np.sort(drawn), np.sort(expected))
     curves = {s: fingerprint.roc(table, s, n_bootstrap=20, rng=rng) for s in ("pair",)}
     ax = figures.plot_roc(curves)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), curves["pair"].true_positive)

@@ -53,9 +53,9 @@ def of_study(study, stages):
     ParamError
         Also of a file that is of no notebook, or of one that is no more.
     """
-    params.check_files(study)
     reads = notebooks.needed(study, stages)
     values = {stage: params.read(study, stage) for stage in reads}
+    params.check_files(study)
     return Sweep(study, study, reads, [Point(study, values, {})], [], {}, True)
 
 
