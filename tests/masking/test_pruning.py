@@ -388,3 +388,11 @@ def test_choose_leaves_round_numbers(rng):
 def test_choose_refuses(share, options, message):
     with pytest.raises(ValueError, match=message):
         pruning.choose(np.ones((3, 10)), share, **options)
+
+
+@pytest.mark.filterwarnings("error")
+def test_speed_reads_tokens_that_cannot_be_written(llama):
+    ids = np.arange(12)
+    ids.flags.writeable = False  # as columns of a table are
+    found = pruning.speed({"intact": llama}, ids, n_turns=1)
+    assert list(found) == ["intact"] and found["intact"] > 0

@@ -105,7 +105,7 @@ def _gains(model, modules, ids):
     handles = [norm.register_forward_hook(add) for norm in norms if norm is not None]
     try:
         with torch.inference_mode():
-            given = torch.as_tensor(np.asarray(ids)[None], device=input_device(model))
+            given = torch.tensor(np.asarray(ids)[None], device=input_device(model))
             model.base_model(input_ids=given)
     finally:
         for handle in handles:
@@ -576,7 +576,7 @@ def speed(models, ids, *, n_turns):
     for _ in range(n_turns + 1):
         for name, language_model in models.items():
             model = language_model.model
-            given = torch.as_tensor(np.asarray(ids)[None], device=input_device(model))
+            given = torch.tensor(np.asarray(ids)[None], device=input_device(model))
             start = time.perf_counter()
             with torch.inference_mode():
                 model(given).logits[0, -1, -1].item()
